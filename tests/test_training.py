@@ -1,0 +1,261 @@
+"""The training loop: it learns, resumes bit for bit, keeps its budget, and never leaves half a checkpoint."""
+import math
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import vasa_ref.training as training
+from vasa_ref.errors import VasaError
+from vasa_ref.training import CHECKPOINT, fit, step_generator
+
+torch.set_num_threads(1)
+
+
+def make(seed=0):
+    """Two small modules, one with dropout and a buffer, and a regression task for them."""
+    torch.manual_seed(seed)
+    first = nn.Sequential(nn.Linear(4, 16), nn.GELU(), nn.Dropout(0.1), nn.Linear(16, 8))
+    modules = {"first": first, "second": nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 2))}
+
+    def loss_fn(step, generator):
+        x = torch.randn(32, 4, generator=generator)
+        y = modules["second"](modules["first"](x))
+        loss = (y - torch.stack([x.sum(1), x[:, 0]], 1)).square().mean()
+        return loss, {"error": loss.detach().sqrt()}
+    return modules, loss_fn
+
+
+def run(**kw):
+    modules, loss_fn = make()
+    log = fit(loss_fn, modules, **{"out": None, "quiet": True, "lr": 1e-2, "warmup": 5} | kw)
+    return modules, log
+
+
+def states(modules):
+    return {f"{k}/{n}": v for k, m in modules.items() for n, v in m.state_dict().items()}
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for k in one:
+        assert torch.equal(one[k], other[k]), k
+
+
+def test_it_learns_and_logs_every_step():
+    modules, log = run(max_steps=300)
+    assert [e["step"] for e in log] == list(range(300))
+    assert {"step", "seconds", "loss", "error", "grad_norm"} == log[0].keys()
+    assert sum(e["loss"] for e in log[-50:]) / 50 < 0.4 * log[0]["loss"]
+    assert all(abs(e["error"] ** 2 - e["loss"]) < 1e-4 for e in log)
+    assert not any(m.training for m in modules.values())
+
+
+def test_ten_steps_are_five_and_five_more_bit_for_bit(tmp_path):
+    whole, whole_log = run(max_steps=10, out=tmp_path / "whole")
+    run(max_steps=5, out=tmp_path / "half")
+    resumed, log = run(max_steps=10, out=tmp_path / "rest", resume=tmp_path / "half")
+    assert_same(states(whole), states(resumed))
+    assert [e["loss"] for e in log] == [e["loss"] for e in whole_log]
+    assert log[5]["seconds"] >= log[4]["seconds"]
+    one = training.safe_open(tmp_path / "whole" / CHECKPOINT, "pt")
+    other = training.safe_open(tmp_path / "rest" / CHECKPOINT, "pt")
+    assert set(one.keys()) == set(other.keys())
+    assert_same(*({k: f.get_tensor(k) for k in f.keys() if k != "log/seconds"} for f in (one, other)))
+
+
+def test_a_late_parameter_resumes_exactly_too(tmp_path):
+    """A part that joins at step 3, as a discriminator does, has an Adam count of its own."""
+    def train(steps, **kw):
+        torch.manual_seed(0)
+        modules = {"a": nn.Linear(2, 1), "b": nn.Linear(2, 1)}
+
+        def loss_fn(step, generator):
+            x = torch.randn(8, 2, generator=generator)
+            loss = (modules["a"](x) - 1).square().mean()
+            late = (modules["b"](x) + 1).square().mean()
+            return (loss + late, {"late": late.detach()}) if step >= 3 else (loss, {})
+        log = fit(loss_fn, modules, max_steps=steps, quiet=True, **kw)
+        return states(modules), log
+    whole, whole_log = train(8, out=None)
+    for cut in (2, 5):
+        train(cut, out=tmp_path / f"{cut}")
+        rest, log = train(8, out=None, resume=tmp_path / f"{cut}")
+        assert_same(whole, rest)
+        assert "late" not in log[2] and log[3]["late"] == whole_log[3]["late"]
+
+
+def test_training_does_not_touch_the_global_generator():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    modules, loss_fn = make()
+    torch.manual_seed(3)
+    fit(loss_fn, modules, out=None, max_steps=2, quiet=True)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_the_seed_decides():
+    one, _ = run(max_steps=3, seed=1)
+    same, _ = run(max_steps=3, seed=1)
+    other, _ = run(max_steps=3, seed=2)
+    assert_same(states(one), states(same))
+    assert not torch.equal(one["first"][0].weight, other["first"][0].weight)
+    draws = {tuple(torch.rand(2, generator=step_generator(s, t, p)).tolist()) for s in (0, 1) for t in (0, 1) for p in (0, 1)}
+    assert len(draws) == 8
+
+
+def test_the_modules_hold_the_average_with_the_stated_decay():
+    modules, raw = {"m": nn.Linear(1, 1, bias=False)}, []
+
+    def loss_fn(step, generator):
+        raw.append(modules["m"].weight.item())
+        return (modules["m"].weight - 3).square().sum(), {}
+    fit(loss_fn, modules, out=None, max_steps=6, lr=0.1, warmup=0, ema_decay=0.2, quiet=True)
+    probe = {"m": nn.Linear(1, 1, bias=False)}   # the raw weight after the last step, found by one more step of the loop
+    probe["m"].weight.data.fill_(raw[0])
+    seen = []
+
+    def record(step, generator):
+        seen.append(probe["m"].weight.item())
+        return (probe["m"].weight - 3).square().sum(), {}
+    fit(record, probe, out=None, max_steps=7, lr=0.1, warmup=0, quiet=True)
+    average = seen[0]
+    for step, weight in enumerate(seen[1:]):
+        decay = min(0.2, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * weight
+    assert modules["m"].weight.item() == pytest.approx(average, abs=1e-6)
+
+
+def test_warmup_and_schedule():
+    """Adam's first step has the size of the learning rate: half the warm-up is half the step."""
+    moved = {}
+    for warmup, lr in ((1, 0.1), (2, 0.1), (1, lambda step: 0.05)):
+        m = nn.Linear(1, 1, bias=False)
+        before = m.weight.item()
+        fit(lambda step, g: ((m.weight - 9).square().sum(), {}), {"m": m}, out=None, max_steps=1, lr=lr, warmup=warmup,
+            ema_decay=0.0, quiet=True)
+        moved[warmup, callable(lr)] = m.weight.item() - before
+    assert moved[1, False] == pytest.approx(0.1, rel=1e-3)
+    assert moved[2, False] == pytest.approx(0.05, rel=1e-3)
+    assert moved[1, True] == pytest.approx(0.05, rel=1e-3)
+
+
+def test_gradients_are_clipped_and_their_norm_is_logged():
+    m = nn.Linear(1, 1, bias=False)
+    log = fit(lambda step, g: (1000 * m.weight.sum(), {}), {"m": m}, out=None, max_steps=1, quiet=True)
+    assert log[0]["grad_norm"] == pytest.approx(1000)
+
+
+def test_bf16_on_the_cpu():
+    modules, loss_fn = make()
+    seen = []
+    modules["first"][0].register_forward_hook(lambda m, i, o: seen.append(o.dtype))
+    log = fit(loss_fn, modules, out=None, max_steps=150, lr=1e-2, mixed_precision="bf16", quiet=True)
+    assert set(seen) == {torch.bfloat16}
+    assert modules["first"][0].weight.dtype == torch.float32
+    assert log[-1]["loss"] < 0.5 * log[0]["loss"]
+    run(max_steps=1)   # and another precision afterwards in the same process
+
+
+def test_the_budget_is_kept():
+    began = time.monotonic()
+    _, log = run(minutes=1 / 60)
+    assert 1 <= time.monotonic() - began < 3
+    assert len(log) > 10
+    with pytest.raises(ValueError, match="minutes, max_steps"):
+        run()
+
+
+def test_checkpoints_while_training(tmp_path):
+    modules, loss_fn = make()
+    seen = []
+
+    def watching(step, generator):
+        seen.append((tmp_path / CHECKPOINT).exists())
+        return loss_fn(step, generator)
+    fit(watching, modules, out=tmp_path, max_steps=3, save_every=0, quiet=True)
+    assert seen == [False, True, True]
+    assert [p.name for p in tmp_path.iterdir()] == [CHECKPOINT]
+
+
+def test_a_loss_that_is_not_finite_stops_training_before_the_checkpoint(tmp_path):
+    m = nn.Linear(1, 1)
+    bad = lambda step, g: (m.weight.sum() * (math.nan if step == 7 else 1.0), {})
+    with pytest.raises(FloatingPointError, match="nan at step 7"):
+        fit(bad, {"m": m}, out=tmp_path, max_steps=9, quiet=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frozen_parameters_stay_and_shared_ones_count_once(tmp_path):
+    shared = nn.Linear(2, 2)
+    modules = {"a": shared, "b": nn.Sequential(shared, nn.Linear(2, 1))}
+    modules["b"][1].weight.requires_grad_(False)
+    frozen = modules["b"][1].weight.clone()
+    loss_fn = lambda step, g: (modules["b"](torch.randn(4, 2, generator=g)).square().mean(), {})
+    for resume in (None, tmp_path):
+        fit(loss_fn, modules, out=tmp_path, max_steps=2 if resume is None else 4, resume=resume, quiet=True)
+    assert torch.equal(modules["b"][1].weight, frozen)
+    assert len(training._trainable(modules)) == 3
+
+
+def test_what_cannot_be_resumed_is_said(tmp_path):
+    with pytest.raises(VasaError, match="no checkpoint at"):
+        run(max_steps=1, resume=tmp_path)
+    run(max_steps=1, out=tmp_path)
+    with pytest.raises(VasaError, match="does not fit Linear"):
+        fit(lambda s, g: None, {"first": nn.Linear(4, 4)}, out=None, max_steps=2, resume=tmp_path, quiet=True)
+    whole = (tmp_path / CHECKPOINT).read_bytes()
+    for broken in (whole[: len(whole) // 2], b"", b"no tensors here, only words"):
+        (tmp_path / CHECKPOINT).write_bytes(broken)
+        with pytest.raises(VasaError, match="damaged"):
+            run(max_steps=2, resume=tmp_path)
+
+
+def test_nothing_but_the_bar_is_printed_and_quiet_prints_nothing(capfd):
+    run(max_steps=25)
+    assert capfd.readouterr() == ("", "")
+    run(max_steps=25, quiet=False, name="a little training")
+    out, err = capfd.readouterr()
+    assert out == "" and "a little training" in err and "loss=" in err
+
+
+TWO = """
+import sys, torch
+from torch import nn
+from vasa_ref.training import fit
+torch.set_num_threads(1)
+torch.manual_seed(int(__import__("os").environ["RANK"]))   # other weights in each process: training must agree on one
+m = nn.Linear(3, 1)
+def loss_fn(step, generator):
+    x = torch.randn(8, 3, generator=generator)
+    return (m(x) - x.sum(1, keepdim=True)).square().mean(), {}
+fit(loss_fn, {"m": m}, out=sys.argv[1], max_steps=20, lr=0.1, warmup=0, quiet=True)
+print("weights", m.weight.detach().flatten().tolist())
+"""
+
+
+def test_two_processes_agree(tmp_path):
+    (tmp_path / "two.py").write_text(TWO)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    package = str(Path(training.__file__).parents[1])
+    env = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "PYTHONPATH": package,
+           "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    runs = [subprocess.Popen([sys.executable, tmp_path / "two.py", tmp_path / "out"], stdout=subprocess.PIPE, text=True,
+                             stderr=subprocess.PIPE, env=env | {"RANK": str(r), "LOCAL_RANK": str(r)}) for r in (0, 1)]
+    try:
+        results = [p.communicate(timeout=100) for p in runs]
+    finally:
+        for p in runs:
+            p.kill()
+    assert [p.returncode for p in runs] == [0, 0], results
+    lines = [[line for line in out.splitlines() if line.startswith("weights")] for out, _ in results]
+    assert len(lines[0]) == 1 and lines[0] == lines[1]
+    assert (tmp_path / "out" / CHECKPOINT).is_file()
