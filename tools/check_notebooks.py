@@ -1,0 +1,75 @@
+"""Check that notebooks are sound and that the modules are what they export.
+
+    python tools/check_notebooks.py
+
+Reported, one line each, with exit code 1: a notebook that is not valid, is 1 MB or more, holds an error or widget metadata without
+state (which GitHub refuses to show), or does not open with a title and a description; a module that differs from the export of its
+notebook; a module of more than 400 lines.
+"""
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPORT = "from nbdev.doclinks import nbdev_export; nbdev_export.__wrapped__()"
+
+
+def check_notebook(path):
+    """What is wrong with one notebook, as lines."""
+    if path.stat().st_size >= 1_000_000:
+        yield f"{path.name} is {path.stat().st_size / 1e6:.1f} MB: keep saved outputs below 1 MB"
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except Exception as error:   # whatever a damaged file makes the reader say
+        yield f"{path.name} is not a valid notebook: {str(error).splitlines()[0]}"
+        return
+    first = notebook.cells[0] if notebook.cells else None
+    if first is None or first.cell_type != "markdown" or not first.source.startswith("# ") or "\n> " not in first.source:
+        yield f"{path.name}: the first cell should be a title and a description (`# Title`, then `> description`)"
+    if "widgets" in notebook.metadata and "state" not in json.dumps(notebook.metadata["widgets"]):
+        yield f"{path.name}: widget metadata without state"
+    for number, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                yield f"{path.name}: cell {number} holds a saved error, {output.ename}"
+
+
+def check_export(root):
+    """Export all notebooks in a copy, and compare."""
+    with tempfile.TemporaryDirectory() as copy:
+        copy = Path(copy) / "copy"
+        copy.mkdir()
+        shutil.copy(root / "settings.ini", copy)
+        for folder, wanted in (("nbs", "*.ipynb"), ("vasa_ref", "*.py")):
+            (copy / folder).mkdir()
+            for path in (root / folder).glob(wanted):
+                shutil.copy(path, copy / folder)
+        export = subprocess.run([sys.executable, "-c", EXPORT], cwd=copy, capture_output=True, text=True)
+        if export.returncode:
+            yield f"the notebooks cannot be exported: {export.stderr.strip().splitlines()[-1]}"
+            return
+        for path in sorted((copy / "vasa_ref").glob("*.py")):
+            committed = root / "vasa_ref" / path.name
+            if not committed.exists() or committed.read_text() != path.read_text():
+                yield f"vasa_ref/{path.name} is not what the notebooks export: run nbdev_export"
+
+
+def main():
+    problems = [line for path in sorted((ROOT / "nbs").glob("*.ipynb")) for line in check_notebook(path)]
+    problems += check_export(ROOT)
+    for path in sorted((ROOT / "vasa_ref").glob("*.py")):
+        lines = len(path.read_text().splitlines())
+        if path.name != "_modidx.py" and lines > 400:
+            problems.append(f"vasa_ref/{path.name} has {lines} lines: more than 400")
+    print("\n".join(problems) or "notebooks and modules agree")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

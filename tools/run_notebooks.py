@@ -1,0 +1,72 @@
+"""Run notebooks top to bottom, each in a fresh kernel, and save their outputs.
+
+    python tools/run_notebooks.py [NOTEBOOK ...] [--skip-flags slow gpu] [--check]
+
+Without names, all of `nbs/` in order. Cells with a directive such as `#| slow` are skipped when their flag is named by
+--skip-flags, and keep the outputs that they had; `#| eval: false` is always skipped. --check saves nothing. The seconds of each
+notebook are printed; exit code 1 if one failed (its outputs are not saved).
+"""
+import argparse
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def directives(cell):
+    """The directives at the head of a cell: "#| slow" and "#| eval: false" give {"slow", "eval: false"}."""
+    return {line.strip() for line in re.findall(r"^#\|(.*)$", cell.source, re.MULTILINE)}
+
+
+def run(path, skip_flags, timeout=3600):
+    """Run one notebook; returns it with new outputs."""
+    notebook = nbformat.read(path, as_version=4)
+    skipped = set(skip_flags) | {"eval: false"}
+    chosen = [cell for cell in notebook.cells if not (cell.cell_type == "code" and directives(cell) & skipped)]
+    partial = nbformat.from_dict({**notebook, "cells": chosen})
+    folder = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(partial, timeout=timeout, kernel_name="python3", resources=folder).execute()
+    done = {cell["id"]: cell for cell in partial.cells}
+    notebook.cells = [done.get(cell["id"], cell) for cell in notebook.cells]
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)   # clock times would change with every run
+    kernel = {"display_name": "python3", "language": "python", "name": "python3"}
+    notebook.metadata = nbformat.from_dict({**notebook.metadata, "kernelspec": kernel})
+    notebook.metadata.pop("language_info", None)
+    return notebook
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")
+    parser.add_argument("--skip-flags", nargs="*", default=[], metavar="FLAG")
+    parser.add_argument("--check", action="store_true", help="run, and save nothing")
+    args = parser.parse_args()
+    path = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(ROOT) + (os.pathsep + path if path else "")
+    failed = []
+    for notebook in [p.resolve() for p in args.notebooks] or sorted((ROOT / "nbs").glob("*.ipynb")):
+        began = time.monotonic()
+        try:
+            result = run(notebook, args.skip_flags)
+        except CellExecutionError as error:
+            failed.append(notebook.name)
+            print(f"{notebook.name}: failed after {time.monotonic() - began:.0f} s\n{error}", flush=True)
+            continue
+        if not args.check:
+            nbformat.write(result, notebook)
+        print(f"{notebook.name}: {time.monotonic() - began:.0f} s, {notebook.stat().st_size / 1024:.0f} KB", flush=True)
+    if failed:
+        print("failed: " + ", ".join(failed))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
