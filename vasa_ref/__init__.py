@@ -1,1 +1,19 @@
+"""A course in notebooks that builds VASA-1, and the package that comes out of it."""
 __version__ = "0.1.0"
+
+# Names of the package itself, each imported when it is first used: `from vasa_ref import Talker`.
+_NAMES = {"VasaError": "errors", "Talker": "talker", "Clip": "clips", "load_portrait": "clips", "load_audio": "clips",
+          "make_clip": "clips", "say": "voice", "perform": "performer", "random_people": "head", "render": "head",
+          "EMOTIONS": "performer", "EXPRESSIONS": "head"}
+__all__ = sorted(_NAMES)
+
+
+def __getattr__(name):
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+    return getattr(import_module(f".{_NAMES[name]}", __name__), name)
+
+
+def __dir__():
+    return sorted({*globals(), *_NAMES})
