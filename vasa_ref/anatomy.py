@@ -202,7 +202,7 @@ def mouth_distance(x, y, z, skin, f):
     tongue = ellipsoid(x, y - f.mouth_y + 0.075 + 0.66 * f.gap, z - 0.22, 0.085, 0.05, 0.10)
     return smax(skin, -lens, 0.02), smin(upper, lower, 0.004), teeth, tongue, lens
 
-# %% ../nbs/01_anatomy.ipynb #01-013-82b4d2
+# %% ../nbs/01_anatomy.ipynb #01-013-425f5b
 def hair_distance(x, y, z, f):
     "A shell round the skull and a curtain behind it, with a window for the face, cut off at the nape."
     shell = ellipsoid(x, y - 0.155 - f.top * 0.4, z + 0.10,
@@ -210,6 +210,7 @@ def hair_distance(x, y, z, f):
     long = f.hair_len.clamp(min=0)
     curtain = ellipsoid(x, y + 0.10 + 0.30 * long, z + 0.20,
                         f.skull_w + f.hair_v * 0.9, 0.40 + 0.32 * long, 0.28 + 0.05 * long)
+    curtain = smax(curtain, z - 0.04, 0.10)
     window = ellipsoid(x, y + 0.35 + 0.13 * f.fringe, z - 0.50, f.skull_w * 0.84, 0.75, 0.62)
     nape = -0.10 - 0.9 * f.hair_len + 0.45 * (z + 0.1)
     hair = smax(smax(smin(shell, curtain, 0.10), -window, 0.05), nape - y, 0.05)

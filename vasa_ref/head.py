@@ -148,7 +148,7 @@ def eye_colour(x, y, z, d, pixel, f, iris):
     colour = mix(colour, (0.02, 0.02, 0.025), disc(0.24))
     return shade_of(colour, 0.60 + 0.40 * smoothstep(0.0, 0.055, d.slit))
 
-# %% ../nbs/01_head.ipynb #01-010-d77fda
+# %% ../nbs/01_head.ipynb #01-010-0e4509
 def shade(qx, qy, depth, normal, opening, pixel, r, f, look):
     "RGB, three (B, N), of surface points: the paint of the nearest part under a key light, a sky and a highlight."
     q = (qx, qy, depth)
@@ -157,7 +157,7 @@ def shade(qx, qy, depth, normal, opening, pixel, r, f, look):
     skin, hair, iris, lips, clothes = (look[:, 3 * i:3 * i + 3].split(1, 1) for i in range(5))
     light_yaw, light_pitch, warmth, ambient = look[:, 21:].split(1, 1)
     strands = torch.sin(48 * torch.atan2(x, z + 0.12) + 3 * torch.sin(9 * y))
-    hair_paint = shade_of(hair, 1 + 0.13 * strands * smoothstep(0.0, 0.15, (x * x + (z + 0.12).square()).sqrt()))
+    hair_paint = shade_of(hair, 1 + 0.09 * strands * smoothstep(0.0, 0.15, (x * x + (z + 0.12).square()).sqrt()))
     paints = (skin_colour(x, y, z, d, pixel, f, skin, hair), eye_colour(x, y, z, d, pixel, f, iris), lips,
               (0.87, 0.86, 0.81), (0.70, 0.30, 0.30), hair_paint, clothes)
     near = torch.minimum(torch.minimum(torch.minimum(d.skin, d.eye), torch.minimum(d.lips, d.teeth)),
@@ -189,7 +189,7 @@ def kernels(compiled):
     heavy = (distance, shade)
     return tuple(torch.compile(f, dynamic=True) for f in heavy) if compiled else heavy
 
-# %% ../nbs/01_head.ipynb #01-012-de1651
+# %% ../nbs/01_head.ipynb #01-012-0a9929
 def render_batch(people, pose, expression, gaze, size, maps, compiled):
     "One batch of `render`, whole on the device at once."
     distance_of, shade_of_points = kernels(compiled)
@@ -208,7 +208,7 @@ def render_batch(people, pose, expression, gaze, size, maps, compiled):
     start = F.interpolate(depth, size=(size, size)).flatten(1)
     qx, qy = rays(size)
     pixel = 2 / size * scale
-    depth, d, nearest, closest = march(qx, qy, start, r, f, 14, 0 * pixel, 3 * pixel, distance_of)
+    depth, d, nearest, closest = march(qx, qy, start, r, f, 16, 0 * pixel, 3 * pixel, distance_of)
     hit = (d < 0.6 * pixel) | ((depth > FAR + 0.05) & (d < 1.5 * pixel))
     depth = torch.where(hit, depth, nearest)
     coverage = torch.where(hit, 1.0, 1 - closest / pixel).clamp(0, 1)
