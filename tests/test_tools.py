@@ -1,0 +1,75 @@
+"""The tools that keep notebooks, site and README in order notice what is wrong."""
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+import check_notebooks
+import check_site
+import readme
+import run_notebooks
+
+HEAD = "# Title\n\n> What it is."
+
+
+def write(path, *cells, **metadata):
+    nbformat.write(new_notebook(cells=list(cells), metadata=metadata), path)
+    return path
+
+
+def test_a_sound_notebook_passes(tmp_path):
+    assert list(check_notebooks.check_notebook(write(tmp_path / "a.ipynb", new_markdown_cell(HEAD)))) == []
+
+
+@pytest.mark.parametrize("cells, metadata, said", [
+    ([new_markdown_cell("no title")], {}, "title and a description"),
+    ([new_markdown_cell(HEAD), new_code_cell("1/0", outputs=[new_output("error", ename="ZeroDivisionError")])], {},
+     "saved error, ZeroDivisionError"),
+    ([new_markdown_cell(HEAD)], {"widgets": {"application/vnd.jupyter.widget": {}}}, "without state"),
+    ([new_markdown_cell(HEAD), new_markdown_cell("x" * 1_000_000)], {}, "1.0 MB")])
+def test_an_unsound_notebook_is_named(tmp_path, cells, metadata, said):
+    lines = list(check_notebooks.check_notebook(write(tmp_path / "a.ipynb", *cells, **metadata)))
+    assert len(lines) == 1 and said in lines[0] and "a.ipynb" in lines[0]
+
+
+def test_a_damaged_notebook_is_named(tmp_path):
+    (tmp_path / "a.ipynb").write_text("{")
+    assert "not a valid notebook" in next(check_notebooks.check_notebook(tmp_path / "a.ipynb"))
+
+
+def test_a_notebook_runs_saves_and_skips(tmp_path):
+    kept = new_code_cell("#| slow\n1/0", outputs=[new_output("stream", text="as it was")])
+    path = write(tmp_path / "a.ipynb", new_markdown_cell(HEAD), new_code_cell("x = 20"), kept, new_code_cell("x + 1"))
+    result = run_notebooks.run(path, ["slow"])
+    assert result.cells[3].outputs[0].data["text/plain"] == "21"
+    assert result.cells[2].outputs[0].text == "as it was"
+    assert result.metadata == {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
+    with pytest.raises(run_notebooks.CellExecutionError, match="ZeroDivisionError"):
+        run_notebooks.run(path, [])
+
+
+def test_readme_of_a_notebook():
+    prose = HEAD + ('\n\n::: {.callout-note title="Differs from the paper"}\nSmaller.\n:::\n\n'
+                    '![a head](images/head.png){width=50%} and [the tour](00_tour.ipynb), [a site](https://example.org)')
+    picture = new_output("display_data", data={"image/png": "iVBORw0KGgo=", "text/plain": "<Figure>"})
+    text, pictures = readme.readme(new_notebook(cells=[
+        new_markdown_cell(prose), new_code_cell("#| hide\nsecret = 1"),
+        new_code_cell("#| echo: false\nplot()", outputs=[picture]),
+        new_code_cell("1 + 1", outputs=[new_output("execute_result", data={"text/plain": "2"})])]))
+    assert "> [!NOTE]\n> **Differs from the paper**\n>\n> Smaller." in text and ":::" not in text
+    assert "![a head](nbs/images/head.png) and [the tour](nbs/00_tour.ipynb), [a site](https://example.org)" in text
+    assert "secret" not in text and "plot()" not in text
+    assert "```python\n1 + 1\n```\n\n```\n2\n```" in text
+    assert pictures == {"cell-2-0.png": b"\x89PNG\r\n\x1a\n"} and "![](index_files/cell-2-0.png)" in text
+
+
+def test_a_page_is_read():
+    text = ("# Title {#sec-a}\n\nSee @sec-a and @fig-none, [x](nowhere.ipynb) ![p](no.png) $\\frac{a}{b$\n\n"
+            "::: {.callout-note}\nopen\n\n$$ x^2 $$ {#eq-one}\n")
+    anchors, links, pictures, cited, warnings = check_site.read(text, {"fig-cell"})
+    assert anchors >= {"sec-a", "eq-one", "fig-cell"} and cited - anchors == {"fig-none"}
+    assert links == ["nowhere.ipynb"] and pictures == ["no.png"]
+    assert any("unclosed" in w for w in warnings) and any("TeX" in w for w in warnings)

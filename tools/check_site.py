@@ -1,0 +1,130 @@
+"""Check the pages of the site without Quarto.
+
+    python tools/check_site.py
+
+Writes what nbdev's own build writes before Quarto takes over (nbs/nbdev.yml, nbs/sidebar.yml, vasa_ref/_modidx.py, the processed
+notebooks in _proc/), then reads every page with pandoc. Reported, one line each, with exit code 1: links to pages, headings or
+files that do not exist, pictures that are missing, cross references without a target, formulas that are no TeX, divs that are not
+closed, and notebooks that the sidebar does not show.
+"""
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def build():
+    """nbdev's steps before Quarto; returns the folder of processed notebooks."""
+    os.chdir(ROOT)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    sys.path.insert(0, str(ROOT))
+    import nbdev.doclinks
+    from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
+    from nbdev.serve import proc_nbs
+    refresh_quarto_yml()
+    nbdev.doclinks._build_modidx()
+    nbdev_sidebar.__wrapped__()
+    return Path(proc_nbs(n_workers=0, force=True))
+
+
+def page(path):
+    """A processed notebook as the markdown that Quarto gives to pandoc; also its output file and the labels of its cells."""
+    notebook = json.loads(path.read_text())
+    text = lambda value: "".join(value) if isinstance(value, list) else value
+    parts, labels = [], set()
+    for cell in notebook["cells"]:
+        source = text(cell["source"])
+        if cell["cell_type"] in ("markdown", "raw"):
+            parts.append(source)
+            continue
+        labels |= set(re.findall(r"^#\| *label: *(\S+)", source, re.MULTILINE))
+        if not re.search(r"^#\| *echo: *false", source, re.MULTILINE):
+            parts.append(f"~~~~~~~~ python\n{source}\n~~~~~~~~")
+        parts += [text(o["data"]["text/markdown"]) for o in cell.get("outputs", []) if "text/markdown" in o.get("data", {})]
+    markdown = "\n\n".join(parts)
+    named = re.search(r"^output-file: *(\S+)", markdown, re.MULTILINE)
+    return markdown, named[1] if named else path.stem + ".html", labels
+
+
+def pandoc(markdown, to, *options):
+    """(output, warnings) of pandoc."""
+    import pypandoc
+    command = [pypandoc.get_pandoc_path(), "-f", "markdown+tex_math_single_backslash", "-t", to, *options]
+    done = subprocess.run(command, input=markdown, capture_output=True, text=True)
+    return done.stdout, [line for line in done.stderr.splitlines() if line.strip()]
+
+
+def walk(node):
+    """All elements of pandoc's tree."""
+    if isinstance(node, dict):
+        if "t" in node:
+            yield node["t"], node.get("c")
+        for value in node.values():
+            yield from walk(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from walk(value)
+
+
+ATTRIBUTES = {"Header": 1, "Div": 0, "Span": 0, "Image": 0, "Link": 0, "CodeBlock": 0, "Code": 0, "Figure": 0, "Table": 0}
+
+
+def read(markdown, labels):
+    """Anchors, links, pictures, cross references and warnings of one page."""
+    tree, warnings = pandoc(markdown, "json")
+    warnings += [w for w in pandoc(markdown, "html", "--mathml")[1] if "TeX math" in w]
+    elements = list(walk(json.loads(tree)["blocks"]))
+    anchors = {c[ATTRIBUTES[t]][0] for t, c in elements if t in ATTRIBUTES} | labels
+    html = " ".join(c[1] for t, c in elements if t in ("RawInline", "RawBlock"))
+    anchors |= set(re.findall(r'\bid="([^"]+)"', html)) | set(re.findall(r"\{#((?:eq|tbl|lst)-[\w-]+)\}", markdown))
+    cited = {c["citationId"] for t, cites in elements if t == "Cite" for c in cites[0]}
+    links = [c[2][0] for t, c in elements if t == "Link"] + re.findall(r'<a\b[^>]*\bhref="([^"]+)"', html)
+    pictures = [c[2][0] for t, c in elements if t == "Image"] + re.findall(r'<(?:img|video|source)\b[^>]*\bsrc="([^"]+)"', html)
+    return anchors, links, pictures, cited, warnings
+
+
+def check(folder):
+    import configparser
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(ROOT / "settings.ini")
+    site = config["DEFAULT"]["doc_host"] + config["DEFAULT"]["doc_baseurl"] + "/"
+    pages = {}
+    for path in sorted(folder.rglob("*.ipynb")):
+        markdown, output, labels = page(path)
+        pages[path] = (output, *read(markdown, labels))
+    by_name = {path.name: p for path, p in pages.items()} | {p[0]: p for p in pages.values()}
+    for path, (output, anchors, links, pictures, cited, warnings) in pages.items():
+        yield from (f"{path.name}: {w}" for w in warnings)
+        yield from (f"{path.name}: cross reference @{c} has no target" for c in sorted(cited - anchors))
+        for target in pictures:
+            if not re.match(r"https?:|data:|attachment:", target) and not (path.parent / target).exists():
+                yield f"{path.name}: no picture {target}"
+        for link in links:
+            target, _, anchor = link.removeprefix(site).partition("#")
+            if re.match(r"[a-z]+:", target):
+                continue
+            there = by_name.get(target.removesuffix(".qmd")) if target else pages[path]
+            if there is None and not (ROOT / "nbs" / target).exists():
+                yield f"{path.name}: link to {target}, which does not exist"
+            elif there is not None and anchor and anchor not in there[1]:
+                yield f"{path.name}: link to {link}, which has no such heading"
+    sidebar = (ROOT / "nbs" / "sidebar.yml").read_text()
+    shown = re.findall(r"- (\S+\.(?:ipynb|qmd))", sidebar)
+    yield from (f"the sidebar shows {name}, which does not exist" for name in shown if not (ROOT / "nbs" / name).exists())
+    notebooks = {p.name for p in (ROOT / "nbs").glob("*.ipynb")}
+    yield from (f"the sidebar does not show {name}" for name in sorted(notebooks - set(shown)))
+
+
+def main():
+    folder = build()
+    problems = list(check(folder))
+    print("\n".join(problems) or f"{len(list(folder.rglob('*.ipynb')))} pages: links, pictures, references and formulas are sound")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
