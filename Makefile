@@ -37,8 +37,8 @@ demo: $(VENV)/installed  ## a portrait speaks: demo/out.mp4 with the shipped wei
 test: $(VENV)/installed-dev  ## lint, tests, every notebook, and whether notebooks and modules agree
 	$(BIN)/ruff check --select F vasa_ref tests tools setup.py
 	$(BIN)/python tools/check_notebooks.py
-	$(BIN)/python -m pytest -q tests
-	$(BIN)/nbdev_test --n_workers $(WORKERS) --timing --do_print
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --timing --do_print
 
 lab: $(VENV)/installed-dev  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab nbs

@@ -77,7 +77,7 @@ def make_parser():
 
     def with_weights(sub):
         which = sub.add_mutually_exclusive_group()
-        which.add_argument("--preset", default="laptop", metavar="NAME", help="shipped weights (default: laptop)")
+        which.add_argument("--preset", metavar="NAME", help="shipped weights (default: laptop)")
         which.add_argument("--weights", metavar="FOLDER", help="a folder of weights that `vasa train` wrote")
 
     def with_seed(sub, what):
@@ -160,19 +160,6 @@ def make_parser():
     return parser
 
 
-def check_input(path, what):
-    """`path` if it is a readable file that holds something."""
-    path = Path(path)
-    if path.is_dir():
-        raise VasaError(f"{what} {path} is a folder: expected a file")
-    if not path.exists():
-        raise VasaError(f"no file {path}: expected {what}")
-    if path.is_file() and path.stat().st_size == 0:
-        raise VasaError(f"{what} {path} is empty")
-    with open(path, "rb"):   # no permission: an OSError that says so
-        return path
-
-
 def check_output(path, *suffixes, inputs=()):
     """`path` if it can become an output file: known ending, existing folder, none of the inputs."""
     path = Path(path)
@@ -212,10 +199,11 @@ def print_table(figures):
 
 
 def animate(args):
+    from .files import PICTURES, SOUNDS, existing_file
     from .weights import weights_folder
     device = check_device(args.device)
-    folder = weights_folder(args.weights or args.preset)
-    inputs = [check_input(args.portrait, "the portrait"), check_input(args.audio, "the audio")]
+    folder = weights_folder(args.weights or args.preset or "laptop")
+    inputs = [existing_file(args.portrait, "portrait", PICTURES), existing_file(args.audio, "speech", SOUNDS)]
     out = check_output(args.out, ".mp4", inputs=inputs)
 
     import torch
@@ -292,7 +280,7 @@ def train(args):
 
 def bench(args):
     from .weights import weights_folder
-    folder = weights_folder(args.weights or args.preset)
+    folder = weights_folder(args.weights or args.preset or "laptop")
     out = args.json and check_output(args.json, ".json")
     from . import metrics
     report(metrics.bench(folder, quick=args.quick, seed=args.seed), out, args.quiet)
