@@ -48,6 +48,7 @@ def start(library, data):
     rate = espeak.espeak_Initialize(SYNCHRONOUS, 200, data.encode(), PHONEME_EVENTS | IPA_NAMES | DONT_EXIT)
     if rate <= 0:
         check(rate or -1, "espeak_Initialize")
+    espeak.espeak_ng_SetRandSeed(ctypes.c_long(1))  # or its noise depends on the second of the clock
     return espeak, rate
 
 
