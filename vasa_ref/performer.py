@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FPS', 'HOP', 'INDEX', 'VISEME_TARGETS', 'BLINK', 'EYE_LIMIT', 'EMOTION_FACES', 'EMOTION_HEADS', 'Motion',
            'frame_count', 'frame_times', 'segments', 'dominance', 'articulate', 'closure', 'mouth_gate', 'low_pass',
-           'loudness', 'fundamental', 'Prosody', 'prosody', 'smooth_noise', 'soft_limit', 'head_motion', 'blinks',
-           'glances', 'eyes_in_head', 'HeadColour', 'emotion_face', 'emotion_head', 'emotion_vector', 'show_feeling',
+           'loudness', 'fundamental', 'Prosody', 'prosody', 'smooth_noise', 'soft_limit', 'HeadColour', 'head_motion',
+           'blinks', 'glances', 'eyes_in_head', 'emotion_face', 'emotion_head', 'emotion_vector', 'show_feeling',
            'perform']
 
 # %% ../nbs/03_performer.ipynb #03-003-f18a40
@@ -20,7 +20,7 @@ from .errors import VasaError
 from .head import EXPRESSIONS, direction, look_direction, rotation_matrix
 from .voice import DIPHTHONGS, EMOTIONS, SAMPLE_RATE, SILENCE, VISEMES, phoneme_class, viseme_of
 
-# %% ../nbs/03_performer.ipynb #03-005-8ed1cc
+# %% ../nbs/03_performer.ipynb #03-007-8ed1cc
 FPS = 25
 HOP = SAMPLE_RATE // FPS  # 640 samples per frame
 INDEX = {name: i for i, name in enumerate(EXPRESSIONS)}
@@ -57,7 +57,7 @@ def frame_times(frames):
     "The middle of each frame in seconds: (T,)."
     return (torch.arange(frames) + 0.5) / FPS
 
-# %% ../nbs/03_performer.ipynb #03-006-e8b5e6
+# %% ../nbs/03_performer.ipynb #03-010-e8b5e6
 VISEME_TARGETS = {  # jaw_open, lip_wide, lip_pucker, upper_lip_raise | dominance of jaw, of lips | closure
     "rest": (0.00, 0.00, 0.00, 0.00, 1.0, 0.6, 0.0), "PP": (0.08, 0.05, 0.05, 0.00, 0.6, 0.2, 1.0),
     "FF": (0.10, 0.15, 0.00, 0.55, 1.0, 0.6, 0.3), "TH": (0.18, 0.15, 0.00, 0.15, 0.7, 0.4, 0.0),
@@ -80,7 +80,7 @@ def segments(speech):
             ends.append(start + (end - start) * (i + 1) / len(parts))
     return torch.tensor(rows), torch.tensor(starts) / SAMPLE_RATE, torch.tensor(ends) / SAMPLE_RATE
 
-# %% ../nbs/03_performer.ipynb #03-007-7354eb
+# %% ../nbs/03_performer.ipynb #03-018-7354eb
 def dominance(t, starts, ends, reach):
     "exp(-(tau / reach)^1.5), tau seconds outside of the segment: (T, S) for times (T,) and segments (S,)."
     outside = torch.maximum(starts - t[:, None], t[:, None] - ends).clamp(min=0)
@@ -119,7 +119,7 @@ def mouth_gate(t, speech, release=0.08):
     away = torch.maximum(starts - t[:, None], t[:, None] - ends).clamp(min=0).amin(1)
     return 0.5 + 0.5 * torch.cos(math.pi * (away / release).clamp(max=1))
 
-# %% ../nbs/03_performer.ipynb #03-008-bfb003
+# %% ../nbs/03_performer.ipynb #03-025-bfb003
 def low_pass(x, cutoff):
     "Gaussian smoothing of (T,) or (T, D) along time, -3 dB at `cutoff` Hz, ends held."
     sigma = 0.1325 * FPS / cutoff
@@ -154,7 +154,7 @@ def fundamental(waveform, frames, low=60.0, high=420.0):
     voiced = (search.amax(1) > 0.5) & (windows.square().mean(1).sqrt() > 0.003) & peaks.any(1)
     return torch.where(voiced, SAMPLE_RATE / lag, torch.zeros(()))
 
-# %% ../nbs/03_performer.ipynb #03-009-fdb999
+# %% ../nbs/03_performer.ipynb #03-032-74f4d0
 @dataclass
 class Prosody:
     """What the head hears, each (T,): `rms`; `energy`, smooth, about 0 to 1.5; `melody`, semitones about the speaker's
@@ -179,9 +179,9 @@ def prosody(speech):
     prominence = energy * (1 + 0.08 * melody.clamp(-4, 6))
     peaks = prominence >= F.max_pool1d(prominence[None, None], 9, 1, 4)[0, 0]
     accents = torch.where(peaks & (prominence > 0.55 * prominence.max()), prominence.clamp(max=2), torch.zeros(()))
-    return Prosody(rms, energy, melody, accents, mouth_gate(frame_times(frames), speech, 0.3))
+    return Prosody(rms, energy, melody, accents, mouth_gate(frame_times(frames), speech, 0.15))
 
-# %% ../nbs/03_performer.ipynb #03-010-8ff23f
+# %% ../nbs/03_performer.ipynb #03-035-8ff23f
 def smooth_noise(frames, cutoff, generator, channels=1):
     "Band-limited Gaussian noise of unit variance: (T, channels)."
     radius = math.ceil(0.4 * FPS / cutoff) + 1
@@ -195,14 +195,23 @@ def soft_limit(x, limit):
     "x for small x, never beyond +-limit."
     return limit * torch.tanh(x / limit)
 
-# %% ../nbs/03_performer.ipynb #03-011-481742
+# %% ../nbs/03_performer.ipynb #03-039-bee402
+@dataclass(frozen=True)
+class HeadColour:
+    "What an emotion does besides the face: head pitch in degrees, factors of head motion, blink rate and jaw opening."
+    pitch: float = 0.0
+    speed: float = 1.0
+    blink: float = 1.0
+    jaw: float = 1.0
+
+# %% ../nbs/03_performer.ipynb #03-040-bbd4b1
 def head_motion(sound, follow, feeling, generator):
     """Pose (T, 6) without distance: what the sound says, what nobody could know, and a style of the clip's own.
 
     sound: `Prosody`; follow (2,) yaw and pitch towards the main gaze; feeling: `HeadColour`."""
     frames, degree = len(sound.rms), math.pi / 180
     style = torch.rand(6, generator=generator)
-    nod, tune, sway, roam = 1.0 + 2.2 * style[0], 0.3 + 0.5 * style[1], 0.5 + 1.5 * style[2], 0.7 + 0.6 * style[3]
+    nod, tune, sway, roam = 0.7 + 1.8 * style[0], 0.3 + 0.5 * style[1], 0.5 + 1.5 * style[2], 0.7 + 0.6 * style[3]
     side, tilt = style[4].mul(2).sub(1), style[5].mul(2).sub(1)
     # beats: a quick dip of the head at every accent
     age = torch.arange(-4, 15) / FPS
@@ -214,7 +223,7 @@ def head_motion(sound, follow, feeling, generator):
     heading = low_pass(heading * torch.tensor([4.5, 2.0]), 0.8)
     # drift: smooth noise, calmer in silence
     drift = smooth_noise(frames, 0.5, generator, 3) * torch.tensor([3.0, 1.5, 1.6]) + smooth_noise(
-        frames, 1.5, generator, 3) * torch.tensor([0.7, 0.5, 0.4])
+        frames, 1.5, generator, 3) * torch.tensor([0.7, 0.4, 0.4])
     drift = drift * roam * (0.6 + 0.4 * sound.speaking[:, None])
     energy = low_pass(sound.energy, 1.5)
     yaw = heading[:, 0] + side * (4 + sway * 2.0 * energy) + drift[:, 0]
@@ -228,7 +237,7 @@ def head_motion(sound, follow, feeling, generator):
     place = torch.stack([0.12 * angles[:, 0].sin() + shift[:, 0], 0.10 * angles[:, 1].sin() + breath + shift[:, 1]], 1)
     return torch.cat([angles, place, torch.ones(frames, 1)], 1)
 
-# %% ../nbs/03_performer.ipynb #03-012-20229a
+# %% ../nbs/03_performer.ipynb #03-043-20229a
 BLINK = torch.tensor([0.30, 0.90, 1.00, 0.80, 0.50, 0.22, 0.06])  # 0.28 s: quick to close, slower to open
 
 
@@ -244,7 +253,7 @@ def blinks(speaking, rate, generator, refractory=0.8):
             next_allowed = t + int(refractory * FPS)
     return lids[:frames]
 
-# %% ../nbs/03_performer.ipynb #03-013-1096f2
+# %% ../nbs/03_performer.ipynb #03-046-1096f2
 EYE_LIMIT = (math.radians(35), math.radians(25))
 
 
@@ -269,23 +278,14 @@ def eyes_in_head(pose, target):
     limit = torch.tensor(EYE_LIMIT)
     return torch.maximum(torch.minimum(angles, limit), -limit)
 
-# %% ../nbs/03_performer.ipynb #03-014-b4f514
-@dataclass(frozen=True)
-class HeadColour:
-    "What an emotion does besides the face: head pitch in degrees, factors of head motion, blink rate and jaw opening."
-    pitch: float = 0.0
-    speed: float = 1.0
-    blink: float = 1.0
-    jaw: float = 1.0
-
-
+# %% ../nbs/03_performer.ipynb #03-050-7963fb
 EMOTION_FACES = {
     "neutral": {},
     "happy": {"smile": 0.85, "lip_wide": 0.25, "squint": 0.40, "brow_raise": 0.15},
     "sad": {"sadness": 0.95, "frown": 0.65, "blink": 0.12},
     "angry": {"brow_furrow": 1.0, "squint": 0.35, "frown": 0.35, "upper_lip_raise": 0.2},
     "surprised": {"brow_raise": 1.0, "lip_pucker": 0.1},
-    "afraid": {"brow_raise": 0.65, "sadness": 0.75, "lip_wide": 0.50, "frown": 0.15},
+    "afraid": {"brow_raise": 0.90, "sadness": 0.85, "lip_wide": 0.70, "upper_lip_raise": 0.10},
     "disgusted": {"upper_lip_raise": 0.85, "squint": 0.65, "brow_furrow": 0.45, "frown": 0.45},
 }
 EMOTION_HEADS = {
@@ -312,7 +312,7 @@ def emotion_head(emotion):
     mixed = rows[0] + emotion @ (rows - rows[0])
     return HeadColour(mixed[0].item(), *mixed[1:].clamp(min=0.3).tolist())
 
-# %% ../nbs/03_performer.ipynb #03-015-b10011
+# %% ../nbs/03_performer.ipynb #03-051-b10011
 def emotion_vector(emotion, strength=1.0):
     """The emotion *offset* (7,) in the order of `EMOTIONS`; VASA-1's condition e (section 3.2).
 
@@ -334,7 +334,7 @@ def emotion_vector(emotion, strength=1.0):
     vector[0] = 0.0
     return vector
 
-# %% ../nbs/03_performer.ipynb #03-016-775b26
+# %% ../nbs/03_performer.ipynb #03-057-775b26
 def show_feeling(speech_part, feeling, lids, brows):
     "Speech (T, 14), an emotion's face (14,), eyelids (T,) and prosodic brows (T,) together: (T, 14) in [0, 1]."
     close, pucker = speech_part[:, 3:4], speech_part[:, 2:3]

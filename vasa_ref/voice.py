@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'VOICES', 'LANGUAGES', 'SILENCE', 'DIPHTHONGS', 'PHONEMES', 'VOWELS', 'VISEMES', 'EMOTION_COLOURS',
-           'EMOTIONS', 'resample', 'Voice', 'Language', 'phoneme_class', 'phoneme_index', 'viseme_of', 'Colour',
-           'Speech', 'say', 'random_text', 'random_voice', 'frame_labels']
+           'EMOTIONS', 'resampling_kernel', 'resample', 'Voice', 'Language', 'phoneme_class', 'phoneme_index',
+           'viseme_of', 'Colour', 'Speech', 'say', 'random_text', 'random_voice', 'frame_labels']
 
-# %% ../nbs/02_voice.ipynb #02-003-8a62e3
+# %% ../nbs/02_voice.ipynb #02-003-e48552
 import json
 import math
 import re
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -40,24 +41,29 @@ def _espeak(**request):
     header = json.loads(header)
     return torch.frombuffer(bytearray(samples), dtype=torch.int16), header["rate"], header["events"]
 
-# %% ../nbs/02_voice.ipynb #02-012-2dba30
-def resample(waveform, from_rate, to_rate, zeros=48, rolloff=0.95):
-    """Band-limited resampling of (N,) float from `from_rate` to `to_rate` Hz -> (ceil(N to/from),) float32.
-
-    A sinc in a Kaiser window (beta 12) with `zeros` zero crossings a side, cut off at `rolloff` of the lower Nyquist."""
-    common = math.gcd(from_rate, to_rate)
-    up, down = to_rate // common, from_rate // common
+# %% ../nbs/02_voice.ipynb #02-012-da7380
+@lru_cache(maxsize=8)
+def resampling_kernel(up, down, zeros, rolloff):
+    "Kaiser-windowed sincs (beta 12), one row per fraction of an input sample: (up, down + 2 half) float32, and half."
     cutoff = rolloff * min(1.0, up / down)
     half = math.ceil(zeros / cutoff)
     phase = torch.arange(up, dtype=torch.float64)[:, None] * down / up  # where the outputs of one block lie
-    distance = torch.arange(-half, down + half, dtype=torch.float64) - phase  # (up, taps)
-    window = torch.special.i0(12.0 * (1 - (distance / half) ** 2).clamp(min=0).sqrt()) / torch.special.i0(
-        torch.tensor(12.0, dtype=torch.float64))
-    kernel = cutoff * torch.sinc(cutoff * distance) * window * (distance.abs() <= half)
-    length = math.ceil(len(waveform) * up / down)
-    padded = F.pad(waveform.float(), (half, down + half + down))
-    blocks = F.conv1d(padded[None, None], kernel[:, None].float(), stride=down)  # (1, up, blocks)
-    return blocks[0].T.reshape(-1)[:length]
+    distance = torch.arange(-half, down + half, dtype=torch.float64) - phase
+    window = torch.special.i0(12.0 * (1 - (distance / half) ** 2).clamp(min=0).sqrt()) * (distance.abs() <= half)
+    sinc = cutoff * torch.sinc(cutoff * distance)
+    return (sinc * window / torch.special.i0(torch.tensor(12.0))).float(), half
+
+
+def resample(waveform, from_rate, to_rate, zeros=48, rolloff=0.95):
+    """Band-limited resampling of (N,) float from `from_rate` to `to_rate` Hz -> (ceil(N to/from),) float32.
+
+    The sinc has `zeros` zero crossings to each side and is cut off at `rolloff` of the lower Nyquist frequency."""
+    common = math.gcd(from_rate, to_rate)
+    up, down = to_rate // common, from_rate // common
+    kernel, half = resampling_kernel(up, down, zeros, rolloff)
+    padded = F.pad(waveform.float(), (half, 2 * down + half))
+    blocks = F.conv1d(padded[None, None], kernel[:, None], stride=down)  # (1, up, blocks)
+    return blocks[0].T.reshape(-1)[:math.ceil(len(waveform) * up / down)]
 
 # %% ../nbs/02_voice.ipynb #02-019-69061e
 @dataclass(frozen=True)
@@ -294,7 +300,7 @@ def say(text, voice="ada", language="en", rate=175, pitch=50, emotion="neutral",
     ends = starts[1:] + [len(waveform)]
     return Speech(waveform, phonemes, torch.tensor(starts), torch.tensor(ends), text, voice, code)
 
-# %% ../nbs/02_voice.ipynb #02-046-5ce16c
+# %% ../nbs/02_voice.ipynb #02-062-5ce16c
 def _pick(items, generator):
     return items[int(torch.randint(len(items), (), generator=generator))]
 
@@ -318,7 +324,7 @@ def random_voice(generator, held_out=False):
     "The name of a voice, drawn with the `torch.Generator` from those for training or from the held-out ones."
     return _pick([name for name, voice in VOICES.items() if voice.held_out == held_out], generator)
 
-# %% ../nbs/02_voice.ipynb #02-049-b7c9a2
+# %% ../nbs/02_voice.ipynb #02-069-b7c9a2
 def frame_labels(speech, hop=320):
     "The phoneme class at the middle of each frame of `hop` samples: (ceil(N / hop),) int64 indices into `PHONEMES`."
     indices = torch.tensor([phoneme_index(phoneme) for phoneme in speech.phonemes])
