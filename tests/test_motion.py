@@ -1,0 +1,366 @@
+"""The motion model: its parts against torch.nn, masks and nulls, windows and seams, training on toy latents."""
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn as nn
+
+from vasa_ref.diffusion import add_noise
+from vasa_ref.errors import VasaError
+from vasa_ref.latents import Latents, fingerprint, made_with, main_direction, make_latents, random_windows
+from vasa_ref.motion import (CONDITIONS, Conditions, EncoderLayer, MotionConfig, MotionModel, MotionStream, attention_mask,
+                             drop_conditions, generate_motion, generate_windows, load_motion, motion_loss,
+                             random_conditions)
+from vasa_ref.training import fit
+from vasa_ref.weights import save_weights
+
+M, A = 9, 5
+CONFIG = MotionConfig.tiny(motion_dim=M, audio_dim=A, width=32, layers=2, heads=2, batch=8)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return MotionModel(CONFIG).eval()
+
+
+def conditions(n=2, seed=0, config=CONFIG, **keep):
+    gen = seeded(seed)
+
+    def draw(*shape):
+        return torch.randn(n, *shape, generator=gen)
+    return Conditions(draw(config.context, config.motion_dim), draw(config.context, config.audio_dim),
+                      draw(config.window, config.audio_dim), draw(2), draw(1), draw(7),
+                      {name: torch.full((n,), value) for name, value in keep.items()})
+
+
+def noisy(n=2, config=CONFIG):
+    return torch.randn(n, config.window, config.motion_dim, generator=seeded(5)), torch.arange(n) * 100 + 50
+
+
+def toy_latents(clips, seed, audio_dim=A, motion_dim=M):
+    "Clips whose mouth (motion 6 to 8) is a function of the audio, whose pose wanders slowly about the gaze."
+    gen, parts = seeded(seed), []
+    mix = torch.randn(3, audio_dim, generator=seeded(99))
+    kernel = torch.hann_window(7, periodic=False)[None, None] / 3
+    for _ in range(clips):
+        frames = int(torch.randint(70, 120, (), generator=gen))
+        source = nn.functional.conv1d(torch.randn(3, 1, frames, generator=gen), kernel, padding=3)[:, 0].T
+        gaze, distance = 0.2 * torch.randn(2, generator=gen), 1 + 0.1 * torch.randn(1, generator=gen)
+        wander = torch.randn(1, 6, generator=gen) + torch.arange(frames)[:, None] / 25 * torch.rand(6, generator=gen)
+        pose = 0.1 * wander.sin()
+        pose[:, :2] += gaze
+        pose[:, 5] += distance
+        motion = torch.cat([pose, source.tanh()], 1)
+        parts.append(Latents(motion, source @ mix, torch.tensor([frames]), gaze[None], distance[None], torch.rand(1, 7, generator=gen)))
+    return Latents.cat(parts)
+
+
+# the network
+
+
+def test_encoder_layer_equals_torch():
+    torch.manual_seed(0)
+    ours, twin = EncoderLayer(32, 4), nn.TransformerEncoderLayer(32, 4, 128, 0.0, nn.functional.gelu, batch_first=True, norm_first=True)
+    names = {"self_attn.in_proj_": "attention.qkv.", "self_attn.out_proj.": "attention.out.", "linear1.": "mlp.0.", "linear2.": "mlp.2."}
+    state = ours.state_dict()
+    for theirs, name in names.items():
+        state |= {name + part: twin.state_dict()[theirs + part] for part in ("weight", "bias")}
+    ours.load_state_dict(state)
+    x, mask = torch.randn(2, 11, 32), torch.rand(11, 11) > 0.3
+    mask.fill_diagonal_(True)
+    assert torch.allclose(ours(x)[0], twin(x), atol=1e-5)
+    assert torch.allclose(ours(x, mask=mask)[0], twin(x, src_mask=~mask), atol=1e-5)
+
+
+def test_memory_equals_one_encoder_with_a_block_mask(model):
+    "Conditions encoded once and remembered give what one long sequence gives whose conditions do not look at x_t."
+    c, (x_t, t) = conditions(), noisy()
+    memory, skip = model.encode(c)
+    parts = {name: model.embed(c, name) for name in CONDITIONS}
+    past, now = model.position.split([CONFIG.context, CONFIG.window])
+    for name, position in (("prev_motion", past), ("prev_audio", past), ("audio", now)):
+        parts[name] = parts[name] + position
+    first = torch.cat([parts[name] for name in CONDITIONS], 1)
+    second = torch.cat([model.time(t), model.inputs["motion"](x_t) + model.types["motion"] + now + skip], 1)
+    x, n = torch.cat([first, second], 1), first.shape[1]
+    mask = torch.cat([torch.ones(n, x.shape[1], dtype=torch.bool), model.mask])
+    mask[:n, n:] = False
+    for layer in model.layers:
+        x, _ = layer(x, mask=mask)
+    assert torch.allclose(model.output(model.norm(x[:, n + 1:])), model(x_t, t, c), atol=1e-5)
+    assert len(memory) == CONFIG.layers
+
+
+@pytest.mark.parametrize("reach", [0, 3, None])
+def test_attention_mask(reach):
+    config = replace(CONFIG, audio_reach=reach)
+    mask, k, w = attention_mask(config), config.context, config.window
+    assert mask.shape == (1 + w, 3 + 2 * k + w + 1 + w)
+    assert mask[0].all() and mask[:, :3 + k].all() and mask[:, 3 + 2 * k + w:].all()
+    audio = mask[1:, 3 + k:3 + 2 * k + w]
+    distance = (torch.arange(w)[:, None] + k - torch.arange(k + w)).abs()
+    assert torch.equal(audio, distance <= (math.inf if reach is None else reach))
+
+
+def test_presets_and_parameter_counts():
+    tiny, laptop, paper = (getattr(MotionConfig, name)() for name in ("tiny", "laptop", "paper"))
+    assert (paper.layers, paper.width, paper.heads) == (8, 512, 8) and paper.audio_reach is None
+    assert (paper.drop_prob, paper.drop_prev_prob, laptop.window, laptop.context) == (0.1, 0.5, 50, 10)
+    counts = [sum(p.numel() for p in MotionModel(c).parameters()) for c in (tiny, laptop, paper)]
+    assert counts[0] < 0.3e6 < counts[1] < 5e6 and 25e6 < counts[2] < 31e6
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_each_condition_counts_and_its_null_does_not(model, name):
+    (x_t, t), c = noisy(), conditions()
+    changed = replace(c, **{name: getattr(c, name) + 1})
+    assert (model(x_t, t, c) - model(x_t, t, changed)).abs().max() > 1e-4
+    gone = {name: torch.zeros(2, dtype=torch.bool)}
+    dropped = model(x_t, t, replace(c, keep=gone))
+    assert torch.equal(dropped, model(x_t, t, replace(changed, keep=gone)))
+    assert (dropped - model(x_t, t, c)).abs().max() > 1e-5
+
+
+def test_nulls_are_no_zeros(model):
+    (x_t, t), c = noisy(), conditions()
+    for name in ("gaze", "distance", "emotion"):
+        zero = model(x_t, t, replace(c, **{name: torch.zeros_like(getattr(c, name))}))
+        null = model(x_t, t, replace(c, keep={name: torch.zeros(2, dtype=torch.bool)}))
+        assert (zero - null).abs().max() > 1e-5
+
+
+def test_dropped_tail_of_audio_is_not_read(model):
+    (x_t, t), c = noisy(), conditions()
+    keep = (torch.arange(CONFIG.window) < 20).expand(2, -1)
+    changed = replace(c, audio=torch.cat([c.audio[:, :20], c.audio[:, 20:] + 9], 1), keep={"audio": keep})
+    assert torch.equal(model(x_t, t, replace(c, keep={"audio": keep})), model(x_t, t, changed))
+
+
+def test_passes_put_guidance_in_one_batch(model):
+    (x_t, t), c = noisy(), conditions(gaze=False)
+    out = model(x_t.repeat(3, 1, 1), t.repeat(3), c.passes(["audio", "distance"])).split(2)
+    for name, got in zip((None, "audio", "distance"), out):
+        keep = c.keep | ({name: torch.zeros(2, dtype=torch.bool)} if name else {})
+        assert torch.allclose(got, model(x_t, t, replace(c, keep=keep)), atol=1e-5)
+
+
+def test_normalisation_is_undone_and_saved(model, tmp_path):
+    motion = torch.randn(500, M, generator=seeded()) * torch.arange(1, M + 1) + 3
+    model.set_statistics(motion=motion, gaze=motion[:, :2])
+    assert torch.allclose(model.normalise(motion).std(0), torch.ones(M), atol=1e-2)
+    assert torch.allclose(model.denormalise(model.normalise(motion)), motion, atol=1e-4)
+    save_weights(tmp_path / "motion.safetensors", model, CONFIG)
+    loaded = load_motion(tmp_path)
+    assert loaded.config == CONFIG and torch.equal(loaded.motion_std, model.motion_std)
+    assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
+    (x_t, t), c = noisy(), conditions()
+    assert torch.equal(loaded(x_t, t, c), model(x_t, t, c))
+
+
+def test_constant_channels_do_not_blow_up(model):
+    model.set_statistics(motion=torch.ones(50, M))
+    assert model.normalise(torch.ones(3, M)).abs().max() < 1e-3
+
+
+# data and losses
+
+
+def test_random_windows_are_contiguous_and_inside_their_clip():
+    lengths = torch.tensor([120, 20, 61])
+    rows = torch.arange(201.)[:, None]
+    data = Latents(rows, rows * 2, lengths, torch.zeros(3, 2), torch.ones(3, 1), torch.zeros(3, 7))
+    motion, audio, exists, clip = random_windows(data, 50, 10, 400, seeded())
+    assert torch.equal(audio, 2 * motion) and set(clip.tolist()) == {0, 1, 2}
+    first = (lengths.cumsum(0) - lengths)[clip][:, None]
+    inside = (motion[..., 0] >= first) & (motion[..., 0] < first + lengths[clip][:, None])
+    assert inside.all()
+    assert (motion[..., 0].diff(dim=1)[exists[:, 1:] & exists[:, :-1]] == 1).all()
+    assert (exists[clip == 1].sum(1) == 20).all() and (exists[clip == 0][:, 10:]).all()
+    starts = motion[clip == 0][:, 10, 0]
+    assert starts.min() == 0 and starts.max() > 60
+
+
+def test_latents_are_saved_and_refused(tmp_path):
+    data = toy_latents(2, 0)
+    data.save(tmp_path / "l.safetensors", encoders="abc")
+    again = Latents.load(tmp_path / "l.safetensors")
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(data.items(), again.items()))
+    assert made_with(tmp_path / "l.safetensors") == "abc" and made_with(tmp_path / "none") is None
+    (tmp_path / "bad").write_text("x")
+    for read in (Latents.load, made_with):
+        with pytest.raises(VasaError, match="holds no latents"):
+            read(tmp_path / "bad")
+
+
+def test_main_direction_is_the_mode():
+    looks = torch.cat([torch.full((60, 2), 0.1), torch.full((40, 2), 0.9)])
+    assert torch.allclose(main_direction(looks), torch.tensor([0.1, 0.1]))
+
+
+def test_drop_out_rates():
+    n = 4000
+    config = replace(CONFIG, drop_tail_prob=0.2)
+    kept = drop_conditions(conditions(n), config, seeded()).keep
+    for name in ("gaze", "distance", "emotion"):
+        assert abs(1 - kept[name].float().mean() - 0.1) < 0.02
+    assert abs((~kept["audio"].any(1)).float().mean() - 0.1) < 0.02
+    tail = (kept["audio"].any(1) & ~kept["audio"][:, -1]).float().mean()
+    assert abs(tail - 0.18) < 0.03
+    assert (kept["audio"].float().diff(dim=1) <= 0).all()
+    assert torch.equal(kept["prev_motion"], kept["prev_audio"])
+    assert abs((~kept["prev_motion"].any(1)).float().mean() - 0.5) < 0.03
+    assert (kept["prev_motion"].float().diff(dim=1) >= 0).all()
+
+
+def test_drop_out_brings_nothing_back():
+    c = conditions(64, emotion=False)
+    assert not drop_conditions(c, CONFIG, seeded()).keep["emotion"].any()
+
+
+def test_unknown_emotion_is_the_null(model):
+    data = toy_latents(3, 0)
+    data.emotion[:] = torch.nan
+    x0, c, valid = random_conditions(model, data, seeded())
+    assert not c.keep["emotion"].any() and motion_loss(model, x0, c, valid, seeded())[0].isfinite()
+
+
+def test_loss_is_what_it_says():
+    class Echo(nn.Module):
+        "Predicts x0 plus a constant: errors are known, velocity errors are zero but for the join."
+        config, schedule = CONFIG, MotionModel(CONFIG).schedule
+
+        def forward(self, x_t, t, c):
+            return self.x0 + 0.5
+    echo, c = Echo(), conditions(4)
+    echo.x0 = torch.randn(4, CONFIG.window, M, generator=seeded())
+    valid = torch.ones(4, CONFIG.window, dtype=torch.bool)
+    loss, parts = motion_loss(echo, echo.x0, c, valid, seeded())
+    join = CONFIG.join_weight / (CONFIG.join_weight + CONFIG.window - 1)
+    assert torch.allclose(parts["pose"], torch.tensor(0.25)) and torch.allclose(parts["dyn_velocity"], torch.tensor(0.25 * join))
+    weights = CONFIG.pose_weight + CONFIG.dyn_weight
+    assert torch.allclose(loss, torch.tensor(weights * 0.25 * (1 + CONFIG.velocity_weight * join)))
+    alone = replace(c, keep={"prev_motion": torch.zeros(4, dtype=torch.bool)})
+    assert motion_loss(echo, echo.x0, alone, valid, seeded())[1]["pose_velocity"] < 1e-12
+
+
+def test_frames_that_do_not_exist_do_not_count(model):
+    c, valid = conditions(2), (torch.arange(CONFIG.window) < 30).expand(2, -1)
+    x0 = torch.randn(2, CONFIG.window, M, generator=seeded())
+    model.forward = lambda x_t, t, c: torch.zeros_like(x0)
+    loss = motion_loss(model, x0, c, valid, seeded())[0]
+    elsewhere = torch.where(valid[..., None], x0, x0 + 7)
+    assert torch.allclose(loss, motion_loss(model, elsewhere, c, valid, seeded())[0])
+
+
+def test_gradients_reach_every_parameter(model):
+    data = toy_latents(4, 0)
+    model.train()
+    for step in range(4):
+        motion_loss(model, *random_conditions(model, data, seeded(step)), seeded(step))[0].backward()
+    for name, p in model.named_parameters():
+        assert p.grad is not None and p.grad.abs().sum() > 0, name
+
+
+# generation
+
+
+def test_generated_length_and_determinism(model):
+    for frames in (1, 13, 50, 51, 120):
+        audio = torch.randn(frames, A, generator=seeded())
+        a, b = (generate_motion(model, audio, steps=3, generator=seeded(1)) for _ in range(2))
+        assert a.shape == (frames, M) and torch.equal(a, b)
+        assert not torch.allclose(a, generate_motion(model, audio, steps=3, generator=seeded(2)))
+
+
+def test_windows_are_pieces_of_the_motion(model):
+    audio = torch.randn(120, A, generator=seeded())
+    windows = list(generate_windows(model, audio, steps=3, generator=seeded(1)))
+    assert [len(w) for w in windows] == [50, 50, 20]
+    seen = []
+    motion = generate_motion(model, audio, steps=3, generator=seeded(1), progress=lambda *done: seen.append(done))
+    assert torch.equal(torch.cat(windows), motion) and seen == [(50, 120), (100, 120), (120, 120)]
+
+
+def test_windows_depend_on_the_one_before_and_not_on_later_audio(model):
+    audio = torch.randn(150, A, generator=seeded())
+    changed = torch.cat([audio[:100], audio[100:] + 5])
+    a, b = (generate_motion(model, x, steps=3, generator=seeded(1)) for x in (audio, changed))
+    assert torch.equal(a[:100], b[:100]) and not torch.allclose(a[100:], b[100:])
+    early = torch.cat([audio[:50] + 5, audio[50:]])
+    assert not torch.allclose(a[50:], generate_motion(model, early, steps=3, generator=seeded(1))[50:])
+
+
+def test_memory_of_a_stream_is_constant(model):
+    stream = MotionStream(model, steps=2, generator=seeded())
+    for n in (3, 4, 50, 20):
+        assert stream.step(torch.randn(n, A)).shape == (n, M)
+        assert len(stream.prev_motion) == len(stream.prev_audio) <= CONFIG.context
+    assert len(stream.prev_motion) == CONFIG.context
+
+
+def test_look_ahead_commits_only_what_was_asked(model):
+    audio = torch.randn(30, A, generator=seeded())
+    stream = MotionStream(model, steps=2, generator=seeded(1))
+    whole = MotionStream(model, steps=2, generator=seeded(1)).step(audio)
+    assert torch.equal(stream.step(audio, commit=4), whole[:4]) and torch.equal(stream.prev_audio, audio[:4])
+
+
+def test_controls_change_the_motion(model):
+    audio = torch.randn(20, A, generator=seeded())
+    plain = generate_motion(model, audio, steps=3, generator=seeded())
+    for controls in (dict(gaze=(0.4, 0.0)), dict(distance=1.3), dict(emotion=torch.eye(7)[1]), dict(cfg_scale={}),
+                     dict(cfg_scale={"audio": 0.5, "gaze": 1.0, "distance": 1.0, "emotion": 2.0}), dict(sampler="ddpm"), dict(eta=1.0)):
+        assert not torch.allclose(plain, generate_motion(model, audio, **{"steps": 3, "generator": seeded(), **controls})), controls
+
+
+def test_guidance_is_equation_2_through_the_sampler(model):
+    "One DDIM step from noise returns the guided prediction itself."
+    audio, scale = torch.randn(50, A, generator=seeded()), {"audio": 0.5, "gaze": 1.0}
+    got = generate_motion(model, audio, steps=1, cfg_scale=scale, generator=seeded(3))
+    c = MotionStream(model).conditions(audio)
+    x_t, t = torch.randn(1, 50, M, generator=seeded(3)), torch.tensor([CONFIG.times - 1])
+    plain = model(x_t, t, c)
+    no = {name: model(x_t, t, replace(c, keep=c.keep | {name: torch.zeros(1, dtype=torch.bool)})) for name in scale}
+    expected = 2.5 * plain - 0.5 * no["audio"] - 1.0 * no["gaze"]
+    assert torch.allclose(got, model.denormalise(expected)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(0, A), (10, A + 1), (10,)])
+def test_wrong_audio_is_refused(model, shape):
+    with pytest.raises(VasaError, match="accepted is"):
+        generate_motion(model, torch.zeros(shape))
+
+
+def test_unknown_scale_is_refused(model):
+    with pytest.raises(VasaError, match="accepted are gaze, distance"):
+        generate_motion(model, torch.zeros(5, A), cfg_scale={"smile": 1.0})
+
+
+# training
+
+
+def test_training_makes_the_mouth_follow_the_audio():
+    train, test = toy_latents(40, 1), toy_latents(4, 2)
+    torch.manual_seed(0)
+    config = MotionConfig.tiny(motion_dim=M, audio_dim=A, width=32, heads=2, batch=16, lr=3e-3)
+    model = MotionModel(config)
+    model.set_statistics(motion=train.motion, audio=train.audio, gaze=train.gaze, distance=train.distance)
+
+    def correlation():
+        ends, scores = test.lengths.cumsum(0).tolist(), []
+        for begin, end in zip([0] + ends, ends):
+            made = generate_motion(model.eval(), test.audio[begin:end], steps=5, generator=seeded())[:, 6:]
+            pairs = torch.stack([made, test.motion[begin:end, 6:]], 2)
+            scores += [torch.corrcoef(pair.T)[0, 1] for pair in pairs.transpose(0, 1)]
+        return torch.stack(scores).mean()
+    before = correlation()
+    log = fit(lambda step, gen: motion_loss(model, *random_conditions(model, train, gen), gen), {"motion": model}, out=None,
+              max_steps=120, lr=config.lr, warmup=20, quiet=True)
+    assert log[-1]["loss"] < 0.7 * log[0]["loss"]
+    assert abs(before) < 0.4 and correlation() > 0.8
