@@ -7,7 +7,6 @@ import argparse
 import importlib
 import io
 import json
-import math
 import os
 import sys
 import time
@@ -102,7 +101,7 @@ def make_parser():
                      help="distance of head and camera relative to the mean, 0.5 to 2 (default: 1)")
     sub.add_argument("--emotion", choices=EMOTIONS, metavar="NAME",
                      help=", ".join(EMOTIONS) + " (default: what the audio says)")
-    sub.add_argument("--emotion-strength", type=number(0.0, 1.0), default=1.0, metavar="S", help="0 to 1 (default: 1)")
+    sub.add_argument("--emotion-strength", type=number(0.0, 2.0), default=1.0, metavar="S", help="0 to 2 (default: 1)")
     sub.add_argument("--cfg-audio", type=number(0.0, 10.0), default=0.5, metavar="L",
                      help="guidance towards the audio, 0 to 10 (default: 0.5)")
     sub.add_argument("--cfg-gaze", type=number(0.0, 10.0), default=1.0, metavar="L",
@@ -206,20 +205,23 @@ def animate(args):
     inputs = [existing_file(args.portrait, "portrait", PICTURES), existing_file(args.audio, "speech", SOUNDS)]
     out = check_output(args.out, ".mp4", inputs=inputs)
 
-    import torch
+    from tqdm import tqdm
     from .talker import Talker
     talker = Talker.from_pretrained(folder, device=device)
-    began = time.perf_counter()
-    options = {} if args.steps is None else {"steps": args.steps}
-    clip = talker.animate(*map(str, inputs), gaze=tuple(math.radians(a) for a in args.gaze), distance=args.distance,
-                          emotion=args.emotion, emotion_strength=args.emotion_strength,
-                          cfg_scale={"audio": args.cfg_audio, "gaze": args.cfg_gaze},
-                          generator=torch.Generator().manual_seed(args.seed), **options)
-    clip.save(out)
-    took, length = time.perf_counter() - began, len(clip.frames) / clip.fps
+    began, frames = time.perf_counter(), 0
+    with tqdm(unit=" frames", leave=False, disable=args.quiet or None) as bar:   # None: only where a person looks
+
+        def progress(done, total):
+            nonlocal frames
+            frames, bar.total = done, total
+            bar.update()
+
+        talker.animate_to_file(out, *map(str, inputs), gaze=args.gaze, distance=args.distance, emotion=args.emotion,
+                               emotion_strength=args.emotion_strength, steps=args.steps, seed=args.seed,
+                               cfg_scale={"audio": args.cfg_audio, "gaze": args.cfg_gaze}, progress=progress)
+    took, length = time.perf_counter() - began, frames / 25
     if not args.quiet:
-        height, width = clip.frames.shape[1:3]
-        print(f"{out}: {length:.1f} s of video, {width} x {height} pixels, made in {took:.1f} s "
+        print(f"{out}: {length:.1f} s of video, {talker.size} x {talker.size} pixels, made in {took:.1f} s "
               f"(real-time factor {took / length:.2f})")
 
 

@@ -62,9 +62,9 @@ def waveform_tensor(audio, empty: bool = False) -> Tensor:
     if not waveform.isfinite().all(): raise VasaError(f"the speech holds NaN or infinite samples; {WAVEFORMS}")
     return waveform.float()
 
-# %% ../nbs/10_talker.ipynb #10-015-83da0e
-GAZE_LIMITS = 40.0, 25.0         # degrees: yaw, pitch
-DISTANCE_LIMITS = 0.7, 1.5       # relative to the mean
+# %% ../nbs/10_talker.ipynb #10-015-9e96bb
+GAZE_LIMITS = 45.0, 30.0         # degrees: yaw, pitch
+DISTANCE_LIMITS = 0.5, 2.0       # relative to the mean
 POSE_LIMITS = 45.0, 30.0, 30.0   # degrees: yaw, pitch, roll
 DEFAULT_SCALE = {"audio": 0.5, "gaze": 1.0}
 
