@@ -25,17 +25,17 @@ from .head import EXPRESSIONS, landmarks, random_people, render
 from .training import CHECKPOINT, fit
 from .weights import load_into, load_weights, save_tensors, save_weights
 
-# %% ../nbs/07_disentangle.ipynb #07-004-d1dcfd
+# %% ../nbs/07_disentangle.ipynb #07-004-31eabc
 def uniform(shape, low, high, generator=None):
     "Uniform random numbers; `low` and `high` may be lists, one entry for each last dimension."
     low, high = torch.tensor(low), torch.tensor(high)
     return low + (high - low) * torch.rand(shape, generator=generator)
 
 def random_poses(n, generator=None):
-    "n poses (n, 6): yaw within 35, pitch within 20, roll within 15 degrees, tx, ty within 0.12, distance 0.6 to 1.8."
+    "n poses (n, 6): yaw within 35, pitch within 20, roll within 15 degrees, tx, ty within 0.12, distance 0.75 to 1.36."
     limit = [math.radians(35), math.radians(20), math.radians(15), 0.12, 0.12]
     angles = uniform((n, 5), [-x for x in limit], limit, generator)
-    return torch.cat([angles, uniform((n, 1), math.log(0.6), math.log(1.8), generator).exp()], dim=1)
+    return torch.cat([angles, uniform((n, 1), math.log(0.75), math.log(1.36), generator).exp()], dim=1)
 
 # %% ../nbs/07_disentangle.ipynb #07-005-d3be52
 def random_dynamics(n, generator=None):

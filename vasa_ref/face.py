@@ -6,7 +6,7 @@
 __all__ = ['FaceConfig', 'standardise', 'WeightStandardised', 'WSConv2d', 'WSConv3d', 'group_norm', 'modulate', 'ResBlock',
            'identity_grid', 'rigid_matrix', 'transform', 'sample', 'flow_at', 'to_canonical_grid',
            'from_canonical_grid', 'FlowGenerator', 'ImageEncoder', 'resize', 'bound_pose', 'align', 'MotionEncoder',
-           'AppearanceEncoder', 'CanonicalUNet', 'Decoder', 'FaceModel']
+           'AppearanceEncoder', 'CanonicalUNet', 'plane_coordinates', 'Decoder', 'FaceModel']
 
 # %% ../nbs/06_face.ipynb #06-002-b27eac
 import math
@@ -299,30 +299,38 @@ class CanonicalUNet(nn.Module):
             h = block(torch.cat([F.interpolate(h, skip.shape[2:]), skip], dim=1))
         return self.out(h)                                                        # (B, C, D, H, W)
 
-# %% ../nbs/06_face.ipynb #06-024-17f740
+# %% ../nbs/06_face.ipynb #06-024-99cd0a
+def plane_coordinates(pose, height, width):
+    "For each pixel (B, 4, H, W): x and y in the image, and the same less the head's place, times its distance."
+    xy = identity_grid(1, height, width, pose.device)[0, ..., :2].movedim(-1, 0)   # (2, H, W)
+    place = torch.stack([pose[:, 3], -pose[:, 4]], dim=1)[:, :, None, None]       # (B, 2, 1, 1)
+    return torch.cat([xy.expand(len(pose), -1, -1, -1), (xy - place) * pose[:, 5, None, None, None]], dim=1)
+
+# %% ../nbs/06_face.ipynb #06-025-cf663b
 class Decoder(nn.Module):
     "The posed volume (B, C, D, H, W) and the codes to an image (B, 3, S, S) in [0, 1]."
     def __init__(self, config):
         super().__init__()
         c, widths = config, config.decoder_widths
         cond = 2 * widths[0]
-        self.z_dyn, self.z_id = nn.Linear(c.z_dyn_dim, cond), nn.Linear(c.z_id_dim, cond)
-        self.project = nn.Conv2d(c.volume_channels * c.volume_depth, widths[0], 1)
+        self.codes = nn.Linear(c.z_dyn_dim + c.z_id_dim + 6, cond)
+        self.project = nn.Conv2d(c.volume_channels * c.volume_depth + 4, widths[0], 1)
         self.blocks = nn.ModuleList([ResBlock(widths[0], cond_dim=cond) for _ in range(c.decoder_blocks)])
         self.ups = nn.ModuleList([nn.Conv2d(a, 4 * b, 1) for a, b in zip(widths[:-1], widths[1:])])
         self.up_blocks = nn.ModuleList([ResBlock(b, cond_dim=cond) for b in widths[1:]])
         self.norm, self.out = group_norm(widths[-1]), nn.Conv2d(widths[-1], 12, 3, padding=1)
 
-    def forward(self, volume, z_id, z_dyn):
-        cond = F.silu(self.z_dyn(z_dyn) + self.z_id(z_id))                        # (B, 2w)
-        h = self.project(volume.flatten(1, 2))                                    # (B, w, H, W)
+    def forward(self, volume, z_id, pose, z_dyn):
+        cond = F.silu(self.codes(torch.cat([z_id, pose, z_dyn], dim=1)))          # (B, 2w)
+        places = plane_coordinates(pose, *volume.shape[3:])                       # (B, 4, H, W)
+        h = self.project(torch.cat([volume.flatten(1, 2), places], dim=1))        # (B, w, H, W)
         for block in self.blocks: h = block(h, cond)
         for up, block in zip(self.ups, self.up_blocks):
             h = block(F.pixel_shuffle(up(h), 2), cond)                            # twice the height and width
         h = self.out(F.silu(self.norm(h)))                                        # (B, 12, S/2, S/2)
         return torch.sigmoid(F.pixel_shuffle(h, 2).float())                       # (B, 3, S, S)
 
-# %% ../nbs/06_face.ipynb #06-026-a4afbb
+# %% ../nbs/06_face.ipynb #06-027-b4c09f
 class FaceModel(nn.Module):
     "The face latent space of VASA-1 sec. 3.1: V_app, z_id, pose and z_dyn from images, and images from them."
     def __init__(self, config):
@@ -362,7 +370,7 @@ class FaceModel(nn.Module):
         "V_app (B or 1, C, D, H, W), z_id (B or 1, .), pose (B, 6), z_dyn (B, .) to images (B, 3, S, S) in [0, 1]."
         volume, z_id = (x.expand(len(pose), *x.shape[1:]) for x in (appearance_volume, z_id))
         grid = from_canonical_grid(pose, self.from_canonical(z_id, z_dyn), self.shape)
-        return self.decoder(sample(volume, grid), z_id, z_dyn)                    # (B, 3, S, S)
+        return self.decoder(sample(volume, grid), z_id, pose, z_dyn)              # (B, 3, S, S)
 
     def forward(self, source, driver):
         "The source's person with the driver's motion, both (B, 3, S, S)."
