@@ -202,7 +202,7 @@ def trainers(monkeypatch, tmp_path):
     """The four training functions, recording what they are given; the clock runs as told."""
     monkeypatch.chdir(tmp_path)
     calls, clock = [], SimpleNamespace(now=0.0, takes={})
-    for part, (module, function) in cli.TRAINERS.items():
+    for part, (module, function, _) in cli.TRAINERS.items():
         def trainer(preset, part=part, **options):
             calls.append((part, preset, options))
             clock.now += 60 * clock.takes.get(part, options["minutes"])
@@ -233,6 +233,7 @@ def test_train_all_shares_the_minutes(vasa, trainers):
 def test_train_resumes_into_the_same_folder(vasa, trainers):
     calls, _ = trainers
     Path("mine/face-joint").mkdir(parents=True)
+    Path("mine/face-joint/checkpoint.safetensors").touch()
     vasa("train", "face", "--resume", "mine")
     assert calls[0][2]["resume"] == "mine" and calls[0][2]["out"] == Path("mine")
     calls.clear()
@@ -299,3 +300,180 @@ def test_a_full_disk_leaves_nothing(vasa, tmp_path, monkeypatch, argv):
     monkeypatch.setattr(Path, "write_bytes", full)
     refused(vasa(*argv), "No space left on device")
     assert os.listdir() == [argv[-1]] and Path(argv[-1]).read_bytes() == b"old"
+
+
+# ---- animate with real files: models of the tiny size that have learned nothing
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with random weights of the tiny size, one good portrait and a good short recording."""
+    import soundfile
+    from PIL import Image
+    from vasa_ref.audio import PhonemeRecogniser
+    from vasa_ref.talker import Talker
+    from vasa_ref.voice import PHONEMES
+    from vasa_ref.weights import save_weights
+    folder = tmp_path_factory.mktemp("files")
+    talker = Talker.random("tiny")
+    recogniser = PhonemeRecogniser(talker.audio.config)
+    recogniser.encoder.load_state_dict(talker.audio.state_dict())
+    save_weights(folder / "w/audio.safetensors", recogniser, talker.audio.config, phonemes=PHONEMES)
+    save_weights(folder / "w/face.safetensors", talker.face, talker.face.config)
+    save_weights(folder / "w/motion.safetensors", talker.motion_model, talker.motion_model.config)
+    noise = np.random.default_rng(0)
+    Image.fromarray(noise.integers(0, 255, (70, 90, 3), dtype=np.uint8)).save(folder / "p.png")
+    soundfile.write(folder / "s.wav", noise.uniform(-0.5, 0.5, 8000), 16000)
+    return folder
+
+
+@pytest.fixture
+def animate(vasa, files, tmp_path):
+    """animate(portrait, audio, *options): the result, and the number of frames in the output (None if there is none)."""
+    from vasa_ref.clips import Clip
+
+    def run(portrait=None, audio=None, *options):
+        out = tmp_path / "result" / "out.mp4"
+        out.parent.mkdir(exist_ok=True)
+        result = vasa("animate", portrait or files / "p.png", audio or files / "s.wav", "-o", out, "--weights", files / "w",
+                      "--steps", "2", *options)
+        frames = len(Clip.load(out)) if out.exists() else None
+        out.unlink(missing_ok=True)
+        assert os.listdir(out.parent) == []   # and nothing temporary is left
+        return result, frames
+    return run
+
+
+def picture(name, folder):
+    from PIL import Image
+    pixels = np.random.default_rng(1).integers(0, 255, (64, 80, 4), dtype=np.uint8)
+    path = folder / (name + {"cmyk": ".jpg", "exif": ".jpg", "webp": ".webp", "palette": ".gif"}.get(name, ".png"))
+    rgb = Image.fromarray(pixels[..., :3])
+    if name == "alpha":
+        Image.fromarray(pixels).save(path)
+    elif name == "grey":
+        rgb.convert("L").save(path)
+    elif name == "16 bits":
+        Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(path)
+    elif name == "exif":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        rgb.save(path, exif=exif)
+    else:
+        rgb.convert({"cmyk": "CMYK", "palette": "P"}.get(name, "RGB")).save(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["alpha", "grey", "16 bits", "cmyk", "exif", "webp", "palette"])
+def test_pictures_of_any_kind_are_animated(animate, tmp_path, name):
+    (code, out, err), frames = animate(picture(name, tmp_path))
+    assert (code, err, frames) == (0, "", 13) and "0.5 s of video" in out
+
+
+@pytest.mark.parametrize("name", ["text", "empty", "absent", "folder", "1 x 1", "20000 x 20000", "cut"])
+def test_portraits_that_cannot_be_used(animate, tmp_path, files, name):
+    from PIL import Image
+    path = tmp_path / "bad.png"
+    if name == "text":
+        path.write_text("I am no picture.")
+    elif name == "empty":
+        path.touch()
+    elif name == "folder":
+        path.mkdir()
+    elif name == "cut":
+        path.write_bytes((files / "p.png").read_bytes()[:3000])
+    elif name != "absent":
+        Image.new("1", tuple(map(int, name.split(" x ")))).save(path)
+    result, frames = animate(path)
+    refused(result, "bad.png", "accepted are JPEG, PNG")
+    assert frames is None
+
+
+@pytest.mark.parametrize("rate, channels, loudness", [(8000, 1, 0.3), (96000, 2, 0.3), (44100, 6, 0.3), (16000, 1, 0.0)])
+def test_sounds_of_any_kind_are_animated(animate, tmp_path, rate, channels, loudness):
+    import soundfile
+    noise = np.random.default_rng(2).uniform(-loudness, loudness, (rate // 2, channels))
+    soundfile.write(tmp_path / "a.wav", noise, rate)
+    (code, out, err), frames = animate(None, tmp_path / "a.wav")
+    assert (code, err, frames) == (0, "", 13)
+
+
+@pytest.mark.parametrize("name", ["text", "empty", "absent", "0 s", "NaN", "picture"])
+def test_sounds_that_cannot_be_used(animate, tmp_path, files, name):
+    import soundfile
+    path = tmp_path / "bad.wav"
+    if name == "text":
+        path.write_text("I am no sound.")
+    elif name == "empty":
+        path.touch()
+    elif name == "0 s":
+        soundfile.write(path, np.zeros(0), 16000)
+    elif name == "NaN":
+        soundfile.write(path, np.full(8000, np.nan, dtype=np.float32), 16000, subtype="FLOAT")
+    elif name == "picture":
+        path.write_bytes((files / "p.png").read_bytes())
+    result, frames = animate(None, path)
+    refused(result, "bad.wav")
+    assert frames is None
+
+
+def test_one_sample_of_sound_is_one_frame(animate, tmp_path):
+    import soundfile
+    soundfile.write(tmp_path / "a.wav", np.zeros(1), 16000)
+    (code, out, err), frames = animate(None, tmp_path / "a.wav")
+    assert (code, err, frames) == (0, "", 1)
+
+
+def test_the_seed_decides_the_video(vasa, files, tmp_path):
+    from vasa_ref.clips import Clip
+    clips = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        vasa("animate", files / "p.png", files / "s.wav", "-o", tmp_path / f"{name}.mp4", "--weights", files / "w", "--seed", seed,
+             "--steps", 2)
+        clips.append(Clip.load(tmp_path / f"{name}.mp4").frames)
+    assert torch.equal(clips[0], clips[1]) and not torch.equal(clips[0], clips[2])
+
+
+@pytest.mark.parametrize("spoil, said", [
+    (lambda w: (w / "motion.safetensors").unlink(), "no weights at"),
+    (lambda w: (w / "face.safetensors").write_bytes((w / "face.safetensors").read_bytes()[:5000]), "damaged"),
+    (lambda w: (w / "face.safetensors").write_bytes((w / "motion.safetensors").read_bytes()), "expected FaceConfig"),
+    (lambda w: [p.unlink() for p in w.iterdir()], "no weights in")])
+def test_weights_that_do_not_match(vasa, files, tmp_path, spoil, said):
+    import shutil
+    shutil.copytree(files / "w", tmp_path / "w")
+    spoil(tmp_path / "w")
+    refused(vasa("animate", files / "p.png", files / "s.wav", "-o", tmp_path / "o.mp4", "--weights", tmp_path / "w"), said)
+    assert os.listdir(tmp_path) == ["w"]
+
+
+def test_weights_whose_tensors_have_other_shapes(vasa, files, tmp_path):
+    import shutil
+    from safetensors import safe_open
+    from vasa_ref.weights import load_weights, save_tensors
+    shutil.copytree(files / "w", tmp_path / "w")
+    path = tmp_path / "w" / "face.safetensors"
+    state, metadata = load_weights(path)
+    name = next(k for k, v in state.items() if v.ndim == 4)
+    save_tensors(path, state | {name: state[name][:1]}, metadata)
+    assert safe_open(path, "pt").metadata()["kind"] == '"FaceConfig"'
+    refused(vasa("animate", files / "p.png", files / "s.wav", "-o", tmp_path / "o.mp4", "--weights", tmp_path / "w"),
+            "does not fit FaceModel", name)
+
+
+def test_a_disk_that_fills_while_frames_are_written(animate, monkeypatch):
+    """ffmpeg ends early, as it does on a full disk: one line, and no video, not even half a one."""
+    import vasa_ref.files
+    shell = "#!/bin/sh\nhead -c 100 > /dev/null\necho 'av_interleaved_write_frame(): No space left on device' >&2\nexit 1\n"
+
+    def stub(folder):
+        path = folder / "ffmpeg"
+        path.write_text(shell)
+        path.chmod(0o755)
+        return str(path)
+    import tempfile
+    with tempfile.TemporaryDirectory() as folder:
+        fake = stub(Path(folder))
+        monkeypatch.setattr(vasa_ref.files, "ffmpeg_exe", lambda: fake)
+        result, frames = animate()
+    refused(result, "the disk is full")
+    assert frames is None

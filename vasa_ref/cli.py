@@ -19,8 +19,11 @@ __all__ = ["main", "make_parser"]
 
 EMOTIONS = ("neutral", "happy", "sad", "angry", "surprised", "afraid", "disgusted")   # performer.EMOTIONS
 PRESETS = ("tiny", "laptop", "paper")
-TRAINERS = {"audio": ("audio", "train_audio"), "face": ("disentangle", "train_face"),
-            "motion": ("motion", "train_motion"), "metrics": ("metrics", "train_metrics")}
+TRAINERS = {   # part: module, function, where an earlier call left something to resume
+    "audio": ("audio", "train_audio", "checkpoint.safetensors"),
+    "face": ("disentangle", "train_face", "face-*/checkpoint.safetensors"),
+    "motion": ("motion", "train_motion", "motion-training/checkpoint.safetensors"),
+    "metrics": ("metrics", "train_metrics", "metrics/checkpoint.safetensors")}
 SHARES = {"audio": 0.15, "face": 0.5, "motion": 0.25, "metrics": 0.1}   # of the minutes of `vasa train all`
 
 
@@ -267,13 +270,13 @@ def train(args):
     for i, part in enumerate(parts):
         left = args.minutes - (time.monotonic() - began) / 60   # what one part did not need, the next ones share
         minutes = max(left, 0.0) * SHARES[part] / sum(SHARES[p] for p in parts[i:])
+        module, function, checkpoint = TRAINERS[part]
         resume = args.resume
-        if resume and args.part == "all" and not any(Path(resume).glob(f"{part}*")):
+        if resume and args.part == "all" and not any(Path(resume).glob(checkpoint)):
             resume = None   # an earlier `train all` had not come to this part
         if not args.quiet:
             origin = f"resumed from {resume}" if resume else "from the start"
             print(f"{part}: {minutes:.1f} minutes, {origin}", flush=True)
-        module, function = TRAINERS[part]
         trainer = getattr(importlib.import_module(f".{module}", __package__), function)
         trainer(args.preset, minutes=minutes, resume=resume, out=out, device=device, seed=args.seed, quiet=args.quiet)
     if not args.quiet:
