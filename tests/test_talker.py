@@ -193,7 +193,7 @@ def test_streamed_features_are_those_of_the_whole(talker):
 
 
 def test_models_that_do_not_fit_are_refused(talker):
-    with pytest.raises(VasaError, match="one training"):
+    with pytest.raises(VasaError, match="weights of one"):
         Talker(talker.face, Wav2Vec2(Wav2Vec2Config.laptop()), MotionModel(MotionConfig.tiny()))
     with pytest.raises(VasaError, match="tiny, laptop, paper"):
         Talker.random("huge")
@@ -213,3 +213,15 @@ def test_bfloat16_is_near(talker, portrait):
     appearance, motion = talker.encode(portrait), talker.motion(speech(0.2), steps=1)
     a, b = (torch.cat(list(t.decode(appearance, motion))).float() for t in (talker, half))
     assert 0 < (a - b).abs().mean() < 4
+
+
+def test_a_held_head_does_not_move(portrait):
+    seen = []
+    fresh = Talker.random("tiny")
+    fresh.face.decode = lambda v, z, pose, dyn, decode=fresh.face.decode: seen.append((pose, dyn)) or decode(v, z, pose, dyn)
+    fresh.animate(portrait, speech(0.4), pose=(10, 5, -5), steps=2)
+    pose, z_dyn = map(torch.cat, zip(*seen))
+    torch.testing.assert_close(pose[:, :3].rad2deg(), torch.tensor([10.0, 5.0, -5.0]).expand(10, 3))
+    torch.testing.assert_close(z_dyn, fresh.motion(speech(0.4), steps=2)[:, 6:])
+    with pytest.raises(VasaError, match="pose"):
+        fresh.frames(portrait, speech(0.4), pose=(10, 5))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PORTRAITS', 'WAVEFORMS', 'GAZE_LIMITS', 'DISTANCE_LIMITS', 'POSE_LIMITS', 'DEFAULT_SCALE', 'portrait_tensor',
-           'waveform_tensor', 'numbers', 'degrees', 'motion_controls', 'Appearance', 'Talker', 'counted',
-           'most_typical', 'show_image', 'FeatureStream', 'check_steps', 'stream_motion']
+           'waveform_tensor', 'numbers', 'degrees', 'motion_controls', 'Appearance', 'Talker', 'counted', 'held_pose',
+           'hold', 'most_typical', 'show_image', 'FeatureStream', 'check_steps', 'stream_motion']
 
 # %% ../nbs/10_talker.ipynb #10-003-46c345
 import math
@@ -118,7 +118,7 @@ class Appearance:
     volume: Tensor
     z_id: Tensor
 
-# %% ../nbs/10_talker.ipynb #10-023-e528fa
+# %% ../nbs/10_talker.ipynb #10-023-5a1d6e
 class Talker:
     """A portrait and speech to video, VASA-1 sec. 3.3. `Talker.from_pretrained("laptop")`, or from models of one's own.
 
@@ -131,8 +131,9 @@ class Talker:
         wanted = 6 + face.config.z_dyn_dim, audio.config.hidden_size
         if (motion.config.motion_dim, motion.config.audio_dim) != wanted:
             given = motion.config.motion_dim, motion.config.audio_dim
-            raise VasaError(f"the motion model was made for {given[0]} numbers of motion and {given[1]} of audio "
-                            f"per frame, face and audio models give {wanted[0]} and {wanted[1]}: use weights of one training")
+            raise VasaError(f"the motion model was made for {given[0]} numbers of motion and {given[1]} of audio per "
+                            f"frame, face and audio models give {wanted[0]} and {wanted[1]}: take weights of one "
+                            "training")
 
     @classmethod
     def from_pretrained(cls, weights="laptop", device="cpu", **options) -> "Talker":
@@ -179,16 +180,18 @@ class Talker:
                 images = self.face.decode(appearance.volume, appearance.z_id, part[:, :6], part[:, 6:])
             yield (images.float() * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu()
 
-    def frames(self, portrait, audio, *, progress=None, **controls) -> Iterator[Tensor]:
+    def frames(self, portrait, audio, *, pose=None, progress=None, **controls) -> Iterator[Tensor]:
         "Frames uint8 (S, S, 3) one by one, T = ceil(N / 640). Errors come at once, work when a frame is asked for."
-        performance, waveform = self.performance(**controls), waveform_tensor(audio)
-        appearance, total = self.encode(portrait), frames_for(len(waveform))
-        batches = chain.from_iterable(self.decode(appearance, window) for window in self.windows(waveform, performance))
-        return counted(chain.from_iterable(batches), total, progress)
+        angles, performance = held_pose(pose), self.performance(**controls)
+        waveform, appearance = waveform_tensor(audio), self.encode(portrait)
+        motion = (hold(window, angles) for window in self.windows(waveform, performance))
+        batches = chain.from_iterable(self.decode(appearance, window) for window in motion)
+        return counted(chain.from_iterable(batches), frames_for(len(waveform)), progress)
 
     def animate(self, portrait, audio, **options) -> Clip:
         """The video of a portrait that speaks, as a `Clip`: options as in `motion_controls` (gaze, distance, emotion,
-        emotion_strength, cfg_scale, steps), seed or generator, and progress(frames done, frames in all)."""
+        emotion_strength, cfg_scale, steps), seed or generator, pose (yaw, pitch, roll in degrees: the head is held),
+        and progress(frames done, frames in all)."""
         waveform = waveform_tensor(audio)
         return Clip(torch.stack(list(self.frames(portrait, waveform, **options))), waveform)
 
@@ -202,12 +205,10 @@ class Talker:
 
         The motion model plays two seconds of silence, and its most typical frame is shown. pose: (yaw, pitch, roll) of
         the head in degrees, instead of the model's own."""
-        angles = None if pose is None else degrees("pose", pose, POSE_LIMITS)
-        performance, appearance = self.performance(**controls), self.encode(portrait)
+        angles, performance, appearance = held_pose(pose), self.performance(**controls), self.encode(portrait)
         silence = torch.zeros(self.motion_model.config.window * FRAME)
         motion = most_typical(next(self.windows(silence, performance)))       # (1, M)
-        if angles is not None: motion[0, :3] = torch.tensor(angles)
-        return show_image(next(self.decode(appearance, motion))[0])
+        return show_image(next(self.decode(appearance, hold(motion, angles)))[0])
 
     def stream(self, portrait, chunks: Iterable, *, new_frames: int = 5, lookahead: int = 2,
                **controls) -> Iterator[Tensor]:
@@ -238,7 +239,7 @@ class Talker:
         motion.motion_std[:6] = 0.1
         return cls(*(model.to(device).eval().requires_grad_(False) for model in (face, audio, motion)), **options)
 
-# %% ../nbs/10_talker.ipynb #10-025-be7715
+# %% ../nbs/10_talker.ipynb #10-025-b7e03d
 def counted(frames: Iterator[Tensor], total: int, progress=None) -> Iterator[Tensor]:
     "The same frames; progress(done, total) is called as each is handed on."
     for done, frame in enumerate(frames, 1):
@@ -246,10 +247,21 @@ def counted(frames: Iterator[Tensor], total: int, progress=None) -> Iterator[Ten
         yield frame
 
 
+def held_pose(pose) -> Tensor | None:
+    "(yaw, pitch, roll) in degrees, or None for the model's own -> (3,) radians or None; or VasaError."
+    return None if pose is None else torch.tensor(degrees("pose", pose, POSE_LIMITS))
+
+
+def hold(motion: Tensor, angles: Tensor | None) -> Tensor:
+    "Motion (T, M) with the head held at `angles` (3,), if there are any."
+    if angles is None: return motion
+    return torch.cat([angles.to(motion).expand(len(motion), 3), motion[:, 3:]], 1)
+
+
 def most_typical(motion: Tensor) -> Tensor:
     "The frame (1, M) of motion (T, M) with the least distance to all others."
     index = torch.cdist(motion, motion).sum(1).argmin()
-    return motion[index:index + 1].clone()
+    return motion[index:index + 1]
 
 
 def show_image(frame: Tensor):
