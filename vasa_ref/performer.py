@@ -9,16 +9,17 @@ __all__ = ['FPS', 'HOP', 'INDEX', 'VISEME_TARGETS', 'BLINK', 'EYE_LIMIT', 'EMOTI
            'blinks', 'glances', 'eyes_in_head', 'emotion_face', 'emotion_head', 'emotion_vector', 'show_feeling',
            'perform']
 
-# %% ../nbs/03_performer.ipynb #03-003-f18a40
+# %% ../nbs/03_performer.ipynb #03-003-41b805
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
 
 from .errors import VasaError
-from .head import EXPRESSIONS, direction, look_direction, rotation_matrix
-from .voice import DIPHTHONGS, EMOTIONS, SAMPLE_RATE, SILENCE, VISEMES, phoneme_class, viseme_of
+from .head import EXPRESSIONS, direction, rotation_matrix
+from .voice import DIPHTHONGS, EMOTIONS, SAMPLE_RATE, SILENCE, phoneme_class, viseme_of
 
 # %% ../nbs/03_performer.ipynb #03-007-8ed1cc
 FPS = 25
@@ -80,7 +81,7 @@ def segments(speech):
             ends.append(start + (end - start) * (i + 1) / len(parts))
     return torch.tensor(rows), torch.tensor(starts) / SAMPLE_RATE, torch.tensor(ends) / SAMPLE_RATE
 
-# %% ../nbs/03_performer.ipynb #03-018-7354eb
+# %% ../nbs/03_performer.ipynb #03-018-86f199
 def dominance(t, starts, ends, reach):
     "exp(-(tau / reach)^1.5), tau seconds outside of the segment: (T, S) for times (T,) and segments (S,)."
     outside = torch.maximum(starts - t[:, None], t[:, None] - ends).clamp(min=0)
@@ -88,7 +89,7 @@ def dominance(t, starts, ends, reach):
 
 
 def articulate(speech, loudness):
-    """The speech part of the expression: (T, 14), zero but for jaw_open, lip_wide, lip_pucker, lip_close, upper_lip_raise.
+    """The speech part of the expression: (T, 14), zero but for the first five, jaw_open to upper_lip_raise.
 
     loudness (T,) scales the jaw. After Cohen and Massaro, 1993."""
     rows, starts, ends = segments(speech)
@@ -119,7 +120,7 @@ def mouth_gate(t, speech, release=0.08):
     away = torch.maximum(starts - t[:, None], t[:, None] - ends).clamp(min=0).amin(1)
     return 0.5 + 0.5 * torch.cos(math.pi * (away / release).clamp(max=1))
 
-# %% ../nbs/03_performer.ipynb #03-025-bfb003
+# %% ../nbs/03_performer.ipynb #03-025-c89f42
 def low_pass(x, cutoff):
     "Gaussian smoothing of (T,) or (T, D) along time, -3 dB at `cutoff` Hz, ends held."
     sigma = 0.1325 * FPS / cutoff
@@ -139,7 +140,7 @@ def loudness(waveform, frames):
 def fundamental(waveform, frames, low=60.0, high=420.0):
     """F0 by autocorrelation: (T,) Hz, 0 where unvoiced.
 
-    The normalised autocorrelation of 1024 samples (64 ms) about each frame's middle; its first high peak is the period."""
+    From the normalised autocorrelation of 64 ms about each frame's middle; its first high peak is the period."""
     width = 1024
     padded = F.pad(waveform, ((width - HOP) // 2, frames * HOP - len(waveform) + width))
     windows = padded.unfold(0, width, HOP)[:frames] * torch.hann_window(width)
@@ -204,7 +205,7 @@ class HeadColour:
     blink: float = 1.0
     jaw: float = 1.0
 
-# %% ../nbs/03_performer.ipynb #03-040-bbd4b1
+# %% ../nbs/03_performer.ipynb #03-040-9e3e9a
 def head_motion(sound, follow, feeling, generator):
     """Pose (T, 6) without distance: what the sound says, what nobody could know, and a style of the clip's own.
 
@@ -215,7 +216,8 @@ def head_motion(sound, follow, feeling, generator):
     side, tilt = style[4].mul(2).sub(1), style[5].mul(2).sub(1)
     # beats: a quick dip of the head at every accent
     age = torch.arange(-4, 15) / FPS
-    dip = torch.where(age < 0, torch.sin((age / 0.16 + 1) * math.pi / 2).clamp(min=0) ** 2, torch.exp(-((age / 0.22) ** 2)))
+    rise, fall = torch.sin((age / 0.16 + 1) * math.pi / 2).clamp(min=0) ** 2, torch.exp(-((age / 0.22) ** 2))
+    dip = torch.where(age < 0, rise, fall)
     beats = F.conv1d(F.pad(sound.accents, (14, 4))[None, None], dip.flip(0)[None, None])[0, 0][:frames]
     # turns: a new heading with every phrase
     begins = F.pad(sound.speaking[1:] > 0.5, (1, 0)) & (F.pad(sound.speaking[:-1], (1, 0)) <= 0.5)
@@ -312,7 +314,7 @@ def emotion_head(emotion):
     mixed = rows[0] + emotion @ (rows - rows[0])
     return HeadColour(mixed[0].item(), *mixed[1:].clamp(min=0.3).tolist())
 
-# %% ../nbs/03_performer.ipynb #03-051-b10011
+# %% ../nbs/03_performer.ipynb #03-051-a2717b
 def emotion_vector(emotion, strength=1.0):
     """The emotion *offset* (7,) in the order of `EMOTIONS`; VASA-1's condition e (section 3.2).
 
@@ -322,19 +324,19 @@ def emotion_vector(emotion, strength=1.0):
     names = ", ".join(EMOTIONS)
     if not isinstance(weights, dict):
         raise VasaError(f"emotion {emotion!r} is neither a name nor a dict of weights; accepted names are {names}")
-    if not isinstance(strength, (int, float)) or not 0 <= strength <= 2:
+    if not isinstance(strength, Real) or not 0 <= strength <= 2:
         raise VasaError(f"emotion strength {strength!r} is out of range; accepted is a number from 0 to 2")
     vector = torch.zeros(len(EMOTIONS))
     for name, weight in weights.items():
         if name not in EMOTIONS:
             raise VasaError(f"unknown emotion {name!r}; accepted are {names}")
-        if not isinstance(weight, (int, float)) or not 0 <= weight <= 2:
+        if not isinstance(weight, Real) or not 0 <= weight <= 2:
             raise VasaError(f"weight {weight!r} of emotion {name!r} is out of range; accepted is a number from 0 to 2")
         vector[EMOTIONS.index(name)] = strength * weight
     vector[0] = 0.0
     return vector
 
-# %% ../nbs/03_performer.ipynb #03-057-775b26
+# %% ../nbs/03_performer.ipynb #03-057-392732
 def show_feeling(speech_part, feeling, lids, brows):
     "Speech (T, 14), an emotion's face (14,), eyelids (T,) and prosodic brows (T,) together: (T, 14) in [0, 1]."
     close, pucker = speech_part[:, 3:4], speech_part[:, 2:3]
@@ -351,15 +353,18 @@ def show_feeling(speech_part, feeling, lids, brows):
 def perform(speech, *, gaze=(0.0, 0.0), distance=1.0, emotion="neutral", emotion_strength=1.0, generator=None):
     """The true `Motion` of a head that speaks `speech`, T = ceil(N / 640) frames.
 
-    gaze: main direction (yaw, pitch) as the camera sees it, radians, up to +-1.0 and +-0.7; distance: mean distance, 0.5 to
-    2; emotion and emotion_strength: as in `emotion_vector`; generator: `torch.Generator` of all that chance decides.
+    gaze: main direction (yaw, pitch) as the camera sees it, radians, up to +-1.0 and +-0.7; distance: the mean one,
+    0.5 to 2; emotion, emotion_strength: as in `emotion_vector`; generator: `torch.Generator` of all that is random.
     Raises `VasaError` for values out of these ranges."""
-    main_gaze = torch.tensor([float(g) for g in gaze])
-    if main_gaze.shape != (2,) or not bool((main_gaze.abs() <= torch.tensor([1.0, 0.7])).all()):
-        raise VasaError(f"gaze {tuple(gaze)} is out of range; accepted is (yaw, pitch) within +-1.0 and +-0.7 radians")
-    if not 0.5 <= distance <= 2.0:
+    try:
+        yaw, pitch = (float(angle) for angle in gaze)
+    except (TypeError, ValueError):
+        raise VasaError(f"gaze {gaze!r} is no pair of angles; accepted is (yaw, pitch) in radians") from None
+    if not (abs(yaw) <= 1.0 and abs(pitch) <= 0.7):
+        raise VasaError(f"gaze {(yaw, pitch)} is out of range; accepted is (yaw, pitch) within +-1.0 and +-0.7 radians")
+    if not isinstance(distance, Real) or not 0.5 <= distance <= 2.0:
         raise VasaError(f"distance {distance!r} is out of range; accepted is a number from 0.5 to 2, 1 is the mean")
-    offset = emotion_vector(emotion, emotion_strength)
+    main_gaze, offset = torch.tensor([yaw, pitch]), emotion_vector(emotion, emotion_strength)
     head, face, sound = emotion_head(offset), emotion_face(offset), prosody(speech)
     frames = len(sound.rms)
     follow = 0.45 * main_gaze.sign() * (main_gaze.abs() - 0.14).clamp(min=0)

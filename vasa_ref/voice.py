@@ -7,7 +7,7 @@ __all__ = ['SAMPLE_RATE', 'VOICES', 'LANGUAGES', 'SILENCE', 'DIPHTHONGS', 'PHONE
            'EMOTIONS', 'resampling_kernel', 'resample', 'Voice', 'Language', 'phoneme_class', 'phoneme_index',
            'viseme_of', 'Colour', 'Speech', 'say', 'random_text', 'random_voice', 'frame_labels']
 
-# %% ../nbs/02_voice.ipynb #02-003-e48552
+# %% ../nbs/02_voice.ipynb #02-003-a183f1
 import json
 import math
 import re
@@ -16,6 +16,7 @@ import sys
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
@@ -248,20 +249,20 @@ def _tile(events, waveform, step=80):
         phonemes, starts = phonemes[1:], starts[1:]
     return phonemes, starts
 
-# %% ../nbs/02_voice.ipynb #02-041-4b4e07
+# %% ../nbs/02_voice.ipynb #02-041-2d76f7
 _MARGINS = (2400, 4000)  # samples of silence before and after, 0.15 s and 0.25 s
 
 
 def _choose(what, value, accepted):
     "`value` if it is one of `accepted`, or a `VasaError` that lists them."
-    if value not in accepted:
+    if not isinstance(value, str) or value not in accepted:
         raise VasaError(f"unknown {what} {value!r}; accepted are {', '.join(accepted)}")
     return value
 
 
 def _within(what, value, low, high):
     "`value` if it is a number from low to high, or a `VasaError` that says so."
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
         raise VasaError(f"{what} {value!r} is out of range; accepted is a number from {low} to {high}")
     return value
 
@@ -271,14 +272,14 @@ def _language_code(language):
     by_name = {entry.name.lower(): code for code, entry in LANGUAGES.items()}
     return _choose("language", by_name.get(str(language).lower(), language), LANGUAGES)
 
-# %% ../nbs/02_voice.ipynb #02-042-90e92f
+# %% ../nbs/02_voice.ipynb #02-042-254046
 def say(text, voice="ada", language="en", rate=175, pitch=50, emotion="neutral", emotion_strength=1.0):
     """Speak `text` with espeak-ng in a process of its own: the same arguments give the same bits.
 
-    voice: a key of `VOICES`; language: a key of `LANGUAGES` or its name; rate: 80 to 400 words per minute;
+    voice: a key of `VOICES`, or a `Voice`; language: a key of `LANGUAGES` or its name; rate: 80 to 400 words per minute;
     pitch: 0 to 99; emotion: one of `EMOTIONS`, with a strength from 0 to 1.
     Returns `Speech`. Raises `VasaError` for anything else, and for a text without anything to speak."""
-    speaker = VOICES[_choose("voice", voice, VOICES)]
+    speaker = voice if isinstance(voice, Voice) else VOICES[_choose("voice", voice, VOICES)]
     code = _language_code(language)
     colour = EMOTION_COLOURS[_choose("emotion", emotion, EMOTIONS)]
     s = _within("emotion_strength", emotion_strength, 0, 1)
@@ -287,7 +288,7 @@ def say(text, voice="ada", language="en", rate=175, pitch=50, emotion="neutral",
     spread = 50 * speaker.range * (1 + s * (colour.range - 1))
     if not isinstance(text, str) or not any(c.isalnum() for c in text):
         raise VasaError(f"text {text!r} has nothing to speak; accepted is a string with letters or digits")
-    text = re.sub(r"[\x00-\x1f\x7f\s]+", " ", text).strip()
+    text = re.sub(r"[\x00-\x1f\x7f\s]+", " ", text.encode("utf-8", "ignore").decode()).strip()
     pcm, from_rate, events = _espeak(
         voice=f"{LANGUAGES[code].espeak}+{speaker.variant}", text=text, rate=round(min(max(rate, 80), 450)),
         pitch=round(min(max(pitch, 0), 99)), range=round(min(spread, 99)))
