@@ -118,6 +118,17 @@ def test_the_lists_in_the_help_are_those_of_the_package():
     assert sum(cli.SHARES.values()) == pytest.approx(1) and cli.SHARES.keys() == cli.TRAINERS.keys()
 
 
+def test_what_the_commands_call_exists_and_takes_what_they_give():
+    import importlib
+    import inspect
+    calls = {(module, function): ["preset", "minutes", "resume", "out", "device", "seed", "quiet"]
+             for module, function, _ in cli.TRAINERS.values()}
+    calls |= {("metrics", "bench"): ["preset", "quick", "seed", "quiet"], ("latency", "latency"): ["preset", "device"]}
+    for (module, function), wanted in calls.items():
+        taken = inspect.signature(getattr(importlib.import_module(f"vasa_ref.{module}"), function)).parameters
+        assert set(wanted) <= set(taken), (module, function)
+
+
 # ---- what the commands hand on
 
 def fake_weights(monkeypatch):
@@ -247,7 +258,7 @@ def test_bench_and_latency_print_and_write(vasa, monkeypatch, tmp_path):
     fake_weights(monkeypatch)
     figures = {"self_psnr": 24.123456, "clips": 8, "preset": "laptop"}
     asked = []
-    bench = SimpleNamespace(bench=lambda folder, quick, seed: asked.append((folder, quick, seed)) or figures)
+    bench = SimpleNamespace(bench=lambda folder, quick, seed, quiet: asked.append((folder, quick, seed)) or figures)
     speed = SimpleNamespace(latency=lambda preset, device: asked.append((preset, device)) or {"offline_fps": 90.5})
     for name, module in (("metrics", bench), ("latency", speed)):
         monkeypatch.setitem(sys.modules, f"vasa_ref.{name}", module)

@@ -23,7 +23,7 @@ TRAINERS = {   # part: module, function, where an earlier call left something to
     "audio": ("audio", "train_audio", "checkpoint.safetensors"),
     "face": ("disentangle", "train_face", "face-*/checkpoint.safetensors"),
     "motion": ("motion", "train_motion", "motion-training/checkpoint.safetensors"),
-    "metrics": ("metrics", "train_metrics", "metrics/checkpoint.safetensors")}
+    "metrics": ("estimator", "train_metrics", "metrics/checkpoint.safetensors")}
 SHARES = {"audio": 0.15, "face": 0.5, "motion": 0.25, "metrics": 0.1}   # of the minutes of `vasa train all`
 
 
@@ -288,7 +288,7 @@ def bench(args):
     folder = weights_folder(args.weights or args.preset or "laptop")
     out = args.json and check_output(args.json, ".json")
     from . import metrics
-    report(metrics.bench(folder, quick=args.quick, seed=args.seed), out, args.quiet)
+    report(metrics.bench(folder, quick=args.quick, seed=args.seed, quiet=args.quiet), out, args.quiet)
 
 
 def latency(args):
