@@ -272,7 +272,7 @@ def _language_code(language):
     by_name = {entry.name.lower(): code for code, entry in LANGUAGES.items()}
     return _choose("language", by_name.get(str(language).lower(), language), LANGUAGES)
 
-# %% ../nbs/02_voice.ipynb #02-042-254046
+# %% ../nbs/02_voice.ipynb #02-042-e80762
 def say(text, voice="ada", language="en", rate=175, pitch=50, emotion="neutral", emotion_strength=1.0):
     """Speak `text` with espeak-ng in a process of its own: the same arguments give the same bits.
 
