@@ -1,0 +1,156 @@
+"""Files at the edge of the package: what can go wrong with pictures, sound and video, each said in one sentence.
+
+Every function raises `VasaError` with what was given, what is wrong, and what is accepted. The program ffmpeg is the
+one on PATH, or the one of imageio-ffmpeg.
+"""
+import os
+import shutil
+import subprocess
+import tempfile
+import warnings
+from contextlib import contextmanager, nullcontext, suppress
+from functools import lru_cache
+from pathlib import Path
+
+from .errors import VasaError
+
+__all__ = ["PICTURES", "SOUNDS", "VIDEOS", "condense", "decode_audio", "existing_file", "ffmpeg_exe", "open_picture",
+           "run_ffmpeg", "video_path"]
+
+MIN_SIDE, MAX_PIXELS = 16, 100_000_000
+PICTURES = "accepted are JPEG, PNG, WebP, TIFF, GIF and BMP pictures from 16 px on the short side to 100 megapixels"
+SOUNDS = "accepted is any audio or video file with sound that ffmpeg can read, of any rate and channel count"
+VIDEOS = "accepted is any video that ffmpeg can read"
+
+
+def existing_file(path, role, accepted):
+    "`path` as a readable, non-empty file; the error names its `role` and what is `accepted`."
+    try:
+        with open(path, "rb"):
+            empty = os.stat(path).st_size == 0
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise VasaError(f"cannot read the {role} {str(path)!r}: {reason.lower()}; {accepted}") from None
+    if empty:
+        raise VasaError(f"cannot read the {role} {str(path)!r}: the file is empty (0 bytes); {accepted}")
+    return Path(path)
+
+
+def video_path(path):
+    "`path` as a possible .mp4 output: right ending, no folder, in a folder that exists and may be written."
+    path = Path(path)
+    problem = ("videos are MP4; give a name that ends in .mp4" if path.suffix.lower() != ".mp4"
+               else "that is a folder; give the name of a file" if path.is_dir()
+               else f"there is no folder {str(path.parent)!r}; make it first" if not path.parent.is_dir()
+               else "permission denied; give a folder that may be written" if not os.access(path.parent, os.W_OK)
+               else None)
+    if problem:
+        raise VasaError(f"cannot write the video {str(path)!r}: {problem}")
+    return path
+
+
+@contextmanager
+def open_picture(path, draft_size):
+    """Yields a picture file (or PIL image) as an upright PIL image, neither tiny nor enormous.
+
+    A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves more than `draft_size` px on both sides. Errors raised
+    while the picture is decoded, which may be inside the block, become a `VasaError` too.
+    """
+    from PIL import Image, ImageOps
+    given = isinstance(path, Image.Image)
+    name = "the portrait" if given else f"the portrait {str(path)!r}"
+    if not given:
+        existing_file(path, "portrait", PICTURES)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = nullcontext(path) if given else Image.open(path)
+        with opened as image:
+            if min(image.size) < MIN_SIDE or image.width * image.height > MAX_PIXELS:
+                raise VasaError(f"{name} has {image.width} x {image.height} px; {PICTURES}")
+            if not given:
+                image.draft(None, (draft_size, draft_size))
+            yield ImageOps.exif_transpose(image)
+    except VasaError:
+        raise
+    except Image.DecompressionBombError:
+        raise VasaError(f"{name} has more than 100 megapixels; {PICTURES}") from None
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        reason = "it is no picture" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        raise VasaError(f"cannot read {name}: {reason}; {PICTURES}") from error
+
+
+def decode_audio(path):
+    "Samples (N, channels) float32 and their rate in Hz, through soundfile or else through ffmpeg."
+    import ffmpeg
+    import soundfile
+    path = existing_file(path, "speech", SOUNDS)
+    try:
+        return soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: .raw files, which say nothing of themselves
+        pass
+    with tempfile.TemporaryDirectory() as folder:
+        wave = f"{folder}/audio.w64"
+        stream = ffmpeg.input(f"file:{path}")["a:0"].output(wave, format="w64", acodec="pcm_f32le")
+        with run_ffmpeg(stream, f"cannot read the speech {str(path)!r}", SOUNDS):
+            pass
+        return soundfile.read(wave, dtype="float32", always_2d=True)
+
+
+@lru_cache
+def ffmpeg_exe():
+    "The ffmpeg program: the one on PATH if it writes H.264, else that of imageio-ffmpeg."
+    on_path = shutil.which("ffmpeg")
+    if on_path and b"libx264" in subprocess.run([on_path, "-encoders"], capture_output=True).stdout:
+        return on_path
+    try:
+        import imageio_ffmpeg
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError):
+        raise VasaError("there is no ffmpeg with libx264 here; install one, or pip install imageio-ffmpeg") from None
+
+
+REASONS = {"No space left": "the disk is full", "Permission denied": "permission denied",
+           "Read-only file system": "the file system is read-only",
+           "does not contain any stream": "nothing of that kind is in it",
+           "matches no streams": "nothing of that kind is in it",
+           "Invalid data found": "it is no sound or video file that ffmpeg can read"}
+
+
+def condense(log):
+    "The one line of ffmpeg's messages that says what went wrong, without its bracketed prefix."
+    for phrase, reason in REASONS.items():
+        if phrase in log:
+            return reason
+    lines = [line.split("] ", 1)[-1] if line.startswith("[") else line for line in log.splitlines() if line.strip()]
+    return lines[0].strip().rstrip(".") if lines else "ffmpeg ended without saying why"
+
+
+@contextmanager
+def run_ffmpeg(stream, doing, advice, **pipes):
+    """Runs an ffmpeg-python `stream` and yields its process; a `VasaError` "`doing`: reason; `advice`" if it fails.
+
+    pipes: `stdin` and `stdout` of subprocess.Popen. The process has ended when the block is left, however it is left.
+    """
+    import ffmpeg
+    stream = stream.global_args("-nostdin", "-hide_banner", "-loglevel", "error")
+    command = ffmpeg.compile(stream, cmd=ffmpeg_exe(), overwrite_output=True)
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, **pipes}
+    with tempfile.TemporaryFile() as log:  # not a pipe: nobody reads while frames flow, and a full pipe stops both
+        process = subprocess.Popen(command, stderr=log, **pipes)
+        gone = False  # ffmpeg closed its input before we were done
+        try:
+            yield process
+        except BrokenPipeError:
+            gone = True
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            for pipe in filter(None, (process.stdin, process.stdout)):
+                with suppress(BrokenPipeError):
+                    pipe.close()
+            process.wait()
+        if process.returncode or gone:
+            log.seek(0)
+            raise VasaError(f"{doing}: {condense(log.read().decode(errors='replace'))}; {advice}")
