@@ -6,13 +6,17 @@ import pytest
 import torch
 import torch.nn as nn
 
-from vasa_ref.diffusion import add_noise
+from vasa_ref.audio import PhonemeRecogniser, Wav2Vec2, Wav2Vec2Config
+from vasa_ref.clips import make_clip, make_clips
 from vasa_ref.errors import VasaError
-from vasa_ref.latents import Latents, fingerprint, made_with, main_direction, make_latents, random_windows
+from vasa_ref.face import FaceConfig, FaceModel
+from vasa_ref.head import look_direction
+from vasa_ref.latents import Latents, encode_clip, fingerprint, made_with, main_direction, make_latents, random_windows
 from vasa_ref.motion import (CONDITIONS, Conditions, EncoderLayer, MotionConfig, MotionModel, MotionStream, attention_mask,
                              drop_conditions, generate_motion, generate_windows, load_motion, motion_loss,
-                             random_conditions)
+                             random_conditions, train_motion)
 from vasa_ref.training import fit
+from vasa_ref.voice import PHONEMES
 from vasa_ref.weights import save_weights
 
 M, A = 9, 5
@@ -198,6 +202,56 @@ def test_latents_are_saved_and_refused(tmp_path):
             read(tmp_path / "bad")
 
 
+@pytest.fixture(scope="module")
+def encoders():
+    torch.manual_seed(0)
+    return FaceModel(FaceConfig.tiny()).eval(), Wav2Vec2(Wav2Vec2Config.tiny()).eval()
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return [make_clip(seed, seconds=0.4, render_frames=False) for seed in range(3)]
+
+
+def test_encode_clip(encoders, clips):
+    face, audio = encoders
+    got = encode_clip(clips[0], face, audio, batch=4)
+    assert got.motion.shape == (10, 6 + face.config.z_dyn_dim) and got.audio.shape == (10, audio.config.hidden_size)
+    assert torch.allclose(got.motion, encode_clip(clips[0], face, audio).motion, atol=1e-4)
+    truth = clips[0].truth.motion
+    assert torch.allclose(got.gaze[0], truth.main_gaze) and torch.allclose(got.emotion[0], truth.emotion)
+    assert abs(got.distance.item() - truth.distance) < 1e-6
+
+
+def test_encode_clip_without_truth_reads_gaze_and_distance(encoders):
+    face, audio = encoders
+    clip = make_clip(1, size=face.config.size, seconds=0.4)
+    clip.truth = None
+    got = encode_clip(clip, face, audio)
+    pose, dynamics = got.motion[:, :6], face.read_dynamics(got.motion[:, 6:])
+    assert torch.allclose(got.gaze[0], main_direction(look_direction(pose, dynamics[:, 14:])), atol=1e-5)
+    assert torch.allclose(got.distance[0, 0], pose[:, 5].mean()) and got.emotion.isnan().all()
+    clip.frames = None
+    with pytest.raises(ValueError, match="frames or truth"):
+        encode_clip(clip, face, audio)
+
+
+def test_latents_grow_and_are_made_anew_for_other_encoders(encoders, clips, tmp_path):
+    face, audio = encoders
+    path = tmp_path / "latents.safetensors"
+    two = make_latents(face, audio, 2, clips=iter(clips), path=path, quiet=True)
+    three = make_latents(face, audio, 3, clips=iter(clips), path=path, quiet=True)
+    assert len(two) == 2 and len(three) == 3 and torch.equal(three.motion[:20], two.motion)
+    assert torch.equal(three.motion, make_latents(face, audio, 3, clips=iter(clips), quiet=True).motion)
+    assert len(make_latents(face, audio, 3, clips=iter(clips), minutes=0, quiet=True)) == 1
+    other = FaceModel(FaceConfig.tiny()).eval()
+    assert made_with(path) == fingerprint(face, audio) != fingerprint(other, audio)
+    anew = make_latents(other, audio, 1, clips=iter(clips), path=path, quiet=True)
+    assert len(anew) == 1 and made_with(path) == fingerprint(other, audio)
+    with pytest.raises(VasaError, match="no clips"):
+        make_latents(face, audio, 3, clips=iter([]), quiet=True)
+
+
 def test_main_direction_is_the_mode():
     looks = torch.cat([torch.full((60, 2), 0.1), torch.full((40, 2), 0.9)])
     assert torch.allclose(main_direction(looks), torch.tensor([0.1, 0.1]))
@@ -364,3 +418,33 @@ def test_training_makes_the_mouth_follow_the_audio():
               max_steps=120, lr=config.lr, warmup=20, quiet=True)
     assert log[-1]["loss"] < 0.7 * log[0]["loss"]
     assert abs(before) < 0.4 and correlation() > 0.8
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    save_weights(tmp_path / "face.safetensors", FaceModel(FaceConfig.tiny()), FaceConfig.tiny())
+    save_weights(tmp_path / "audio.safetensors", PhonemeRecogniser(Wav2Vec2Config.tiny()), Wav2Vec2Config.tiny(), phonemes=PHONEMES)
+    make_clips(range(2), seconds=0.8, workers=1, folder=tmp_path / "clips", render_frames=False, quiet=True)
+    return tmp_path
+
+
+def test_train_motion_writes_weights_and_resumes_exactly(folder):
+    options = dict(data=folder / "clips", quiet=True, device="cpu")
+    whole = train_motion("tiny", out=folder / "whole", face=folder, audio=folder, max_steps=6, **options)
+    train_motion("tiny", out=folder, max_steps=3, **options)
+    resumed = train_motion("tiny", out=folder, resume=folder, max_steps=6, **options)
+    for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values()):
+        assert torch.equal(a, b), name
+    loaded = load_motion(folder)
+    assert torch.equal(loaded.output.weight, resumed.output.weight) and torch.equal(loaded.motion_std, whole.motion_std)
+    audio = torch.randn(60, loaded.config.audio_dim, generator=seeded())
+    assert generate_motion(loaded, audio, steps=2, generator=seeded()).isfinite().all()
+
+
+def test_train_motion_refuses(folder, tmp_path):
+    with pytest.raises(VasaError, match="accepted are tiny, laptop, paper"):
+        train_motion("huge", max_steps=1)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VasaError):
+        train_motion("tiny", max_steps=1, face=tmp_path / "empty", data=folder / "clips")

@@ -6,9 +6,8 @@
 __all__ = ['Latents', 'main_direction', 'encode_clip', 'world_clips', 'fingerprint', 'made_with', 'make_latents',
            'random_windows']
 
-# %% ../nbs/09_latents.ipynb #09-003-12d923
+# %% ../nbs/09_latents.ipynb #09-003-1dccf5
 import hashlib
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -91,11 +90,11 @@ def encode_clip(clip: Clip, face: FaceModel, audio_encoder, batch: int = 64) -> 
     row = lambda values: torch.as_tensor(values, dtype=torch.float32).reshape(1, -1).cpu()
     return Latents(torch.cat([pose, z_dyn], 1).cpu(), audio.cpu(), torch.tensor([len(clip)]), row(gaze), row(distance), row(emotion))
 
-# %% ../nbs/09_latents.ipynb #09-020-8cb9e6
+# %% ../nbs/09_latents.ipynb #09-020-2b2d0c
 def world_clips(first: int, count: int, workers: int | None = None) -> Iterator[Clip]:
-    "Clips `first` to `count` - 1 of the synthetic world, unrendered, made ahead by `workers` processes (None: one per core)."
-    cores = workers or len(os.sched_getaffinity(0))
-    groups = [range(a, min(a + 4 * cores, count)) for a in range(first, count, 4 * cores)]
+    "Clips `first` to `count` - 1 of the synthetic world, unrendered, made ahead by `workers` processes, 4 for each at a time."
+    size = 4 * (workers or torch.get_num_threads())
+    groups = [range(a, min(a + size, count)) for a in range(first, count, size)]
     make = lambda seeds: make_clips(seeds, workers=workers, quiet=True, render_frames=False)
     with ThreadPoolExecutor(1) as ahead:
         waiting = [ahead.submit(make, seeds) for seeds in groups[:1]]
