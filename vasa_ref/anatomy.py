@@ -8,12 +8,12 @@ __all__ = ['EXPRESSIONS', 'SHAPES', 'MOUTH_Z', 'EYE_Z', 'Face', 'Parts', 'neutra
            'jaw_drop', 'skin_distance', 'eye_distance', 'mouth_distance', 'hair_distance', 'torso_distance',
            'rotate_back', 'parts', 'distance']
 
-# %% ../nbs/01_anatomy.ipynb #01-002-474553
+# %% ../nbs/01_anatomy.ipynb #01-003-474553
 from collections import namedtuple
 
 import torch
 
-# %% ../nbs/01_anatomy.ipynb #01-003-b7f658
+# %% ../nbs/01_anatomy.ipynb #01-006-b7f658
 EXPRESSIONS = ("jaw_open", "lip_wide", "lip_pucker", "lip_close", "upper_lip_raise", "smile", "frown",
                "brow_raise", "brow_furrow", "sadness", "blink_left", "blink_right", "squint_left", "squint_right")
 SHAPES = ("skull_width", "skull_height", "jaw_width", "chin_length", "chin_forward", "cheeks",
@@ -21,12 +21,12 @@ SHAPES = ("skull_width", "skull_height", "jaw_width", "chin_length", "chin_forwa
           "mouth_width", "lip_fullness", "mouth_height", "ear_size", "brow_thickness", "brow_height",
           "hair_volume", "hair_length", "hair_fringe", "hair_curl", "hair_top", "neck_width")
 
-# %% ../nbs/01_anatomy.ipynb #01-004-176a3c
+# %% ../nbs/01_anatomy.ipynb #01-010-176a3c
 def neutral_pose(n=1):
     "The pose (n, 6) of a head that looks straight at the camera from the mean distance."
     return torch.tensor([[0.0, 0.0, 0.0, 0.0, 0.0, 1.0]]).repeat(n, 1)
 
-# %% ../nbs/01_anatomy.ipynb #01-005-a1f368
+# %% ../nbs/01_anatomy.ipynb #01-011-a1f368
 def rotation_matrix(pose):
     "R = R_yaw R_pitch R_roll, (..., 3, 3), from pose (..., 6) in radians; columns are the head's axes in the world."
     (cy, cp, cr), (sy, sp, sr) = pose[..., :3].cos().unbind(-1), pose[..., :3].sin().unbind(-1)
@@ -37,7 +37,7 @@ def rotation_matrix(pose):
     roll = matrix((cr, sr, zero), (-sr, cr, zero), (zero, zero, one))
     return yaw @ pitch @ roll
 
-# %% ../nbs/01_anatomy.ipynb #01-006-45f451
+# %% ../nbs/01_anatomy.ipynb #01-017-45f451
 def direction(angles):
     "Unit vector (..., 3) of (yaw, pitch) (..., 2) in radians; (0, 0) is +z, towards the viewer."
     yaw, pitch = angles.unbind(-1)
@@ -49,7 +49,7 @@ def look_direction(pose, gaze):
     x, y, z = (rotation_matrix(pose) @ direction(gaze)[..., None])[..., 0].unbind(-1)
     return torch.stack([torch.atan2(x, z), y.clamp(-1, 1).asin()], -1)
 
-# %% ../nbs/01_anatomy.ipynb #01-007-6e6dfb
+# %% ../nbs/01_anatomy.ipynb #01-021-6e6dfb
 MOUTH_Z, EYE_Z = 0.385, 0.285
 
 Face = namedtuple("Face", """
@@ -59,7 +59,7 @@ Face = namedtuple("Face", """
     lift push jaw""".split())
 Face.__doc__ = "Every length, angle and amount that the distances and the paint need, each (B, 1), in head units."
 
-# %% ../nbs/01_anatomy.ipynb #01-008-cd737b
+# %% ../nbs/01_anatomy.ipynb #01-022-cd737b
 def face_geometry(shape, pose, expression, gaze):
     "What shape (B, 24), pose (B, 6), expression (B, 14) and gaze (B, 2) mean in lengths: a `Face`."
     s = dict(zip(SHAPES, shape.split(1, 1)))
@@ -105,7 +105,7 @@ def face_geometry(shape, pose, expression, gaze):
         gap=gap * (1 - 0.25 * e["lip_pucker"]), lift=0.03 * e["upper_lip_raise"],
         push=0.05 * e["lip_pucker"] - 0.015 * e["lip_close"] - 0.015 * e["lip_wide"], jaw=0.13 * e["jaw_open"])
 
-# %% ../nbs/01_anatomy.ipynb #01-009-f5cd7e
+# %% ../nbs/01_anatomy.ipynb #01-026-f5cd7e
 def smin(a, b, k):
     "The smaller of two distances with the crease between them rounded over a width `k`."
     overlap = (k - (a - b).abs()).clamp(min=0) / k
@@ -138,7 +138,7 @@ def smoothstep(a, b, x):
     t = ((x - a) / (b - a)).clamp(0, 1)
     return t * t * (3 - 2 * t)
 
-# %% ../nbs/01_anatomy.ipynb #01-010-2162cb
+# %% ../nbs/01_anatomy.ipynb #01-033-2162cb
 def jaw_drop(y, z, f):
     "How far the skin at height y has sunk with the jaw."
     return smoothstep(f.mouth_y + 0.02, f.mouth_y - 0.16, y) * smoothstep(-0.15, 0.15, z) * f.jaw
@@ -165,7 +165,7 @@ def skin_distance(x, y, z, torso, f):
     neck = capsule(*torso, (f.neck_x, f.neck_y, f.neck_z), (0.0, -0.95, -0.14), f.neck_w, f.neck_w * 1.15)
     return smin(smin(d, ear, 0.04), neck, 0.09)
 
-# %% ../nbs/01_anatomy.ipynb #01-011-ec0610
+# %% ../nbs/01_anatomy.ipynb #01-035-ec0610
 def eye_distance(x, y, z, skin, f):
     "A hole in the skin, a ball in the hole, lids on the ball. Returns skin, ball, and the slit (< 0 between the lids)."
     ex, ey, ez = x.abs() - f.eye_x, y - f.eye_y, z - EYE_Z
@@ -178,7 +178,7 @@ def eye_distance(x, y, z, skin, f):
     skin = smin(smax(skin, f.eye_r * 1.04 - radius, 0.045), lid, 0.022)
     return skin, radius - f.eye_r, slit
 
-# %% ../nbs/01_anatomy.ipynb #01-012-50871b
+# %% ../nbs/01_anatomy.ipynb #01-037-50871b
 def mouth_distance(x, y, z, skin, f):
     "A lens cut out of the skin, lips along its rim, teeth and tongue behind. Returns skin, lips, teeth, tongue, lens."
     ax, side = x.abs(), (x.abs() - f.mouth_w).clamp(min=0)
@@ -202,7 +202,7 @@ def mouth_distance(x, y, z, skin, f):
     tongue = ellipsoid(x, y - f.mouth_y + 0.075 + 0.66 * f.gap, z - 0.22, 0.085, 0.05, 0.10)
     return smax(skin, -lens, 0.02), smin(upper, lower, 0.004), teeth, tongue, lens
 
-# %% ../nbs/01_anatomy.ipynb #01-013-425f5b
+# %% ../nbs/01_anatomy.ipynb #01-039-425f5b
 def hair_distance(x, y, z, f):
     "A shell round the skull and a curtain behind it, with a window for the face, cut off at the nape."
     shell = ellipsoid(x, y - 0.155 - f.top * 0.4, z + 0.10,
@@ -222,7 +222,7 @@ def torso_distance(x, y, z, f):
     collar = capsule(x, y, z, (0.0, -0.90, -0.15), (0.0, -1.3, -0.15), f.neck_w * 1.28, f.neck_w * 1.5)
     return smin(ellipsoid(x, y + 1.22, z + 0.14, 0.80, 0.46, 0.33), collar, 0.16)
 
-# %% ../nbs/01_anatomy.ipynb #01-014-6f7136
+# %% ../nbs/01_anatomy.ipynb #01-041-6f7136
 Parts = namedtuple("Parts", "skin eye lips teeth tongue hair torso slit lens")
 Parts.__doc__ = "Signed distances (B, N) of the parts; `slit` and `lens` are the openings of lids and lips."
 

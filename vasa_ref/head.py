@@ -7,7 +7,7 @@ __all__ = ['COLOURS', 'LIGHTS', 'FAR', 'NEAR', 'People', 'random_people', 'march
            'eye_colour', 'shade', 'kernels', 'render_batch', 'render', 'landmarks', 'EXPRESSIONS', 'SHAPES',
            'direction', 'look_direction', 'neutral_pose', 'rotation_matrix']
 
-# %% ../nbs/01_head.ipynb #01-002-3c7385
+# %% ../nbs/01_head.ipynb #01-003-3c7385
 import math
 import shutil
 import warnings
@@ -21,14 +21,14 @@ from torch import Tensor
 from .anatomy import (EXPRESSIONS, EYE_Z, MOUTH_Z, SHAPES, direction, distance, face_geometry, jaw_drop, length,
                               look_direction, neutral_pose, parts, rotate_back, rotation_matrix, smoothstep)
 
-# %% ../nbs/01_head.ipynb #01-003-1a9905
+# %% ../nbs/01_head.ipynb #01-006-1a9905
 _all_ = ["EXPRESSIONS", "SHAPES", "direction", "look_direction", "neutral_pose", "rotation_matrix"]
 
-# %% ../nbs/01_head.ipynb #01-004-2dc230
+# %% ../nbs/01_head.ipynb #01-008-2dc230
 COLOURS = ("skin", "hair", "iris", "lips", "clothes", "background_top", "background_bottom")
 LIGHTS = ("light_yaw", "light_pitch", "light_warmth", "ambient")
 
-# %% ../nbs/01_head.ipynb #01-005-6bb5c8
+# %% ../nbs/01_head.ipynb #01-009-6bb5c8
 @dataclass
 class People:
     "B persons: `shape` (B, 24) in [-1, 1], named by `SHAPES`; `look` (B, 25), seven RGB `COLOURS` and four `LIGHTS`."
@@ -53,7 +53,7 @@ class People:
         "The persons of a list of `People`, in one."
         return People(torch.cat([p.shape for p in people]), torch.cat([p.look for p in people]))
 
-# %% ../nbs/01_head.ipynb #01-006-e13598
+# %% ../nbs/01_head.ipynb #01-011-e13598
 def random_people(n, generator=None):
     "Draw `n` persons: `People` on the CPU, the same for the same state of `generator`."
     rand = lambda *size: torch.rand(*size, generator=generator)
@@ -76,7 +76,7 @@ def random_people(n, generator=None):
     lights = torch.cat([rand(n, 1) * 2 - 1, rand(n, 1), rand(n, 1) * 2 - 1, rand(n, 1)], 1)
     return People(shape, torch.cat([colours, lights], 1))
 
-# %% ../nbs/01_head.ipynb #01-007-ea598a
+# %% ../nbs/01_head.ipynb #01-014-ea598a
 FAR, NEAR = -0.75, 0.80
 
 
@@ -94,7 +94,7 @@ def march(qx, qy, start, r, f, steps, margin, least, distance):
         closest, nearest = torch.where(closer, d, closest), torch.where(closer, depth, nearest)
     return depth, d, nearest, closest
 
-# %% ../nbs/01_head.ipynb #01-008-d65774
+# %% ../nbs/01_head.ipynb #01-018-d65774
 def surface(qx, qy, depth, eps, r, f, distance):
     "Unit normals (three (B, N)) from four distances at the corners of a tetrahedron, and the openness (B, N) in 0..1."
     corners = ((1, -1, -1), (-1, 1, -1), (-1, -1, 1), (1, 1, 1))
@@ -107,7 +107,7 @@ def surface(qx, qy, depth, eps, r, f, distance):
         opening = opening - 0.35 * (1 - away / h).clamp(0, 1)
     return n, opening
 
-# %% ../nbs/01_head.ipynb #01-009-6e75b4
+# %% ../nbs/01_head.ipynb #01-020-6e75b4
 def mix(a, b, w):
     "Each channel of colour `a` moved towards `b` by the weight w."
     return tuple(p + (q - p) * w for p, q in zip(a, b))
@@ -148,7 +148,7 @@ def eye_colour(x, y, z, d, pixel, f, iris):
     colour = mix(colour, (0.02, 0.02, 0.025), disc(0.24))
     return shade_of(colour, 0.60 + 0.40 * smoothstep(0.0, 0.055, d.slit))
 
-# %% ../nbs/01_head.ipynb #01-010-0e4509
+# %% ../nbs/01_head.ipynb #01-022-0e4509
 def shade(qx, qy, depth, normal, opening, pixel, r, f, look):
     "RGB, three (B, N), of surface points: the paint of the nearest part under a key light, a sky and a highlight."
     q = (qx, qy, depth)
@@ -179,7 +179,7 @@ def shade(qx, qy, depth, normal, opening, pixel, r, f, look):
                for tint in (1 + 0.07 * warmth, 1 + 0 * warmth, 1 - 0.09 * warmth)]
     return [(a * l + gloss) * visible for a, l in zip(albedo, diffuse)]
 
-# %% ../nbs/01_head.ipynb #01-011-aca839
+# %% ../nbs/01_head.ipynb #01-024-aca839
 @lru_cache(maxsize=None)
 def kernels(compiled):
     "The two heavy functions, `distance` and `shade`: as they are, or fused by torch.compile (a minute, once)."
@@ -189,7 +189,7 @@ def kernels(compiled):
     heavy = (distance, shade)
     return tuple(torch.compile(f, dynamic=True) for f in heavy) if compiled else heavy
 
-# %% ../nbs/01_head.ipynb #01-012-0a9929
+# %% ../nbs/01_head.ipynb #01-026-0a9929
 def render_batch(people, pose, expression, gaze, size, maps, compiled):
     "One batch of `render`, whole on the device at once."
     distance_of, shade_of_points = kernels(compiled)
@@ -222,7 +222,7 @@ def render_batch(people, pose, expression, gaze, size, maps, compiled):
     canonical = torch.stack([x, -(y + jaw_drop(y, z, f)), -z], 1).unflatten(2, (size, size))
     return images, {"mask": coverage[:, None].unflatten(2, (size, size)), "canonical": canonical}
 
-# %% ../nbs/01_head.ipynb #01-013-e921c9
+# %% ../nbs/01_head.ipynb #01-028-e921c9
 @torch.no_grad()
 def render(people, pose, expression, gaze, size=128, maps=False, compiled=False):
     """Draw `people` with pose (B, 6), expression (B, 14) and gaze in the head (B, 2), angles in radians.
@@ -244,7 +244,7 @@ def render(people, pose, expression, gaze, size=128, maps=False, compiled=False)
     images, extra = zip(*drawn)
     return torch.cat(images)[:b], {key: torch.cat([m[key] for m in extra])[:b] for key in extra[0]}
 
-# %% ../nbs/01_head.ipynb #01-014-e9a4e9
+# %% ../nbs/01_head.ipynb #01-045-e9a4e9
 def landmarks(people, pose, expression):
     "Image positions (B, 3, 2), x right and y down in [-1, 1], of left eye, right eye and mouth (viewer's left first)."
     b = len(pose)
