@@ -156,7 +156,7 @@ def make_parser():
     sub = command("latency", latency, "what each frame costs, offline and streaming",
                   "vasa latency\nvasa latency --preset paper --device cuda --json latency.json")
     sub.add_argument("--preset", choices=PRESETS, default="laptop", metavar="NAME",
-                     help=", ".join(PRESETS) + "; paper has random weights (default: laptop)")
+                     help=", ".join(PRESETS) + "; sizes count here, so weights are random (default: laptop)")
     sub.add_argument("--json", metavar="FILE", help="write the figures as one flat object")
     with_device(sub)
     return parser
