@@ -63,7 +63,7 @@ def waveform_tensor(audio, empty: bool = False) -> Tensor:
     if not waveform.isfinite().all(): raise VasaError(f"the speech holds NaN or infinite samples; {WAVEFORMS}")
     return waveform.float()
 
-# %% ../nbs/10_talker.ipynb #10-015-9e96bb
+# %% ../nbs/10_talker.ipynb #10-017-9e96bb
 GAZE_LIMITS = 45.0, 30.0         # degrees: yaw, pitch
 DISTANCE_LIMITS = 0.5, 2.0       # relative to the mean
 POSE_LIMITS = 45.0, 30.0, 30.0   # degrees: yaw, pitch, roll
@@ -85,7 +85,7 @@ def degrees(what: str, value, limits) -> tuple[float, ...]:
         raise VasaError(f"{what} {value!r}: accepted are {len(limits)} angles in degrees, {accepted}")
     return tuple(map(math.radians, angles))
 
-# %% ../nbs/10_talker.ipynb #10-017-89390a
+# %% ../nbs/10_talker.ipynb #10-019-89390a
 def motion_controls(config: MotionConfig, *, gaze=(0.0, 0.0), distance=1.0, emotion=None, emotion_strength=1.0,
                     cfg_scale=None, steps=None) -> dict:
     """What the user wants, in the units of `MotionStream`; VASA-1 sec. 3.2's g, d, e and eq. 2's scales.
@@ -112,14 +112,14 @@ def motion_controls(config: MotionConfig, *, gaze=(0.0, 0.0), distance=1.0, emot
         raise VasaError(f"steps {steps!r}: accepted is a whole number from 1 to {config.times}")
     return chosen | {"steps": steps}
 
-# %% ../nbs/10_talker.ipynb #10-022-2e8746
+# %% ../nbs/10_talker.ipynb #10-024-2e8746
 @dataclass
 class Appearance:
     "All that the talker keeps of a portrait: `volume` V_app (1, C, D, H, W) and `z_id` (1, Z), VASA-1 sec. 3.1."
     volume: Tensor
     z_id: Tensor
 
-# %% ../nbs/10_talker.ipynb #10-023-5a1d6e
+# %% ../nbs/10_talker.ipynb #10-025-5a1d6e
 class Talker:
     """A portrait and speech to video, VASA-1 sec. 3.3. `Talker.from_pretrained("laptop")`, or from models of one's own.
 
@@ -240,7 +240,7 @@ class Talker:
         motion.motion_std[:6] = 0.1
         return cls(*(model.to(device).eval().requires_grad_(False) for model in (face, audio, motion)), **options)
 
-# %% ../nbs/10_talker.ipynb #10-025-cdbc4e
+# %% ../nbs/10_talker.ipynb #10-027-cdbc4e
 def counted(frames: Iterator[Tensor], total: int, progress=None) -> Iterator[Tensor]:
     "The same frames; progress(done, total) is called as each is handed on."
     for done, frame in enumerate(frames, 1):
@@ -278,7 +278,7 @@ def as_jpeg(image, quality: int = 88):
     image.save(stream, "jpeg", quality=quality)
     return Image(stream.getvalue(), format="jpeg")
 
-# %% ../nbs/10_talker.ipynb #10-028-42daa1
+# %% ../nbs/10_talker.ipynb #10-030-42daa1
 class FeatureStream:
     """Speech in chunks to audio features, as `audio_features` gives for the whole, with a buffer of constant size.
 
