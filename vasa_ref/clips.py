@@ -87,7 +87,7 @@ def load_portrait(path, size: int = 256) -> torch.Tensor:
     with open_picture(path, draft_size=2 * size) as image:
         return torch.from_numpy(square(image, size)).permute(2, 0, 1)[None].contiguous()
 
-# %% ../nbs/04_clips.ipynb #04-030-c0fffb
+# %% ../nbs/04_clips.ipynb #04-028-c0fffb
 def load_audio(path) -> torch.Tensor:
     """Audio file, or video file with sound -> waveform (N,) float32, mono, 16 kHz, in [-1, 1].
 
@@ -105,7 +105,7 @@ def load_audio(path) -> torch.Tensor:
         waveform = librosa.resample(waveform, orig_sr=rate, target_sr=SAMPLE_RATE)
     return torch.from_numpy(np.ascontiguousarray(waveform / max(1.0, np.abs(waveform).max()), dtype=np.float32))
 
-# %% ../nbs/04_clips.ipynb #04-037-e55300
+# %% ../nbs/04_clips.ipynb #04-035-e55300
 def even_frame(frame) -> np.ndarray:
     "One uint8 (H, W, 3) frame as a numpy array of even size; an odd last row or column is repeated."
     frame = torch.as_tensor(frame).cpu().numpy()
@@ -113,7 +113,7 @@ def even_frame(frame) -> np.ndarray:
         raise ValueError(f"a frame is uint8 (H, W, 3), not {frame.dtype} {frame.shape}")
     return np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
 
-# %% ../nbs/04_clips.ipynb #04-038-641d29
+# %% ../nbs/04_clips.ipynb #04-036-641d29
 def save_video(path, frames, waveform, fps: int = FPS, crf: int = 18) -> Path:
     """Streams uint8 (H, W, 3) `frames` and a 16 kHz `waveform` (N,) into an H.264 + AAC file; returns its path.
 
@@ -147,7 +147,7 @@ def save_video(path, frames, waveform, fps: int = FPS, crf: int = 18) -> Path:
                 raise ValueError(f"{count} frames do not fit {len(waveform)} samples, which need {wanted}")
     return path
 
-# %% ../nbs/04_clips.ipynb #04-043-3f259b
+# %% ../nbs/04_clips.ipynb #04-041-3f259b
 def read_frames(path, fps: int = FPS):
     "Yields a video's frames, uint8 (H, W, 3), upright, square pixels, `fps` per second; `VasaError` if it is none."
     import ffmpeg
@@ -161,7 +161,7 @@ def read_frames(path, fps: int = FPS):
             pixels = bytearray(process.stdout.read(width * height * 3))
             yield torch.frombuffer(pixels, dtype=torch.uint8).view(height, width, 3)
 
-# %% ../nbs/04_clips.ipynb #04-050-035c37
+# %% ../nbs/04_clips.ipynb #04-048-035c37
 @dataclass
 class Truth:
     "What the synthetic world knows of a clip: `people` (one person), `motion` of T frames, `speech` of N samples."
@@ -223,7 +223,7 @@ class Clip:
         width = max(self.frames.shape[2], 256)
         return f'<video controls loop playsinline width="{width}" src="data:video/mp4;base64,{data}">{self!r}</video>'
 
-# %% ../nbs/04_clips.ipynb #04-056-3db703
+# %% ../nbs/04_clips.ipynb #04-053-3db703
 def draw(seed: int, what: str, held_out: bool = False) -> torch.Generator:
     "The generator for one decision about clip `seed`; held-out clips draw from streams of their own."
     name = f"{'held out' if held_out else 'training'} {seed} {what}"
@@ -235,7 +235,7 @@ def uniform(generator: torch.Generator, low: float, high: float) -> float:
     "One number, uniform between `low` and `high`."
     return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
 
-# %% ../nbs/04_clips.ipynb #04-059-c1eebb
+# %% ../nbs/04_clips.ipynb #04-056-c1eebb
 GAZE_RANGE = (20.0, 12.0)  # degrees of yaw and pitch to either side
 DISTANCE_RANGE = (0.85, 1.25)  # relative to the mean
 
@@ -256,7 +256,7 @@ class ClipPlan:
     gaze: tuple[float, float]
     distance: float
 
-# %% ../nbs/04_clips.ipynb #04-060-5e1c84
+# %% ../nbs/04_clips.ipynb #04-057-5e1c84
 def plan_clip(seed: int, held_out: bool = False, language: str | None = None, sentences: int = 1) -> ClipPlan:
     "The plan of clip `seed`; language None: English in half of the clips, any of `voice.LANGUAGES` in the others."
     def generator(what):
@@ -277,7 +277,7 @@ def plan_clip(seed: int, held_out: bool = False, language: str | None = None, se
         emotion_strength=0.0 if emotion == "neutral" else uniform(generator("strength"), 0.4, 1.0),
         gaze=tuple(np.deg2rad(gaze).tolist()), distance=uniform(generator("distance"), *DISTANCE_RANGE))
 
-# %% ../nbs/04_clips.ipynb #04-063-51f612
+# %% ../nbs/04_clips.ipynb #04-060-51f612
 def speak(plan: ClipPlan, seconds: float | None = None) -> Speech:
     "The speech of a plan, whole or exactly `seconds` (rounded to frames) long."
     samples = None if seconds is None else round(seconds * FPS) * SAMPLE_RATE // FPS
@@ -294,7 +294,7 @@ def speak(plan: ClipPlan, seconds: float | None = None) -> Speech:
     return dataclasses.replace(speech, waveform=speech.waveform[:samples].clone(), phonemes=speech.phonemes[:kept],
                                starts=speech.starts[:kept], ends=speech.ends[:kept].clamp(max=samples))
 
-# %% ../nbs/04_clips.ipynb #04-064-2eb29c
+# %% ../nbs/04_clips.ipynb #04-061-2eb29c
 def make_clip(seed: int, size: int = 128, seconds: float | None = None, held_out: bool = False,
               language: str | None = None, render_frames: bool = True, device="cpu") -> Clip:
     """Clip number `seed` of the synthetic world, with its truth: the same on every call.
@@ -318,7 +318,7 @@ def render_motion(people: People, motion: Motion, size: int, device="cpu", batch
     images = torch.cat([(render(people, *part, size=size) * 255).round().byte().cpu() for part in parts])
     return images.permute(0, 2, 3, 1).contiguous()
 
-# %% ../nbs/04_clips.ipynb #04-071-c950d6
+# %% ../nbs/04_clips.ipynb #04-069-c950d6
 CLIP_FILES = "accepted are the .safetensors files that make_clips writes"
 
 
@@ -349,7 +349,7 @@ def read_clip(path, recipe_only: bool = False):
         raise VasaError(f"cannot read the clip {str(path)!r}: {error}; {CLIP_FILES}") from error
     return Clip(frames, waveform, about["fps"], Truth(people, motion, speech))
 
-# %% ../nbs/04_clips.ipynb #04-074-c2f00c
+# %% ../nbs/04_clips.ipynb #04-072-c2f00c
 def make_file(seed: int, path, recipe: dict, device) -> None:
     "Makes clip `seed` by `recipe` and writes it to `path`: the work of one process."
     write_clip(path, make_clip(seed, device=device, **recipe), recipe)
@@ -376,7 +376,7 @@ def make_clips(seeds, size: int = 128, workers: int | None = None, folder=None, 
                 bar.update()
         return [read_clip(path) for path in paths.values()]
 
-# %% ../nbs/04_clips.ipynb #04-076-d55cfa
+# %% ../nbs/04_clips.ipynb #04-074-d55cfa
 def run_all(function, arguments, workers: int):
     "Calls `function(*args)` for all `arguments` in `workers` processes; yields as each one is done."
     if workers == 1:
