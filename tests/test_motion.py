@@ -85,7 +85,7 @@ def test_encoder_layer_equals_torch():
 def test_memory_equals_one_encoder_with_a_block_mask(model):
     "Conditions encoded once and remembered give what one long sequence gives whose conditions do not look at x_t."
     c, (x_t, t) = conditions(), noisy()
-    memory, skip = model.encode(c)
+    memory, skip, last = model.encode(c)
     parts = {name: model.embed(c, name) for name in CONDITIONS}
     past, now = model.position.split([CONFIG.context, CONFIG.window])
     for name, position in (("prev_motion", past), ("prev_audio", past), ("audio", now)):
@@ -97,7 +97,8 @@ def test_memory_equals_one_encoder_with_a_block_mask(model):
     mask[:n, n:] = False
     for layer in model.layers:
         x, _ = layer(x, mask=mask)
-    assert torch.allclose(model.output(model.norm(x[:, n + 1:])), model(x_t, t, c), atol=1e-5)
+    carried = (1 - model.schedule.alpha_bar(t))[:, None, None] * model.carry * last
+    assert torch.allclose(model.output(model.norm(x[:, n + 1:])) + carried, model(x_t, t, c), atol=1e-5)
     assert len(memory) == CONFIG.layers
 
 
@@ -115,6 +116,7 @@ def test_attention_mask(reach):
 def test_presets_and_parameter_counts():
     tiny, laptop, paper = (getattr(MotionConfig, name)() for name in ("tiny", "laptop", "paper"))
     assert (paper.layers, paper.width, paper.heads) == (8, 512, 8) and paper.audio_reach is None
+    assert not paper.audio_skip and not paper.carry
     assert (paper.drop_prob, paper.drop_prev_prob, laptop.window, laptop.context) == (0.1, 0.5, 50, 10)
     counts = [sum(p.numel() for p in MotionModel(c).parameters()) for c in (tiny, laptop, paper)]
     assert counts[0] < 0.3e6 < counts[1] < 5e6 and 25e6 < counts[2] < 31e6
