@@ -182,7 +182,9 @@ def _load(resume, modules, named, optimizer):
         raise VasaError(f"cannot resume: {path} trained other parameters than are trained here")
     for k, p in named.items():
         if state := part(f"adam/{k}/"):   # Adam's count of steps stays on the CPU unless fused on an accelerator
-            optimizer.state[p] = {field: v.to(p.device) for field, v in state.items()}
+            # Fused Adam walks through memory: the moments need the parameter's own layout (channels last, for one).
+            optimizer.state[p] = {field: torch.empty_like(p).copy_(v) if v.shape == p.shape else v.to(p.device)
+                                  for field, v in state.items()}
     columns = {k: v.tolist() for k, v in part("log/").items()}
     rows = [dict(zip(columns, values)) for values in zip(*columns.values())]
     log = [{k: int(v) if k == "step" else v for k, v in row.items() if not math.isnan(v)} for row in rows]

@@ -1,0 +1,317 @@
+"""Labelled frames, the losses of the face model, its training, and the probes that measure what leaks."""
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vasa_ref import disentangle, frames
+from vasa_ref.disentangle import (Critic, FaceTraining, Recogniser, agreement, contrastive_motion, face_loss, feature_loss,
+                                  inverse_sqrt, l_consist, l_cross_id, leak_table, load_face, pixel_loss, pretrain_loss,
+                                  probe_identity, probe_r2, psnr, region_weights, ssim, swap_table, train_face)
+from vasa_ref.errors import VasaError
+from vasa_ref.face import FaceConfig, FaceModel
+from vasa_ref.frames import FreshFrames, Pool, draw_truth, random_dynamics, random_poses, read_tensors, render_frames
+from vasa_ref.head import EXPRESSIONS
+from vasa_ref.weights import save_weights
+
+PLAN = FaceTraining(people=8, frames=3, pretrain_pairs=2, pretrain_frames=2, pretrain_steps=4, pairs=2, drivers=2, steps=4,
+                    alone=2, lr=2e-3)
+
+
+def generator(seed=0): return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def pool(): return Pool.make(8, 3, 32, quiet=True)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    "A tiny face model whose flows and pose are not at their zero start, a recogniser and a critic."
+    torch.manual_seed(0)
+    face = FaceModel(FaceConfig.tiny())
+    for flow in (face.to_canonical, face.from_canonical): torch.nn.init.normal_(flow.out.weight, std=0.01)
+    torch.nn.init.normal_(face.motion_encoder.pose.out.weight, std=0.02)
+    recogniser = Recogniser(face.identity_encoder, face.config.z_id_dim)
+    return face, recogniser, Critic(face.motion_encoder, recogniser)
+
+
+# Labelled frames
+
+def test_poses_and_dynamics_stay_in_their_ranges():
+    pose, dynamics = random_poses(2000, generator()), random_dynamics(2000, generator())
+    assert pose[:, :3].abs().amax(dim=0).tolist() == pytest.approx([math.radians(x) for x in (35, 20, 15)], rel=0.02)
+    assert pose[:, 3:5].abs().max() <= 0.12 and 0.75 <= pose[:, 5].min() and pose[:, 5].max() <= 1.37
+    assert 0 <= dynamics[:, :14].min() and dynamics[:, :14].max() <= 1 and dynamics[:, 14:].abs().max() <= 0.62
+    assert (dynamics[:, :14].amax(dim=0) > 0.9).all(), "every expression occurs"
+    lips = dynamics[:, [EXPRESSIONS.index(name) for name in ("lip_wide", "lip_pucker", "lip_close")]]
+    assert ((lips > 0).sum(dim=1) <= 1).all(), "lips are not wide and pursed at once"
+
+
+def test_two_of_a_pair_share_dynamics_and_nothing_else(pool):
+    drawn = pool.draw(3, 2, generator(1))
+    assert drawn.images.shape == (6, 2, 3, 32, 32) and 0 <= drawn.images.min() and drawn.images.max() <= 1
+    assert torch.equal(drawn.dynamics[0::2], drawn.dynamics[1::2])
+    assert not torch.equal(drawn.pose[0::2], drawn.pose[1::2]) and not torch.equal(drawn.people[0::2], drawn.people[1::2])
+    assert not torch.equal(drawn.dynamics[0], drawn.dynamics[2]) and not torch.equal(drawn.dynamics[0, 0], drawn.dynamics[0, 1])
+
+
+def test_the_pool_holds_what_was_rendered(pool):
+    who, pose, dynamics = draw_truth(8, 3, generator())
+    rendered = render_frames(who, pose, dynamics, 32)
+    assert torch.equal(pool.frames.pose, pose) and torch.equal(pool.frames.dynamics, dynamics)
+    assert (pool.frames.images.float() / 255 - rendered.images).abs().max() <= 0.5 / 255 + 1e-5
+
+
+def test_a_pool_is_rendered_once(tmp_path, monkeypatch):
+    path = tmp_path / "pool.safetensors"
+    first = Pool.make(4, 2, 16, path=path, quiet=True)
+    monkeypatch.setattr(frames, "render_frames", lambda *a, **k: pytest.fail("rendered again"))
+    again = Pool.make(4, 2, 16, path=path, quiet=True)
+    assert all(torch.equal(getattr(first.frames, k), getattr(again.frames, k)) for k in vars(first.frames))
+    assert read_tensors(path)[1] == {"people": 4, "frames": 2, "size": 16, "seed": 0}
+
+
+def test_a_pool_of_other_numbers_is_not_reused(tmp_path):
+    path = tmp_path / "pool.safetensors"
+    Pool.make(4, 2, 16, path=path, quiet=True)
+    assert Pool.make(4, 3, 16, path=path, quiet=True).frames.pose.shape == (4, 3, 6)
+    assert read_tensors(path)[1]["frames"] == 3
+
+
+def test_fresh_frames_are_drawn_by_the_generator():
+    a, b, c = (FreshFrames(16, "cpu").draw(1, 2, generator(seed)) for seed in (3, 3, 4))
+    assert torch.equal(a.images, b.images) and not torch.equal(a.images, c.images)
+    assert torch.equal(a.dynamics[0], a.dynamics[1])
+
+
+# Losses
+
+def test_contrastive_motion_is_the_formula():
+    a, b = torch.randn(5, 7, generator=generator(1)), torch.randn(5, 7, generator=generator(2))
+    s, m = 5.0, 0.2
+    cos = lambda x, y: F.cosine_similarity(x, y, dim=0).item()
+    def one_way(p, q):
+        total = 0.0
+        for i in range(5):
+            own = math.exp(s * (cos(p[i], q[i]) - m))
+            total -= math.log(own / (own + sum(math.exp(s * cos(p[i], q[j])) for j in range(5) if j != i)))
+        return total / 5
+    assert contrastive_motion(a, b).item() == pytest.approx((one_way(a, b) + one_way(b, a)) / 2, abs=1e-5)
+
+
+def test_contrast_and_agreement_are_least_for_equal_codes():
+    a = torch.randn(6, 8, generator=generator(1))
+    other = torch.randn(6, 8, generator=generator(2))
+    assert agreement(a, a) == 0 and agreement(a, other) > 1
+    assert contrastive_motion(a, a) < 0.5 * contrastive_motion(a, other)
+    assert agreement(7 * a, 7 * other).item() == pytest.approx(agreement(a, other).item(), rel=1e-4), "small codes pay too"
+
+
+def test_pretrain_loss_teaches_every_parameter(pool, parts):
+    face, recogniser, _ = parts
+    face.zero_grad()
+    recogniser.zero_grad()
+    loss, named = pretrain_loss(face.motion_encoder, recogniser, pool.draw(2, 2, generator()), generator())
+    assert set(named) == {"pose", "dynamics", "person", "contrast"}
+    assert loss.item() == pytest.approx(sum(v.item() for v in named.values()))
+    loss.backward()
+    dead = [n for module in (face.motion_encoder, recogniser) for n, p in module.named_parameters()
+            if p.grad is None or not p.grad.abs().sum() > 0]
+    assert dead == []
+
+
+def test_region_weights_look_at_eyes_and_mouth(pool):
+    drawn = pool.draw(2, 1, generator())
+    masks, marks, pose = (x.flatten(0, 1) for x in (drawn.masks, drawn.marks, drawn.pose))
+    weights = region_weights(masks, marks, pose[:, 5])
+    assert weights.shape == (4, 1, 32, 32) and torch.allclose(weights.mean(dim=(1, 2, 3)), torch.ones(4), atol=1e-5)
+    for i in range(4):
+        x, y = ((marks[i] + 1) * 16).long().clamp(0, 31).T
+        background = weights[i, 0][masks[i, 0] == 0].median()
+        assert (weights[i, 0, y, x] > 5 * background).all() and weights[i, 0][masks[i, 0] == 1].min() > background
+
+
+def test_pixel_and_feature_losses_are_zero_for_equals():
+    a, b = torch.rand(2, 3, 16, 16, generator=generator(1)), torch.rand(2, 3, 16, 16, generator=generator(2))
+    weights = torch.ones(2, 1, 16, 16)
+    assert pixel_loss(a, a, weights) == 0 and feature_loss([a, b], [a, b]) == 0
+    flat = pixel_loss(a + 0.1, a, weights).item()
+    assert flat == pytest.approx(0.3, abs=1e-5), "a constant error counts once at each of three sizes, and has no edges"
+    assert feature_loss([2 * a], [a]).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_l_consist_is_zero_when_both_frames_give_the_same_volume(parts):
+    face, _, _ = parts
+    i, j = torch.rand(2, 2, 3, 32, 32, generator=generator())
+    pose, z_dyn = face.motion(i)
+    one, other = (face.appearance(x) for x in (i, j))
+    z_id = face.identity(i)
+    assert l_consist(face, one, z_id, one, z_id, pose, z_dyn) == 0
+    assert l_consist(face, one, z_id, other, face.identity(j), pose, z_dyn) > 1e-4
+
+
+def test_l_cross_id_teaches_the_face_model_and_not_the_recogniser(parts):
+    face, _, critic = parts
+    face.zero_grad()
+    source, driver = torch.rand(2, 2, 3, 32, 32, generator=generator())
+    image = face(source, driver)
+    pose, _ = face.motion(driver)
+    code = critic.look(image, pose)[3]
+    l_cross_id(code, critic.recogniser(source)).backward()
+    assert all(p.grad is None for frozen in (critic.recogniser, critic.motion) for p in frozen.parameters())
+    for part in (face.decoder, face.appearance_encoder, face.canonical, face.to_canonical, face.from_canonical):
+        assert sum(p.grad.abs().sum() for p in part.parameters()) > 0
+    assert l_cross_id(code, code).item() == pytest.approx(0, abs=1e-6)
+    assert l_cross_id(code, -code).item() == pytest.approx(2, abs=1e-6)
+
+
+def test_critic_is_a_frozen_copy(parts):
+    face, recogniser, critic = parts
+    before = critic.motion.dynamics.out.weight.clone()
+    with torch.no_grad(): face.motion_encoder.dynamics.out.weight.add_(1)
+    assert torch.equal(critic.motion.dynamics.out.weight, before)
+    with torch.no_grad(): face.motion_encoder.dynamics.out.weight.sub_(1)
+    assert not any(p.requires_grad for p in critic.recogniser.parameters())
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_face_loss_teaches_everything_but_the_motion_encoder(pool, parts, share):
+    face, _, critic = parts
+    face.zero_grad(set_to_none=True)
+    loss, named = face_loss(face, critic, pool.draw(2, 3, generator()), share)
+    both = {"pixels", "features", "cycle"}
+    assert set(named) == (both if share == 0 else both | {"consist", "cross_id", "swap_cycle"})
+    loss.backward()
+    dead = {n.split(".")[0] for n, p in face.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    assert dead == {"motion_encoder"}
+
+
+# Training
+
+def test_training_writes_weights_that_load(tmp_path):
+    face = train_face("tiny", max_steps=2, training=PLAN, out=tmp_path, quiet=True)
+    loaded = load_face(tmp_path)
+    assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
+    images = torch.rand(2, 3, 32, 32, generator=generator())
+    with torch.no_grad(): assert torch.equal(loaded(images, images), face(images, images))
+    assert loaded.config == FaceConfig.tiny()
+    assert {p.name for p in tmp_path.iterdir()} >= {"face.safetensors", "face-pretrained.safetensors", "face-pool.safetensors"}
+
+
+def test_the_second_stage_resumes_exactly(tmp_path):
+    """From one and the same first stage, four steps in one go are those in two goes."""
+    train_face("tiny", max_steps=1, training=PLAN, out=tmp_path, quiet=True)
+    folders = tmp_path / "once", tmp_path / "twice"
+    for folder in folders:
+        folder.mkdir()
+        for name in ("face-pretrained.safetensors", "face-pool.safetensors"):
+            (folder / name).write_bytes((tmp_path / name).read_bytes())
+    train_face("tiny", max_steps=4, training=PLAN, resume=folders[0], quiet=True)
+    for steps in (2, 4): train_face("tiny", max_steps=steps, training=PLAN, resume=folders[1], quiet=True)
+    a, b = (load_face(folder).state_dict() for folder in folders)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_first_stage_resumes_exactly_where_its_checkpoint_is(tmp_path):
+    whole = train_face("tiny", max_steps=4, training=PLAN, quiet=True)
+    train_face("tiny", max_steps=2, training=PLAN, out=tmp_path, quiet=True)
+    for name in ("face-pretrained.safetensors", "face.safetensors", "face-joint/checkpoint.safetensors"):
+        (tmp_path / name).unlink()
+    resumed = train_face("tiny", max_steps=4, training=PLAN, out=tmp_path, resume=tmp_path, quiet=True)
+    a, b = whole.state_dict(), resumed.state_dict()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_training_says_what_is_wrong(tmp_path):
+    with pytest.raises(VasaError, match="tiny, laptop or paper"): train_face("huge", max_steps=1)
+
+
+def test_loading_says_what_is_wrong(tmp_path):
+    with pytest.raises(VasaError, match="no weights"): load_face(tmp_path)
+    face, path = FaceModel(FaceConfig.tiny()), tmp_path / "face.safetensors"
+    path.write_bytes(b"not safetensors")
+    with pytest.raises(VasaError, match="damaged"): load_face(tmp_path)
+    save_weights(path, face, PLAN)
+    with pytest.raises(VasaError, match="FaceTraining"): load_face(path)
+    config = FaceConfig.tiny()
+    config.z_dyn_dim = 8
+    save_weights(path, face, config)
+    with pytest.raises(VasaError, match="does not fit FaceModel"): load_face(path)
+
+
+def test_learning_rate_stays_and_falls():
+    rate = inverse_sqrt(1e-3, 100)
+    assert rate(0) == rate(99) == 1e-3 and rate(399) == pytest.approx(5e-4)
+
+
+# Measures
+
+def test_psnr_of_a_known_error():
+    images = torch.rand(2, 3, 8, 8, generator=generator()) * 0.5
+    assert psnr(images + 0.1, images).tolist() == pytest.approx([20, 20], abs=1e-3)
+    assert psnr(images, images).tolist() == pytest.approx([100, 100])
+
+
+def test_ssim_agrees_with_scipy():
+    from scipy.ndimage import gaussian_filter
+    a = torch.rand(2, 3, 32, 40, generator=generator(1))
+    b = (a + 0.2 * torch.randn(a.shape, generator=generator(2))).clamp(0, 1)
+    def one(x, y):
+        blur = lambda z: gaussian_filter(z, 1.5, truncate=3.5)[5:-5, 5:-5]
+        mx, my = blur(x), blur(y)
+        vx, vy, cov = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+        c1, c2 = 0.01 ** 2, 0.03 ** 2
+        return ((2 * mx * my + c1) * (2 * cov + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))).mean()
+    twin = [sum(one(x.double().numpy(), y.double().numpy()) for x, y in zip(p, q)) / 3 for p, q in zip(a, b)]
+    assert ssim(a, b).tolist() == pytest.approx(twin, abs=1e-4)
+    assert ssim(a, a).tolist() == pytest.approx([1, 1])
+
+
+def test_ssim_agrees_with_torchmetrics():
+    image = pytest.importorskip("torchmetrics.functional.image")
+    a = torch.rand(2, 3, 32, 32, generator=generator(1))
+    b = (a + 0.2 * torch.randn(a.shape, generator=generator(2))).clamp(0, 1)
+    _, full = image.structural_similarity_index_measure(a, b, data_range=1.0, reduction="none", return_full_image=True)
+    inside = full[..., 5:-5, 5:-5]                               # torchmetrics also counts a reflected border; we do not
+    assert torch.allclose(ssim(a, b), inside.mean(dim=(1, 2, 3)), atol=1e-4)
+
+
+def test_probes_find_what_is_there_and_nothing_else():
+    codes = torch.randn(400, 6, generator=generator(1))
+    noise = torch.randn(400, 1, generator=generator(3))
+    truth = torch.cat([codes[:, :2] @ torch.randn(2, 2, generator=generator(2)), noise], dim=1)
+    r2 = probe_r2(codes, truth)
+    assert (r2[:2] > 0.99).all() and r2[2] < 0.1
+    who = torch.arange(8).repeat_interleave(50)
+    centres = torch.randn(8, 6, generator=generator(4)) * 3
+    assert probe_identity(centres[who] + 0.1 * codes, who) > 0.98
+    assert probe_identity(codes, who) < 0.3
+
+
+def test_tables_hold_their_keys():
+    torch.manual_seed(0)
+    face = FaceModel(FaceConfig.tiny()).eval()
+    swap, leak = swap_table(face, people=3, frames=2), leak_table(face, people=3, frames=8)
+    assert set(swap) == {"self_psnr", "swap_psnr", "self_ssim", "swap_ssim"} and 3 < swap["self_psnr"] < 30
+    assert set(leak) == {"id_from_z_dyn", "id_chance", "pose_from_z_dyn_r2", "expression_from_z_dyn_r2", "pose_error_deg"}
+    assert leak["id_chance"] == pytest.approx(1 / 3) and leak["pose_error_deg"] > 3
+
+
+def test_tables_see_a_perfect_model():
+    class Perfect(torch.nn.Module):
+        "Answers with the truth that `render_frames` was last asked for: what the tables must then say is known."
+        config = FaceConfig.tiny()
+        def appearance(self, images): return images
+        def identity(self, images): return images
+        def motion(self, images): return images, images
+        def decode(self, volume, z_id, pose, z_dyn): return pose
+    assert swap_table(Perfect(), people=2, frames=1)["self_psnr"] == pytest.approx(100)
+    assert swap_table(Perfect(), people=2, frames=1)["swap_psnr"] < 40, "another person's picture is no answer"
+
+
+def test_names_stay_importable():
+    for name in ("psnr", "ssim", "probe_r2", "probe_identity", "swap_table", "leak_table", "train_face", "load_face",
+                 "FaceTraining", "draw_truth", "render_frames", "random_dynamics"):
+        assert callable(getattr(disentangle, name))
