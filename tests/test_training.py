@@ -91,6 +91,19 @@ def test_a_late_parameter_resumes_exactly_too(tmp_path):
         assert "late" not in log[2] and log[3]["late"] == whole_log[3]["late"]
 
 
+def test_resuming_keeps_the_layout_in_memory(tmp_path):
+    """Parameters in channels-last order get moments in that order: fused Adam does not look at strides."""
+    def train(steps, **kw):
+        torch.manual_seed(0)
+        m = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        loss_fn = lambda step, g: ((m(torch.randn(2, 3, 8, 8, generator=g)) - 1).square().mean(), {})
+        fit(loss_fn, {"m": m}, max_steps=steps, quiet=True, lr=1e-2, warmup=0, **kw)
+        return m.state_dict()
+    whole = train(10, out=None)
+    train(5, out=tmp_path)
+    assert_same(whole, train(10, out=None, resume=tmp_path))
+
+
 def test_training_does_not_touch_the_global_generator():
     torch.manual_seed(3)
     expected = torch.rand(2)
