@@ -198,9 +198,9 @@ def estimator_loss(model, lessons, batch, generator):
     parts = {"pose": pose_error.square().mean(), "face": (weight * error.square()).mean()}
     return sum(parts.values()), parts
 
-# %% ../nbs/12_estimator.ipynb #12-024-964ce0
+# %% ../nbs/12_estimator.ipynb #12-024-143e28
 def acted(index, emotion, *, held_out=False, frames=12, size=96, device="cpu", compiled=False):
-    "Images (T, 3, S, S), true pose, expression and gaze of `frames` moments of someone acting `emotion`, calmly spoken."
+    "Images (T, 3, S, S) and true pose, expression, gaze of `frames` moments of someone acting `emotion`, calmly."
     plan = replace(plan_clip(70_000 + index, held_out=held_out, language="en"), emotion="neutral", emotion_strength=0.0)
     generator = torch.Generator().manual_seed(index)
     motion = perform(speak(plan), gaze=plan.gaze, distance=plan.distance, emotion=emotion, generator=generator)
@@ -251,9 +251,10 @@ def instrument_errors(model, clips=14, **options):
             "opening_corr": correlation(opening, mouth_opening(true_expression)),
             "emotion_accuracy": sum(right) / len(right)}
 
-# %% ../nbs/12_estimator.ipynb #12-028-59ac08
+# %% ../nbs/12_estimator.ipynb #12-028-76f97a
 @dataclass
 class MetricsTraining:
+    "What `train_metrics` does with a preset."
     frames: int = 7168
     batch: int = 64
     steps: int = 4000
@@ -261,6 +262,9 @@ class MetricsTraining:
     emotion_clips: int = 10
     test_clips: int = 28
     acted_frames: int = 12
+
+    @classmethod
+    def tiny(cls): return cls(frames=96, batch=32, steps=60, emotion_clips=1, test_clips=7, acted_frames=4)
 
 
 def train_metrics(preset="laptop", *, minutes=None, max_steps=None, resume=None, out=None, device="cpu", seed=0,
@@ -277,7 +281,7 @@ def train_metrics(preset="laptop", *, minutes=None, max_steps=None, resume=None,
         raise ValueError("training needs a limit: minutes, max_steps or both")
     began, tiny, cpu = time.monotonic(), preset == "tiny", torch.device(device).type == "cpu"
     config = EstimatorConfig.tiny() if tiny else EstimatorConfig()
-    plan = MetricsTraining(frames=96, batch=32, steps=60, emotion_clips=1, test_clips=7, acted_frames=4) if tiny else MetricsTraining()
+    plan = MetricsTraining.tiny() if tiny else MetricsTraining()
     compiled, told = cpu and not tiny, {"frames": plan.frames, "size": config.size, "seed": seed}
     pool = Path(out or resume or ".") / "metrics-pool.safetensors"
     if (out or resume) and pool.is_file() and read_tensors(pool)[1] == told: lessons = Lessons(**read_tensors(pool)[0])

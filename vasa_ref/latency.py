@@ -106,7 +106,7 @@ def stages(talker) -> list[Stage]:
             Stage("denoising", lambda: model.denoise(x_t, t, encoded), performance.sampling["steps"]),
             Stage("decoding", decode, window / n)]
 
-# %% ../nbs/13_latency.ipynb #13-023-1b88a2
+# %% ../nbs/13_latency.ipynb #13-023-70311e
 def synchronise(device):
     "Waits until the device has done its work."
     if device.type == "cuda": torch.cuda.synchronize(device)
@@ -125,7 +125,7 @@ def timed(function, device, repeats=3, warm_up=True) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def machine_limits(device, dtype, repeats=5) -> tuple[float, float]:
+def machine_limits(device, dtype, repeats=10) -> tuple[float, float]:
     "(MAC/s of a big matrix product in `dtype`, B/s read and written by a big copy), the best that is seen."
     device = torch.device(device)
     n, size = (8192, 2 ** 30) if device.type == "cuda" else (1536, 2 ** 27)
@@ -150,12 +150,13 @@ def floor_seconds(stage, limits) -> tuple[float, float]:
     "The least seconds of a call for its arithmetic, and for its memory."
     return stage.macs / limits[0], stage.bytes / limits[1]
 
-# %% ../nbs/13_latency.ipynb #13-031-6c2644
+# %% ../nbs/13_latency.ipynb #13-031-cde765
 def roofline(ax, table, limits, title=""):
     "Draws stages as points under the roof of (MAC/s, B/s)."
     peak, bandwidth = limits
     x = [s.macs / s.bytes for s in table]
-    span = torch.logspace(math.log10(min(x) / 3), math.log10(max(max(x), peak / bandwidth) * 3), 50).tolist()
+    ridge = peak / bandwidth
+    span = torch.logspace(math.log10(min(*x, ridge) / 2), math.log10(max(*x, ridge) * 2), 99).tolist()
     ax.loglog(span, [min(peak, bandwidth * i) / 1e9 for i in span], "k", lw=1)
     for stage, intensity in zip(table, x):
         ax.plot(intensity, stage.macs / stage.seconds / 1e9, "o", label=stage.name)
