@@ -261,14 +261,14 @@ def _our_config(values, preprocessor, name):
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
     return Wav2Vec2Config(**values, do_normalize=preprocessor.get("do_normalize", True))
 
-# %% ../nbs/05_audio.ipynb #05-052-4ea9da
+# %% ../nbs/05_audio.ipynb #05-052-e2f0a9
 @torch.no_grad()
 def audio_features(encoder, waveform, frames=None, first=0, chunk=500, rate=25):
     """Features (T, A) of a waveform (N,) at 25 per second, T = ceil(N / 640) or `frames`, on the encoder's device.
 
     Row t is the mean of the last hidden states of the two 20 ms frames that cover samples 640 t to 640 (t + 1);
     `rate=50` gives both, (2 T, A). `first` leaves out the rows before it and all work but their context, for streaming.
-    Chunks of `chunk` frames with overlapping context keep memory constant; beyond the end there is silence. With an
+    Chunks of `chunk` frames with overlapping context keep memory constant; rows beyond the waveform hear silence. With an
     `attention_context` chunks equal the whole; a public checkpoint attends to its chunk and 5 s on both sides.
     Raises VasaError for a waveform that is empty, not (N,), not float or not finite."""
     config, weight = encoder.config, encoder.feature_projection.projection.weight
@@ -289,13 +289,13 @@ def audio_features(encoder, waveform, frames=None, first=0, chunk=500, rate=25):
         rows.append(rearrange(states, "(t two) a -> t two a", two=2)[start - low:stop - low])
     return torch.cat(rows).mean(1) if rate == 25 else rearrange(torch.cat(rows), "t two a -> (t two) a")
 
-# %% ../nbs/05_audio.ipynb #05-069-19973d
+# %% ../nbs/05_audio.ipynb #05-069-1349a7
 def add_noise(speech, tape, generator):
-    """Speech (B, N) as a microphone may hear it -> (noisy (B, N) in [-1, 1], gain (B, 1)): a gain of -18 to 6 dB, and
+    """Speech (B, N) as a microphone may hear it -> (noisy (B, N) in [-1, 1], gain (B, 1)): a gain of -26 to 6 dB, and
     three times in four noise of a random colour at 2 to 40 dB, or talk from the tape at 8 to 30 dB."""
     B, N = speech.shape
     uniform = lambda a, b: a + (b - a) * torch.rand(B, 1, generator=generator)
-    gain = 10 ** (uniform(-18, 6) / 20)
+    gain = 10 ** (uniform(-26, 6) / 20)
     colour = torch.arange(1, N // 2 + 2) ** -(uniform(0, 2) / 2)           # (B, N / 2 + 1) amplitudes
     noise = torch.fft.irfft(torch.fft.rfft(torch.randn(B, N, generator=generator)) * colour, N)
     talk, others = uniform(0, 1) < 0.25, torch.randint(len(tape.waveform) - N, (B,), generator=generator)

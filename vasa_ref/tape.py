@@ -1,19 +1,23 @@
 """The training set of the audio encoder: many short utterances on one long tape, with labels, made on the spot."""
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
 from .performer import fundamental, loudness
-from .voice import EMOTIONS, LANGUAGES, VOICES, frame_labels, random_text, say
+from .voice import EMOTIONS, LANGUAGES, VOICES, Voice, frame_labels, random_text, resample, say
 
 __all__ = ["FRAME", "STEP", "Tape", "make_tape"]
 
 FRAME, STEP = 640, 80   # samples per frame of video, and per phoneme label on the tape
 SAME_SCRIPT = ("de", "en", "es", "id", "it", "sw")
+# Further voices of espeak-ng, for training only, besides those of `VOICES` that are not held out.
+VARIANTS = """adam Alex Andrea Andy Denis Gene Gene2 Henrique Hugo Jacky Lee Mario Michael Mike Nguyen Reed RicishayMax Storm
+    Tweaky anika aunty benjamin boris caleb david ed edward grandma grandpa gustave ian iven iven2 iven3 john kaukovalta
+    klatt klatt2 klatt3 klatt4 max michel miguel norbert pablo paul pedro quincy rob robert sandro victor zac m5""".split()
 
 
 @dataclass
@@ -34,7 +38,9 @@ def utterance(seed, held_out=False):
     """One random utterance and a pause of up to 0.6 s, as a short Tape.
 
     Half of the texts get their words shuffled, and some of those are read by the rules of another language, so that the
-    encoder learns sounds and not sentences. `held_out`: voices, words and sentences that never occur without it, in order.
+    encoder learns sounds and not sentences. Three voices in four are from `VARIANTS`, and half of all utterances are
+    stretched by up to 15 %, pitch and formants with them, as if the throat were shorter or longer (vocal tract length
+    perturbation, Jaitly and Hinton 2013). `held_out`: voices, words and sentences that never occur without it, as they are.
     """
     generator = torch.Generator().manual_seed(seed)
     pick = lambda options: options[int(torch.randint(len(options), (), generator=generator))]
@@ -46,8 +52,12 @@ def utterance(seed, held_out=False):
         if words < 0.2 and text.isascii():
             language = pick(SAME_SCRIPT)
     voice = pick([name for name, voice in VOICES.items() if voice.held_out == held_out])
+    if not held_out and uniform(0, 1) < 0.75:
+        voice = Voice(pick(VARIANTS))
     emotion = pick(EMOTIONS) if uniform(0, 1) < 0.5 else "neutral"
     speech = say(text, voice=voice, language=language, rate=uniform(120, 240), pitch=uniform(25, 75), emotion=emotion)
+    if not held_out and uniform(0, 1) < 0.5:
+        speech = stretch(speech, pick(range(17, 24)), 20)
     frames = -(-len(speech.waveform) // FRAME) + int(uniform(0, 15))
     waveform = F.pad(speech.waveform, (0, frames * FRAME - len(speech.waveform)))
     labels, pitch = frame_labels(speech, hop=STEP), fundamental(waveform, frames)
@@ -55,6 +65,13 @@ def utterance(seed, held_out=False):
     octaves = torch.where(pitch > 0, (pitch.clamp(min=1) / 150).log2(), torch.zeros(()))
     prosody = torch.stack([loudness(waveform, frames).clamp(min=1e-3).log10(), octaves, (pitch > 0).float()])
     return Tape((waveform * 32767).to(torch.int16), labels.to(torch.uint8), prosody.half())
+
+
+def stretch(speech, up, down):
+    "The speech made up / down times as long by resampling."
+    waveform = resample(speech.waveform, down, up).clamp(-1, 1)
+    starts = speech.starts * up // down
+    return replace(speech, waveform=waveform, starts=starts, ends=torch.cat([starts[1:], torch.tensor([len(waveform)])]))
 
 
 def make_tape(n, seed=0, held_out=False, workers=None, quiet=False):
