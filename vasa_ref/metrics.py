@@ -68,21 +68,21 @@ def mouth_sync(pairs, reach=8):
     curve = torch.stack([lag_curve(*pair, reach) for pair in pairs]).mean(0)
     return curve.max().item(), int(curve.argmax()) - reach
 
-# %% ../nbs/12_metrics.ipynb #12-024-69e43d
+# %% ../nbs/12_metrics.ipynb #12-024-d1df91
 def runs(mask):
     "Half-open (start, stop) of each run of True in a bool track (T,)."
     edges = F.pad(mask.int(), (1, 1)).diff().nonzero()[:, 0].tolist()
     return list(zip(edges[::2], edges[1::2]))
 
 
-def closures_met(expression, opening, slack=2, around=7):
+def closures_met(expression, opening, slack=1, around=5, ratio=0.3):
     "For each closure of the true expression (T, 14): does the generated opening (T,) dip there? A list of bool."
     true, met = mouth_opening(expression), []
     for start, stop in runs(expression[:, 3] > 0.6):
         near = slice(max(0, start - around), stop + around)
         if true[near].max() < 0.15: continue                                      # the mouth was shut anyway
         dip = opening[max(0, start - slack):stop + slack].min()
-        met.append(bool(opening[near].max() > 0.08 and dip < 0.5 * opening[near].max()))
+        met.append(bool(opening[near].max() > 0.08 and dip < ratio * opening[near].max()))
     return met
 
 
@@ -93,7 +93,7 @@ def silent_frames(speech, frames, release=0.2):
     starts, ends = (x[sounding] / SAMPLE_RATE for x in (speech.starts, speech.ends))
     return ((t < starts - release) | (t > ends + release)).all(1)
 
-# %% ../nbs/12_metrics.ipynb #12-030-1343a1
+# %% ../nbs/12_metrics.ipynb #12-033-1343a1
 def main_gaze(reading):
     "Mean direction (yaw, pitch) of the clip in the camera's frame, radians; frames with closing eyes are left out."
     awake = reading.expression[:, 10:12].amax(1) < 0.4
@@ -106,19 +106,19 @@ def angle_deg(a, b):
     "Angle between two directions (yaw, pitch) in radians, in degrees."
     return math.degrees(math.acos(float((direction(a) * direction(b)).sum().clamp(-1, 1))))
 
-# %% ../nbs/12_metrics.ipynb #12-035-270755
+# %% ../nbs/12_metrics.ipynb #12-038-270755
 def delta_p(pose):
     "Mean absolute change of yaw, pitch and roll between adjacent frames of pose (T, 6), degrees."
     return math.degrees(pose[:, :3].diff(dim=0).abs().mean())
 
-# %% ../nbs/12_metrics.ipynb #12-038-b0929f
+# %% ../nbs/12_metrics.ipynb #12-041-b0929f
 def window_jumps(motion, window):
     "Sizes of the jumps of motion (T, M) at the seams between windows, and inside them: two tracks."
     jumps = (motion.diff(dim=0) / motion.std(0).clamp(min=1e-6)).norm(dim=1)     # (T - 1,), jump t is into frame t + 1
     seam = (torch.arange(1, len(motion)) % window) == 0
     return jumps[seam], jumps[~seam]
 
-# %% ../nbs/12_metrics.ipynb #12-047-262858
+# %% ../nbs/12_metrics.ipynb #12-050-262858
 @dataclass
 class Take:
     "One generated clip: its truth, motion (T, M) that drove the decoder, and the `Reading` of its frames."
@@ -142,7 +142,7 @@ def asked_emotion(motion):
     "Name of the emotion that a truth's motion acts."
     return EMOTIONS[int(motion.emotion.argmax())] if motion.emotion.any() else "neutral"
 
-# %% ../nbs/12_metrics.ipynb #12-049-692ffb
+# %% ../nbs/12_metrics.ipynb #12-052-692ffb
 def take_figures(takes, estimator, window):
     "The figures that DESIGN calls mouth_corr, mouth_lag_frames, closure_recall, ... of English takes."
     mean = lambda values: sum(values) / len(values)
@@ -162,7 +162,7 @@ def take_figures(takes, estimator, window):
     if len(seams): figures["seam_ratio"] = (seams.mean() / inside.mean()).item()
     return figures
 
-# %% ../nbs/12_metrics.ipynb #12-053-0acfc5
+# %% ../nbs/12_metrics.ipynb #12-056-0acfc5
 @contextmanager
 def threads(n):
     "Let torch compute with n threads inside the block."
@@ -184,7 +184,7 @@ def speed(talker, truth):
         took = time.perf_counter() - began
     return {"rtf": took * SAMPLE_RATE / len(waveform), "fps_cpu": len(truth.motion) / took}
 
-# %% ../nbs/12_metrics.ipynb #12-054-22f96b
+# %% ../nbs/12_metrics.ipynb #12-057-22f96b
 def bench(preset="laptop", quick=False, seed=0, quiet=False):
     """Every quality figure of a preset's or folder's weights, on held-out people, voices and sentences: a flat dict.
 
