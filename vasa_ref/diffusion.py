@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-# %% ../nbs/08_diffusion.ipynb #08-010-f210f5
+# %% ../nbs/08_diffusion.ipynb #08-010-554816
 class NoiseSchedule:
     """How much signal is left at each diffusion time (DDPM, Ho et al. 2020; VASA-1 eq. 1 uses it unstated).
 
-    `alpha_bars` (T,) falls from nearly 1 to nearly 0: x_t has signal variance `alpha_bars[t]` and noise variance 1 - `alpha_bars[t]`.
+    `alpha_bars` (T,) falls from nearly 1 to nearly 0: `alpha_bars[t]` of the variance of x_t is signal, the rest noise.
     Times are integers 0..T-1; -1 is the clean sample. Raises ValueError if `alpha_bars` do not fall within (0, 1)."""
     def __init__(self, alpha_bars: Tensor):
         alpha_bars = torch.as_tensor(alpha_bars, dtype=torch.float32)
@@ -53,45 +53,45 @@ class NoiseSchedule:
             raise ValueError(f"steps is {steps}; accepted is 1 to {len(self)}")
         return [round(len(self) * (1 - i / steps)) - 1 for i in range(steps)]
 
-# %% ../nbs/08_diffusion.ipynb #08-018-fad1c9
+# %% ../nbs/08_diffusion.ipynb #08-018-ff0471
 def _at(coefficient: Tensor, x: Tensor) -> Tensor:
     "coefficient () or (B,), for x (B, ...): same dtype and device, broadcast over the rest."
     return coefficient.to(x).reshape(coefficient.shape + (1,) * (x.ndim - 1 if coefficient.ndim else 0))
 
 
 def add_noise(x0: Tensor, t: Tensor | int, noise: Tensor, schedule: NoiseSchedule) -> Tensor:
-    "The forward process: x0 (B, ...) clean, `t` (B,) or one int, `noise` like x0 ~ N(0, 1) -> x_t (B, ...). DDPM eq. 4."
+    "Forward process: x0 (B, ...) clean, `t` (B,) or one int, `noise` like x0 ~ N(0, 1) -> x_t (B, ...). DDPM eq. 4."
     alpha_bar = schedule.alpha_bar(t)
     return _at(alpha_bar.sqrt(), x0) * x0 + _at((1 - alpha_bar).sqrt(), x0) * noise
 
-# %% ../nbs/08_diffusion.ipynb #08-035-3dbf3b
+# %% ../nbs/08_diffusion.ipynb #08-035-75db45
 def ddim_step(x_t: Tensor, x0: Tensor, t: int, t_prev: int, schedule: NoiseSchedule, eta: float = 0.0,
               noise: Tensor | None = None) -> Tensor:
-    "x_t (B, ...) and the guess `x0` at time `t` -> the sample at time `t_prev` < t (-1: clean). DDIM eq. 12; `noise` only if eta > 0."
+    "x_t (B, ...) and the guess `x0` at `t` -> the sample at `t_prev` < t (-1: clean). DDIM eq. 12; `noise` if eta > 0."
     alpha_bar, alpha_bar_prev = schedule.alpha_bar(t), schedule.alpha_bar(t_prev)
     eps = (x_t - _at(alpha_bar.sqrt(), x0) * x0) / _at((1 - alpha_bar).sqrt(), x0)
     sigma = eta * ((1 - alpha_bar_prev) / (1 - alpha_bar) * (1 - alpha_bar / alpha_bar_prev)).sqrt()
     x = _at(alpha_bar_prev.sqrt(), x0) * x0 + _at((1 - alpha_bar_prev - sigma ** 2).clamp(min=0).sqrt(), x0) * eps
     return x if eta == 0 else x + _at(sigma, x0) * noise
 
-# %% ../nbs/08_diffusion.ipynb #08-037-11ba8d
+# %% ../nbs/08_diffusion.ipynb #08-037-52a038
 def ddpm_step(x_t: Tensor, x0: Tensor, t: int, t_prev: int, schedule: NoiseSchedule, noise: Tensor) -> Tensor:
-    "x_t (B, ...) and the guess `x0` at time `t` -> a draw of the sample at time `t_prev` < t (-1: clean, no noise). DDPM eq. 6-7."
+    "x_t (B, ...) and the guess `x0` at `t` -> a draw of the sample at `t_prev` < t (-1: clean). DDPM eq. 6-7."
     alpha_bar, alpha_bar_prev = schedule.alpha_bar(t), schedule.alpha_bar(t_prev)
     alpha = alpha_bar / alpha_bar_prev
     mean = (_at(alpha_bar_prev.sqrt() * (1 - alpha) / (1 - alpha_bar), x0) * x0
             + _at(alpha.sqrt() * (1 - alpha_bar_prev) / (1 - alpha_bar), x0) * x_t)
     return mean + _at(((1 - alpha_bar_prev) / (1 - alpha_bar) * (1 - alpha)).sqrt(), x0) * noise
 
-# %% ../nbs/08_diffusion.ipynb #08-043-5c995a
+# %% ../nbs/08_diffusion.ipynb #08-043-3fe246
 def randn(shape: tuple[int, ...], generator: torch.Generator | None, device="cpu", dtype=torch.float32) -> Tensor:
     "N(0, 1) drawn where the generator lives, then moved: the same numbers on every device."
     source = generator.device if generator is not None else device
     return torch.randn(shape, generator=generator, device=source, dtype=torch.float32).to(device, dtype)
 
 
-def sampling(denoise_fn: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], schedule: NoiseSchedule, steps: int,
-             sampler: str = "ddim", eta: float = 0.0, generator: torch.Generator | None = None,
+def sampling(denoise_fn: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], schedule: NoiseSchedule,
+             steps: int, sampler: str = "ddim", eta: float = 0.0, generator: torch.Generator | None = None,
              device="cpu", dtype=torch.float32) -> Iterator[Tensor]:
     """Yield the pure noise, then the sample after each of `steps` steps, each of `shape` (B, ...).
 
@@ -119,10 +119,10 @@ def sample(denoise_fn: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...
         for x in sampling(denoise_fn, shape, schedule, steps, sampler, eta, generator, device, dtype): pass
     return x
 
-# %% ../nbs/08_diffusion.ipynb #08-060-dece3a
+# %% ../nbs/08_diffusion.ipynb #08-060-fdf51e
 def guide(x0: Tensor, x0_nulls: dict[str, Tensor], cfg_scale: dict[str, float]) -> Tensor:
     """Classifier-free guidance with one scale per condition, VASA-1 eq. 2.
 
-    `x0` (B, ...): the prediction with all conditions; `x0_nulls[c]` (B, ...): the one with condition c replaced by its null;
-    `cfg_scale[c]`: lambda_c, 0 for no guidance. Raises KeyError if a scale has no prediction."""
+    `x0` (B, ...): the prediction with all conditions; `x0_nulls[c]` (B, ...): that with condition c replaced by its
+    null; `cfg_scale[c]`: lambda_c, 0 for no guidance. Raises KeyError if a scale has no prediction."""
     return (1 + sum(cfg_scale.values())) * x0 - sum(scale * x0_nulls[c] for c, scale in cfg_scale.items())
