@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['augment', 'pose_loss', 'dynamics_loss', 'contrastive_motion', 'agreement', 'Recogniser', 'pretrain_loss',
            'region_weights', 'pixel_loss', 'Critic', 'feature_loss', 'l_consist', 'l_cross_id', 'face_loss',
-           'FaceTraining', 'inverse_sqrt', 'train_face', 'load_face', 'psnr', 'ssim', 'probe_r2', 'probe_identity',
-           'swap_table', 'leak_table']
+           'FaceTraining', 'inverse_sqrt', 'train_face', 'psnr', 'ssim', 'probe_r2', 'probe_identity', 'swap_table',
+           'leak_table', 'load_face']
 
-# %% ../nbs/07_disentangle.ipynb #07-002-96d69a
+# %% ../nbs/07_disentangle.ipynb #07-003-96d69a
 import copy
 import math
 import time
@@ -24,7 +24,7 @@ from .head import random_people
 from .training import CHECKPOINT, fit
 from .weights import load_into, load_weights, save_tensors, save_weights
 
-# %% ../nbs/07_disentangle.ipynb #07-003-4d6b74
+# %% ../nbs/07_disentangle.ipynb #07-007-4d6b74
 def augment(images, generator=None):
     "The driver's colours, sharpness and noise are changed (B, 3, S, S), so that they cannot tell who it is."
     n = len(images)
@@ -35,7 +35,7 @@ def augment(images, generator=None):
     noise = torch.randn(images.shape, generator=generator).to(images.device)
     return (x + 0.05 * rand(1, 1, 1) * noise).clamp(0, 1)
 
-# %% ../nbs/07_disentangle.ipynb #07-005-130ff0
+# %% ../nbs/07_disentangle.ipynb #07-010-130ff0
 def pose_loss(pose, truth):
     "Squared error of poses, each number in units of about its spread."
     scale = torch.tensor([0.35, 0.2, 0.15, 0.07, 0.07], device=pose.device)
@@ -48,7 +48,7 @@ def dynamics_loss(read, truth):
     weight = torch.cat([torch.ones_like(truth[:, :14]), seen.square().expand(-1, 2)], dim=1)
     return (weight * (read - truth).square()).mean() / 0.06
 
-# %% ../nbs/07_disentangle.ipynb #07-006-5909e6
+# %% ../nbs/07_disentangle.ipynb #07-015-5909e6
 def contrastive_motion(a, b, scale=5.0, margin=0.2):
     """CosFace over codes (N, M): row i of `a` and of `b` are the same dynamics of two people, all others are not.
 
@@ -64,7 +64,7 @@ def agreement(a, b):
     a, b = a.float(), b.float()
     return (a - b).square().mean() / torch.cat([a, b]).var(dim=0).mean().detach().clamp_min(1e-4)
 
-# %% ../nbs/07_disentangle.ipynb #07-007-0395e4
+# %% ../nbs/07_disentangle.ipynb #07-021-0395e4
 class Recogniser(nn.Module):
     "An identity encoder and the linear head that reads the person's standardised shape and look from its code."
     def __init__(self, encoder, z_id_dim):
@@ -78,9 +78,9 @@ class Recogniser(nn.Module):
     def standardise(self, people): return (people - self.mean) / self.std
     def forward(self, images): return self.encoder(images)
 
-# %% ../nbs/07_disentangle.ipynb #07-008-b84ff4
+# %% ../nbs/07_disentangle.ipynb #07-022-959c2a
 def pretrain_loss(motion_encoder, recogniser, frames, generator=None):
-    "Stage one: true pose, dynamics and person from labelled frames; the same dynamics of two people get one code."
+    "Stage one: true pose, dynamics and person from labelled frames; equal dynamics of two people attract each other."
     images, pose, dynamics = (x.flatten(0, 1) for x in (frames.images, frames.pose, frames.dynamics))
     driver = augment(images, generator)
     jitter = torch.randn(len(pose), 6, generator=generator).to(pose) * pose.new_tensor([0, 0, .03, .02, .02, .03])
@@ -90,10 +90,10 @@ def pretrain_loss(motion_encoder, recogniser, frames, generator=None):
     parts = {"pose": pose_loss(motion_encoder.read_pose(driver), pose),
              "dynamics": dynamics_loss(motion_encoder.read(z_dyn).float(), dynamics),
              "person": (recogniser.read(recogniser(images)).float() - who).square().mean(),
-             "contrast": 0.2 * contrastive_motion(a, b) + agreement(a, b)}
+             "contrast": 0.1 * contrastive_motion(a, b)}
     return sum(parts.values()), parts
 
-# %% ../nbs/07_disentangle.ipynb #07-010-bba432
+# %% ../nbs/07_disentangle.ipynb #07-025-bba432
 def region_weights(masks, marks, distance):
     "Where an error counts (B, 1, S, S): the background a little, the face more, eyes and mouth most; mean 1."
     size = masks.shape[-1]
@@ -116,7 +116,7 @@ def pixel_loss(images, truth, weights):
         total = total + (F.avg_pool2d(weights, factor) * F.avg_pool2d(error, factor).abs()).mean()
     return total
 
-# %% ../nbs/07_disentangle.ipynb #07-011-2af66f
+# %% ../nbs/07_disentangle.ipynb #07-030-2af66f
 class Critic:
     "The frozen encoders of stage one: they compare images by features, read back motion, and recognise people."
     def __init__(self, motion_encoder, recogniser):
@@ -135,7 +135,7 @@ def feature_loss(maps, truth):
     pairs = [(a.float(), b.float()) for a, b in zip(maps, truth)]
     return sum((a - b).abs().mean() / b.abs().mean() for a, b in pairs) / len(pairs)
 
-# %% ../nbs/07_disentangle.ipynb #07-013-e14ba6
+# %% ../nbs/07_disentangle.ipynb #07-033-e14ba6
 def l_consist(face, volume_i, z_id_i, volume_j, z_id_j, pose_j, z_dyn_i):
     "VASA-1 sec. 3.1: j's pose put on i, and i's dynamics put on j, both frames of one person, are the same picture."
     volumes, ids = torch.cat([volume_i, volume_j]), torch.cat([z_id_i, z_id_j])
@@ -146,7 +146,7 @@ def l_cross_id(code, source_code):
     "VASA-1 sec. 3.1: 1 - cosine of the recogniser's codes (B, .) of the source and of the image with another's motion."
     return 1 - F.cosine_similarity(code.float(), source_code.float(), dim=1).mean()
 
-# %% ../nbs/07_disentangle.ipynb #07-014-eb9297
+# %% ../nbs/07_disentangle.ipynb #07-039-eb9297
 def face_loss(face, critic, frames, disentangle=1.0):
     """Stage two on frames (P, K >= 3): the first is the source, the others drive it; then people drive one another.
 
@@ -181,7 +181,7 @@ def face_loss(face, critic, frames, disentangle=1.0):
         parts["swap_cycle"] = disentangle * 0.3 * agreement(swapped[1], z_dyn[other, 2])
     return sum(parts.values()), parts
 
-# %% ../nbs/07_disentangle.ipynb #07-016-a4e874
+# %% ../nbs/07_disentangle.ipynb #07-042-e0aea0
 @dataclass
 class FaceTraining:
     "What `train_face` does with a preset."
@@ -189,7 +189,7 @@ class FaceTraining:
     frames: int = 10             # of each
     pretrain_pairs: int = 8      # people in twos in a step of stage one
     pretrain_frames: int = 4
-    pretrain_steps: int = 1500
+    pretrain_steps: int = 3000
     pairs: int = 4               # people in twos in a step of stage two
     drivers: int = 3
     steps: int = 8000
@@ -211,7 +211,7 @@ def inverse_sqrt(lr, flat):
     "A learning rate that stays for `flat` steps and then falls with the square root: it needs no known end."
     return lambda step: lr * min(1.0, math.sqrt(flat / (step + 1)))
 
-# %% ../nbs/07_disentangle.ipynb #07-017-aa3037
+# %% ../nbs/07_disentangle.ipynb #07-044-1cafef
 def train_face(preset="laptop", *, minutes=None, max_steps=None, resume=None, out=None, device="cpu", seed=0,
                quiet=False, config=None, training=None):
     """Train a face model on the synthetic world and return it (eval).
@@ -272,15 +272,7 @@ def train_face(preset="laptop", *, minutes=None, max_steps=None, resume=None, ou
     if folder: save_weights(folder / "face.safetensors", face, config, stage=2)
     return face.requires_grad_(True).eval()
 
-def load_face(folder, device="cpu"):
-    "The face model of a weights folder (its face.safetensors), eval and frozen. Raises VasaError like `load_weights`."
-    path = Path(folder) / "face.safetensors" if Path(folder).suffix != ".safetensors" else Path(folder)
-    state, metadata = load_weights(path, kind=FaceConfig)
-    face = FaceModel(FaceConfig(**metadata["config"]))
-    load_into(face, state, path)
-    return face.to(device).eval().requires_grad_(False)
-
-# %% ../nbs/07_disentangle.ipynb #07-019-9c1345
+# %% ../nbs/07_disentangle.ipynb #07-053-9c1345
 def psnr(images, truth):
     "Peak signal-to-noise ratio in dB of images (B, 3, H, W) in [0, 1], one number per image (B,)."
     return -10 * torch.log10((images.float() - truth.float()).square().mean(dim=(1, 2, 3)).clamp_min(1e-10))
@@ -301,7 +293,7 @@ def ssim(images, truth, window=11, sigma=1.5):
     s = (2 * mean_a * mean_b + c1) * (2 * covariance + c2) / ((mean_a ** 2 + mean_b ** 2 + c1) * (var_a + var_b + c2))
     return s.mean(dim=(1, 2, 3))
 
-# %% ../nbs/07_disentangle.ipynb #07-020-9eda91
+# %% ../nbs/07_disentangle.ipynb #07-057-9eda91
 def probe_r2(codes, truth, ridge=1e-2):
     "R2 (T,) of ridge regression from codes (N, M) to truth (N, T), fitted on one half and measured on the other."
     x = (codes - codes.mean(dim=0)) / codes.std(dim=0).clamp_min(1e-6)
@@ -323,7 +315,7 @@ def probe_identity(codes, who, ridge=1e-2):
     w = torch.linalg.solve(fit_x.T @ fit_x + eye, fit_x.T @ fit_y)
     return ((x[order == 1] @ w).argmax(dim=1) == who[order == 1]).float().mean().item()
 
-# %% ../nbs/07_disentangle.ipynb #07-021-2e1c68
+# %% ../nbs/07_disentangle.ipynb #07-061-2e1c68
 @torch.no_grad()
 def swap_table(face, people=16, frames=4, seed=1_000_003, device="cpu"):
     """How well held-out people are redrawn with their own and with other people's motion, against the rendered truth.
@@ -348,7 +340,7 @@ def swap_table(face, people=16, frames=4, seed=1_000_003, device="cpu"):
         result[f"{name}_psnr"], result[f"{name}_ssim"] = torch.cat(scores, dim=1).mean(dim=1).tolist()
     return result
 
-# %% ../nbs/07_disentangle.ipynb #07-022-bbc9eb
+# %% ../nbs/07_disentangle.ipynb #07-062-bbc9eb
 @torch.no_grad()
 def leak_table(face, people=32, frames=24, seed=2_000_003, device="cpu"):
     """What a linear probe reads from z_dyn, and what it should: held-out people, random poses and dynamics.
@@ -369,3 +361,12 @@ def leak_table(face, people=32, frames=24, seed=2_000_003, device="cpu"):
             "pose_from_z_dyn_r2": probe_r2(z_dyn[shuffle], truth[0][shuffle]).clamp_min(0).mean().item(),
             "expression_from_z_dyn_r2": probe_r2(z_dyn[shuffle], truth[1][shuffle, :14]).mean().item(),
             "pose_error_deg": torch.rad2deg((read_pose - truth[0])[:, :3].abs().mean()).item()}
+
+# %% ../nbs/07_disentangle.ipynb #07-065-7f5900
+def load_face(folder, device="cpu"):
+    "The face model of a weights folder (its face.safetensors), eval and frozen. Raises VasaError like `load_weights`."
+    path = Path(folder) / "face.safetensors" if Path(folder).suffix != ".safetensors" else Path(folder)
+    state, metadata = load_weights(path, kind=FaceConfig)
+    face = FaceModel(FaceConfig(**metadata["config"]))
+    load_into(face, state, path)
+    return face.to(device).eval().requires_grad_(False)

@@ -6,7 +6,7 @@
 __all__ = ['uniform', 'random_poses', 'random_dynamics', 'Frames', 'draw_truth', 'render_frames', 'read_tensors', 'Pool',
            'FreshFrames']
 
-# %% ../nbs/06_frames.ipynb #06-002-342042
+# %% ../nbs/06_frames.ipynb #06-003-342042
 import json
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from .head import EXPRESSIONS, landmarks, random_people, render
 from .weights import save_tensors
 
-# %% ../nbs/06_frames.ipynb #06-004-31eabc
+# %% ../nbs/06_frames.ipynb #06-007-31eabc
 def uniform(shape, low, high, generator=None):
     "Uniform random numbers; `low` and `high` may be lists, one entry for each last dimension."
     low, high = torch.tensor(low), torch.tensor(high)
@@ -31,7 +31,7 @@ def random_poses(n, generator=None):
     angles = uniform((n, 5), [-x for x in limit], limit, generator)
     return torch.cat([angles, uniform((n, 1), math.log(0.75), math.log(1.36), generator).exp()], dim=1)
 
-# %% ../nbs/06_frames.ipynb #06-005-d3be52
+# %% ../nbs/06_frames.ipynb #06-012-d3be52
 def random_dynamics(n, generator=None):
     "n expressions and gazes (n, 16): mouth shapes of speech, emotions, blinks, squints and looks, in any combination."
     amount = torch.rand(n, 14, generator=generator)
@@ -51,7 +51,7 @@ def random_dynamics(n, generator=None):
     gaze = uniform((n, 2), [-0.62, -0.44], [0.62, 0.44], generator)
     return torch.cat([x, gaze], dim=1)
 
-# %% ../nbs/06_frames.ipynb #06-006-c8af5b
+# %% ../nbs/06_frames.ipynb #06-017-c8af5b
 @dataclass
 class Frames:
     "P people times K frames of each: images and masks in [0, 1], and the truth behind them."
@@ -81,13 +81,13 @@ def render_frames(who, pose, dynamics, size, compiled=False):
     parts = [x.unflatten(0, (people, frames)) for x in (images, maps["mask"].float(), marks)]
     return Frames(parts[0], parts[1], pose, dynamics, parts[2], torch.cat([who.shape, who.look], dim=1))
 
-# %% ../nbs/06_frames.ipynb #06-007-ffe252
+# %% ../nbs/06_frames.ipynb #06-024-ffe252
 def read_tensors(path):
     "Tensors {name: tensor} and metadata {name: JSON value} of a safetensors file that `save_tensors` wrote."
     with safe_open(path, framework="pt") as file:
         return ({k: file.get_tensor(k) for k in file.keys()}, {k: json.loads(v) for k, v in file.metadata().items()})
 
-# %% ../nbs/06_frames.ipynb #06-008-eeab65
+# %% ../nbs/06_frames.ipynb #06-025-eeab65
 class Pool:
     "Frames rendered once, kept as bytes, drawn from ever after: for machines that render slower than they learn."
     def __init__(self, frames): self.frames = frames
