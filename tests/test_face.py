@@ -149,15 +149,17 @@ def test_overfits_one_pair():
     assert losses[-1] < 0.03 and losses[-1] < 0.2 * losses[0]
 
 
-@pytest.mark.parametrize("preset", ["tiny", "laptop"])
-def test_bf16_gradients_are_those_of_float32(preset):
+@pytest.mark.parametrize("preset", ["tiny", "laptop", "paper"])
+def test_no_volume_has_depth_two(preset):
     """oneDNN's bfloat16 weight gradient of 3D convolutions is wrong for volumes of depth 2: no such volume may occur."""
-    face, depths = FaceModel(getattr(FaceConfig, preset)()), []
-    for module in face.modules():
-        if isinstance(module, torch.nn.Conv3d):
-            module.register_forward_hook(lambda m, args, out: depths.append(args[0].shape[2]))
-    images = torch.rand(1, 3, face.config.size, face.config.size, generator=generator())
-    with torch.no_grad(): face(images, images)
+    depths = []
+    with torch.device("meta"):
+        face = FaceModel(getattr(FaceConfig, preset)())
+        images = torch.empty(1, 3, face.config.size, face.config.size)
+        for module in face.modules():
+            if isinstance(module, torch.nn.Conv3d):
+                module.register_forward_hook(lambda module, inputs, output: depths.append(inputs[0].shape[2]))
+        with torch.no_grad(): face(images, images)
     assert depths and 2 not in depths
 
 
