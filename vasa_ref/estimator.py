@@ -251,7 +251,7 @@ def instrument_errors(model, clips=14, **options):
             "opening_corr": correlation(opening, mouth_opening(true_expression)),
             "emotion_accuracy": sum(right) / len(right)}
 
-# %% ../nbs/12_estimator.ipynb #12-028-76f97a
+# %% ../nbs/12_estimator.ipynb #12-028-df9ab2
 @dataclass
 class MetricsTraining:
     "What `train_metrics` does with a preset."
@@ -259,9 +259,9 @@ class MetricsTraining:
     batch: int = 64
     steps: int = 4000
     lr: float = 2e-3
-    emotion_clips: int = 10
-    test_clips: int = 28
-    acted_frames: int = 12
+    emotion_clips: int = 6
+    test_clips: int = 21
+    acted_frames: int = 8
 
     @classmethod
     def tiny(cls): return cls(frames=96, batch=32, steps=60, emotion_clips=1, test_clips=7, acted_frames=4)
