@@ -66,11 +66,11 @@ def main_direction(directions: Tensor, bin_size: float = 0.0873) -> Tensor:
     mode = values[counts.argmax()]
     return directions[((bins - mode).abs() <= 1).all(1)].mean(0)
 
-# %% ../nbs/09_latents.ipynb #09-013-667939
+# %% ../nbs/09_latents.ipynb #09-013-9b0adc
 @torch.no_grad()
-def encode_clip(clip: Clip, face: FaceModel, audio_encoder, batch: int = 64) -> Latents:
+def encode_clip(clip: Clip, face: FaceModel, audio_encoder, batch: int = 64, compiled: bool = False) -> Latents:
     """The `Latents` of one clip, on the CPU; frames are encoded on the face model's device, and rendered there if the
-    clip has none.
+    clip has none (`compiled`: see `head.render`).
 
     Raises ValueError for a clip with neither frames nor truth."""
     device, truth = next(face.parameters()).device, clip.truth
@@ -79,7 +79,7 @@ def encode_clip(clip: Clip, face: FaceModel, audio_encoder, batch: int = 64) -> 
     def images(i):                                                               # (batch,) -> (batch, 3, S, S)
         if clip.frames is not None: return clip.frames[i].to(device).permute(0, 3, 1, 2) / 255
         drawn = (values[i].to(device) for values in (truth.motion.pose, truth.motion.expression, truth.motion.gaze))
-        return render(people, *drawn, size=face.config.size, compiled=device.type == "cuda")
+        return render(people, *drawn, size=face.config.size, compiled=compiled)
     index = [torch.arange(start, start + batch).clamp(max=len(clip) - 1) for start in range(0, len(clip), batch)]
     pose, z_dyn = (torch.cat(parts)[:len(clip)].float() for parts in zip(*(face.motion(images(i)) for i in index)))
     audio = audio_features(audio_encoder, clip.waveform.to(device), len(clip)).float()
@@ -92,10 +92,10 @@ def encode_clip(clip: Clip, face: FaceModel, audio_encoder, batch: int = 64) -> 
     return Latents(torch.cat([pose, z_dyn], 1).cpu(), audio.cpu(), torch.tensor([len(clip)]), row(gaze), row(distance),
                    row(emotion))
 
-# %% ../nbs/09_latents.ipynb #09-020-94a3cb
+# %% ../nbs/09_latents.ipynb #09-020-7db26c
 def world_clips(first: int, count: int, workers: int | None = None) -> Iterator[Clip]:
     "Clips `first` to `count` - 1 of the synthetic world, unrendered, made ahead by `workers` processes."
-    size = 4 * (workers or torch.get_num_threads())
+    size = 16 * (workers or torch.get_num_threads())
     groups = [range(a, min(a + size, count)) for a in range(first, count, size)]
     make = lambda seeds: make_clips(seeds, workers=workers, quiet=True, render_frames=False)
     with ThreadPoolExecutor(1) as ahead:
@@ -105,7 +105,7 @@ def world_clips(first: int, count: int, workers: int | None = None) -> Iterator[
             waiting = [ahead.submit(make, seeds) for seeds in groups[i + 1:i + 2]]
             yield from clips
 
-# %% ../nbs/09_latents.ipynb #09-022-9c39bf
+# %% ../nbs/09_latents.ipynb #09-022-9c3fc2
 def fingerprint(*models) -> str:
     "A short name for the exact weights of `models`."
     digest = hashlib.sha256()
@@ -138,8 +138,9 @@ def make_latents(face: FaceModel, audio_encoder, count: int, *, clips: Iterator[
     if done >= count: return parts[0]
     if clips is None: clips = world_clips(done, count, workers)
     else: clips = (clip for i, clip in enumerate(clips) if done <= i < count)
+    compiled = next(face.parameters()).device.type == "cpu" and count - done > 50       # a minute that pays off
     for clip in tqdm(clips, total=count, initial=done, desc="latents", unit="clip", disable=quiet):
-        parts.append(encode_clip(clip, face, audio_encoder))
+        parts.append(encode_clip(clip, face, audio_encoder, compiled=compiled))
         late = minutes is not None and time.monotonic() - began > 60 * minutes
         if path is not None and (late or time.monotonic() - saved > 60):
             parts, saved = [Latents.cat(parts)], time.monotonic()
