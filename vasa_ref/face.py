@@ -112,22 +112,22 @@ class ResBlock(nn.Module):
         if self.cond is not None: h = modulate(h, *self.cond(cond).chunk(2, dim=1))
         return self.skip(x) + self.conv2(F.silu(h))
 
-# %% ../nbs/06_face.ipynb #06-048-5a98d3
+# %% ../nbs/06_face.ipynb #06-048-a01325
 @dataclass
 class FaceConfig:
     """Sizes of a `FaceModel`; `tiny()`, `laptop()` and `paper()` are presets of the same classes."""
     size: int = 128                         # image, pixels, in and out
-    volume_channels: int = 16               # C
+    volume_channels: int = 24               # C
     volume_depth: int = 8                   # D
-    volume_size: int = 32                   # H = W of the volume
+    volume_size: int = 16                   # H = W of the volume, an eighth of the image as in the paper
     z_id_dim: int = 128
     z_dyn_dim: int = 32
-    appearance_widths: tuple = (48, 96)     # 2D encoder, from size/2 down to volume_size
+    appearance_widths: tuple = (32, 64, 128)  # 2D encoder, from size/2 down to volume_size
     appearance_blocks: int = 1              # residual blocks in each level
     volume_blocks: int = 2                  # 3D residual blocks behind the fold into depth
-    canonical_widths: tuple = (16, 32, 64)  # the 3D U-Net that cleans the canonical volume
+    canonical_widths: tuple = (24, 48, 64)  # the 3D U-Net that cleans the canonical volume
     flow_width: int = 32                    # flow generators
-    decoder_widths: tuple = (96, 48)        # from volume_size up to size/2
+    decoder_widths: tuple = (128, 64, 32)   # from volume_size up to size/2
     decoder_blocks: int = 3                 # residual blocks at volume_size
     identity_size: int = 64                 # pixels that the identity encoder sees
     identity_widths: tuple = (32, 64, 128)
