@@ -37,8 +37,8 @@ def tape():
 def test_log_mel_is_librosas():
     librosa = pytest.importorskip("librosa")
     waveform = noise(8000)
-    theirs = librosa.feature.melspectrogram(y=waveform.numpy(), sr=16000, n_fft=400, hop_length=160, n_mels=80, htk=True,
-                                            norm=None, center=False)
+    theirs = librosa.feature.melspectrogram(y=waveform.numpy(), sr=16000, n_fft=400, hop_length=160, n_mels=80,
+                                            htk=True, norm=None, center=False)
     assert torch.allclose(log_mel(waveform).exp(), torch.tensor(theirs).T, rtol=1e-3, atol=1e-4)
     assert log_mel(torch.stack([waveform, waveform])).shape == (2, 48, 80)
     with pytest.raises(ValueError, match="less than one window"):

@@ -268,8 +268,8 @@ def audio_features(encoder, waveform, frames=None, first=0, chunk=500, rate=25):
 
     Row t is the mean of the last hidden states of the two 20 ms frames that cover samples 640 t to 640 (t + 1);
     `rate=50` gives both, (2 T, A). `first` leaves out the rows before it and all work but their context, for streaming.
-    Chunks of `chunk` frames with overlapping context keep memory constant; rows beyond the waveform hear silence. With an
-    `attention_context` chunks equal the whole; a public checkpoint attends to its chunk and 5 s on both sides.
+    Chunks of `chunk` frames with overlapping context keep memory constant; rows beyond the waveform hear silence. With
+    `attention_context`, chunks equal the whole; a public checkpoint attends to its chunk and 5 s on both sides.
     Raises VasaError for a waveform that is empty, not (N,), not float or not finite."""
     config, weight = encoder.config, encoder.feature_projection.projection.weight
     if waveform.ndim != 1 or not len(waveform) or not waveform.is_floating_point() or not waveform.isfinite().all():

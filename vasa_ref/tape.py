@@ -15,16 +15,19 @@ __all__ = ["FRAME", "STEP", "Tape", "make_tape"]
 FRAME, STEP = 640, 80   # samples per frame of video, and per phoneme label on the tape
 SAME_SCRIPT = ("de", "en", "es", "id", "it", "sw")
 # Further voices of espeak-ng, for training only, besides those of `VOICES` that are not held out.
-VARIANTS = """adam Alex Andrea Andy Denis Gene Gene2 Henrique Hugo Jacky Lee Mario Michael Mike Nguyen Reed RicishayMax Storm
-    Tweaky anika aunty benjamin boris caleb david ed edward grandma grandpa gustave ian iven iven2 iven3 john kaukovalta
-    klatt klatt2 klatt3 klatt4 max michel miguel norbert pablo paul pedro quincy rob robert sandro victor zac m5""".split()
+VARIANTS = """
+    adam Alex Andrea Andy Denis Gene Gene2 Henrique Hugo Jacky Lee Mario Michael Mike Nguyen Reed RicishayMax
+    Storm Tweaky anika aunty benjamin boris caleb david ed edward grandma grandpa gustave ian iven iven2 iven3
+    john kaukovalta klatt klatt2 klatt3 klatt4 max michel miguel norbert pablo paul pedro quincy rob robert
+    sandro victor zac m5
+""".split()
 
 
 @dataclass
 class Tape:
     """Utterances one after another, M samples at 16 kHz: waveform int16 (M,), labels uint8 (M / 80,) indices into
-    `PHONEMES`, prosody float16 (3, M / 640): loudness in units of 20 dB below full scale (-3 to 0), pitch in octaves above
-    150 Hz (0 where unvoiced), and 1 where voiced."""
+    `PHONEMES`, prosody float16 (3, M / 640): loudness in units of 20 dB below full scale (-3 to 0), pitch in octaves
+    above 150 Hz (0 where unvoiced), and 1 where voiced."""
     waveform: torch.Tensor
     labels: torch.Tensor
     prosody: torch.Tensor
@@ -40,7 +43,7 @@ def utterance(seed, held_out=False):
     Half of the texts get their words shuffled, and some of those are read by the rules of another language, so that the
     encoder learns sounds and not sentences. Three voices in four are from `VARIANTS`, and half of all utterances are
     stretched by up to 15 %, pitch and formants with them, as if the throat were shorter or longer (vocal tract length
-    perturbation, Jaitly and Hinton 2013). `held_out`: voices, words and sentences that never occur without it, as they are.
+    perturbation, Jaitly and Hinton 2013). `held_out`: voices, words and sentences that never occur without it.
     """
     generator = torch.Generator().manual_seed(seed)
     pick = lambda options: options[int(torch.randint(len(options), (), generator=generator))]
@@ -69,9 +72,9 @@ def utterance(seed, held_out=False):
 
 def stretch(speech, up, down):
     "The speech made up / down times as long by resampling."
-    waveform = resample(speech.waveform, down, up).clamp(-1, 1)
-    starts = speech.starts * up // down
-    return replace(speech, waveform=waveform, starts=starts, ends=torch.cat([starts[1:], torch.tensor([len(waveform)])]))
+    waveform, starts = resample(speech.waveform, down, up).clamp(-1, 1), speech.starts * up // down
+    ends = torch.cat([starts[1:], torch.tensor([len(waveform)])])
+    return replace(speech, waveform=waveform, starts=starts, ends=ends)
 
 
 def make_tape(n, seed=0, held_out=False, workers=None, quiet=False):
