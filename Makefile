@@ -4,7 +4,7 @@ VENV ?= .venv
 # A package index with CPU-only builds of torch, where the default one is too large. Empty: the default index.
 TORCH_INDEX ?=
 # Processes for the notebooks' run in `make test`.
-WORKERS ?= 2
+WORKERS ?= 1
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
