@@ -195,7 +195,8 @@ def test_training_writes_weights_that_load(tmp_path):
     loaded = load_face(tmp_path)
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
     images = torch.rand(2, 3, 32, 32, generator=generator())
-    with torch.no_grad(): assert torch.equal(loaded(images, images), face(images, images))
+    for name, kept in loaded.state_dict().items(): assert torch.equal(kept, face.state_dict()[name].half().float()), name
+    with torch.no_grad(): assert torch.allclose(loaded(images, images), face(images, images), atol=5e-3)
     assert loaded.config == FaceConfig.tiny()
     assert {p.name for p in tmp_path.iterdir()} >= {"face.safetensors", "face-pretrained.safetensors", "face-pool.safetensors"}
 
@@ -210,8 +211,8 @@ def test_the_second_stage_resumes_exactly(tmp_path):
             (folder / name).write_bytes((tmp_path / name).read_bytes())
     train_face("tiny", max_steps=4, training=PLAN, resume=folders[0], quiet=True)
     for steps in (2, 4): train_face("tiny", max_steps=steps, training=PLAN, resume=folders[1], quiet=True)
-    a, b = (load_face(folder).state_dict() for folder in folders)
-    assert all(torch.equal(a[k], b[k]) for k in a)
+    a, b = (read_tensors(folder / "face-joint" / "checkpoint.safetensors")[0] for folder in folders)
+    assert all(torch.equal(a[k], b[k]) for k in a if k.startswith(("raw/", "average/", "adam/")))
 
 
 def test_the_first_stage_resumes_exactly_where_its_checkpoint_is(tmp_path):

@@ -191,9 +191,9 @@ def test_random_windows_are_contiguous_and_inside_their_clip():
     inside = (motion[..., 0] >= first) & (motion[..., 0] < first + lengths[clip][:, None])
     assert inside.all()
     assert (motion[..., 0].diff(dim=1)[exists[:, 1:] & exists[:, :-1]] == 1).all()
-    assert (exists[clip == 1].sum(1) == 20).all() and (exists[clip == 0][:, 10:]).all()
+    assert (exists[clip == 1].sum(1) == 20).all() and exists[clip == 0][:, 10:35].all()   # half a window at least
     starts = motion[clip == 0][:, 10, 0]
-    assert starts.min() == 0 and starts.max() > 60
+    assert starts.min() < 5 and starts.max() > 85
 
 
 def test_latents_are_saved_and_refused(tmp_path):
@@ -445,7 +445,8 @@ def test_train_motion_writes_weights_and_resumes_exactly(folder):
     for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values()):
         assert torch.equal(a, b), name
     loaded = load_motion(folder)
-    assert torch.equal(loaded.output.weight, resumed.output.weight) and torch.equal(loaded.motion_std, whole.motion_std)
+    for name, kept in loaded.state_dict().items():                                       # in float16 on disk
+        assert torch.equal(kept, resumed.state_dict()[name].half().float()), name
     audio = torch.randn(60, loaded.config.audio_dim, generator=seeded())
     assert generate_motion(loaded, audio, steps=2, generator=seeded()).isfinite().all()
 

@@ -182,19 +182,19 @@ def face_loss(face, critic, frames, disentangle=1.0):
         parts["swap_cycle"] = disentangle * 0.3 * agreement(swapped[1], z_dyn[other, 2])
     return sum(parts.values()), parts
 
-# %% ../nbs/07_disentangle.ipynb #07-042-f3a102
+# %% ../nbs/07_disentangle.ipynb #07-042-a6ebf4
 @dataclass
 class FaceTraining:
     "What `train_face` does with a preset."
     people: int = 1600           # of the pool, on a CPU
     frames: int = 10             # of each
-    pretrain_pairs: int = 8      # people in twos in a step of stage one
+    pretrain_pairs: int = 4      # people in twos in a step of stage one
     pretrain_frames: int = 4
-    pretrain_steps: int = 3000
+    pretrain_steps: int = 10_000
     pairs: int = 4               # people in twos in a step of stage two
     drivers: int = 5
     steps: int = 8000
-    alone: int = 800             # steps of stage two before the disentangling losses come in
+    alone: int = 2000            # steps of stage two before the disentangling losses come in
     lr: float = 1e-3
 
     @classmethod
@@ -212,13 +212,13 @@ def inverse_sqrt(lr, flat):
     "A learning rate that stays for `flat` steps and then falls with the square root: it needs no known end."
     return lambda step: lr * min(1.0, math.sqrt(flat / (step + 1)))
 
-# %% ../nbs/07_disentangle.ipynb #07-044-1cafef
+# %% ../nbs/07_disentangle.ipynb #07-044-2343b2
 def train_face(preset="laptop", *, minutes=None, max_steps=None, resume=None, out=None, device="cpu", seed=0,
                quiet=False, config=None, training=None):
     """Train a face model on the synthetic world and return it (eval).
 
     Two stages: the motion encoder and a recogniser on labelled frames, then, with the motion encoder frozen, everything
-    else. `minutes` is the wall clock of the whole call, of which stage one takes at most 30 %; `max_steps` limits each
+    else. `minutes` is the wall clock of the whole call, of which stage one takes at most 40 %; `max_steps` limits each
     stage. With `out`, a folder, face.safetensors is written there after each stage, checkpoints and the pool beside it;
     `resume` is such a folder. `config` (`FaceConfig`) and `training` (`FaceTraining`) override the preset.
     Raises VasaError for an unknown preset or a folder that holds nothing to resume.
@@ -254,13 +254,13 @@ def train_face(preset="laptop", *, minutes=None, max_steps=None, resume=None, ou
         def loss_one(step, generator):
             frames = world.draw(plan.pretrain_pairs, plan.pretrain_frames, generator)
             return pretrain_loss(face.motion_encoder, recogniser, frames, generator)
-        fit(loss_one, stage_one, out=place("face-pretrain"), resume=resumed("face-pretrain"), minutes=left(0.3),
+        fit(loss_one, stage_one, out=place("face-pretrain"), resume=resumed("face-pretrain"), minutes=left(0.4),
             max_steps=limit(plan.pretrain_steps), lr=inverse_sqrt(plan.lr, plan.pretrain_steps // 3),
             name="face: encoders", **common)
         if folder:
             tensors = {f"{k}/{n}": v for k, m in stage_one.items() for n, v in m.state_dict().items()}
             save_tensors(folder / "face-pretrained.safetensors", tensors, {})
-            save_weights(folder / "face.safetensors", face, config, stage=1)
+            save_weights(folder / "face.safetensors", face, config, dtype=torch.float16, stage=1)
 
     critic = Critic(face.motion_encoder, recogniser)
     face.motion_encoder.requires_grad_(False)
@@ -268,9 +268,9 @@ def train_face(preset="laptop", *, minutes=None, max_steps=None, resume=None, ou
         frames = world.draw(plan.pairs, plan.drivers + 1, generator)
         ramp = min(1.0, max(0.0, (step - plan.alone) / max(1, plan.alone)))
         return face_loss(face, critic, frames, ramp)
-    fit(loss_two, {"face": face}, out=place("face-joint"), resume=resumed("face-joint"), minutes=left(),
-        max_steps=limit(plan.steps), lr=inverse_sqrt(plan.lr, plan.steps // 4), name="face: all", **common)
-    if folder: save_weights(folder / "face.safetensors", face, config, stage=2)
+    log = fit(loss_two, {"face": face}, out=place("face-joint"), resume=resumed("face-joint"), minutes=left(),
+              max_steps=limit(plan.steps), lr=inverse_sqrt(plan.lr, plan.steps // 4), name="face: all", **common)
+    if folder: save_weights(folder / "face.safetensors", face, config, dtype=torch.float16, stage=2, steps=len(log))
     return face.requires_grad_(True).eval()
 
 # %% ../nbs/07_disentangle.ipynb #07-053-9c1345

@@ -151,7 +151,7 @@ def make_latents(face: FaceModel, audio_encoder, count: int, *, clips: Iterator[
     if path is not None: latents.save(path, encoders=name)
     return latents
 
-# %% ../nbs/09_latents.ipynb #09-027-772d87
+# %% ../nbs/09_latents.ipynb #09-027-a409a2
 def random_windows(latents: Latents, window: int, context: int, n: int, generator: torch.Generator):
     """n windows from random places: motion (n, K + W, M), audio (n, K + W, A), exists (n, K + W) bool, clip (n,).
 
@@ -159,7 +159,7 @@ def random_windows(latents: Latents, window: int, context: int, n: int, generato
     device = latents.lengths.device
     clip = torch.randint(len(latents), (n,), generator=generator).to(device)
     length = latents.lengths[clip]                                                         # (n,)
-    room = (length - window).clamp(min=0) + 1
+    room = (length - window // 2).clamp(min=0) + 1
     start = (torch.rand(n, generator=generator).to(device) * room).long().minimum(room - 1)
     frame = start[:, None] + torch.arange(-context, window, device=device)                 # (n, K + W)
     exists = (frame >= 0) & (frame < length[:, None])

@@ -29,15 +29,15 @@ from .latents import CONDITIONS, Conditions, Latents, drop_conditions, make_late
 from .training import fit
 from .weights import config_from, load_into, load_weights, save_weights, weights_folder
 
-# %% ../nbs/09_motion.ipynb #09-007-c2a762
+# %% ../nbs/09_motion.ipynb #09-007-3983f8
 @dataclass
 class MotionConfig:
     "Sizes and training choices of a `MotionModel`; `tiny()`, `laptop()`, `paper()` are presets of the same class."
     motion_dim: int = 38             # M: 6 of pose, the rest z_dyn
     audio_dim: int = 192             # A
-    width: int = 192
+    width: int = 184
     layers: int = 4
-    heads: int = 6
+    heads: int = 4
     window: int = 50                 # W frames are generated at once
     context: int = 10                # K frames of the window before
     audio_reach: int | None = 5      # a motion frame sees the audio of frames this near; None: all (the paper)
@@ -52,8 +52,8 @@ class MotionConfig:
     dyn_weight: float = 2.0
     velocity_weight: float = 1.0
     join_weight: float = 10.0        # of the step from the window before, among the velocities
-    batch: int = 64
-    lr: float = 5e-4
+    batch: int = 24
+    lr: float = 1e-3
 
     @classmethod
     def tiny(cls, **changes): return replace(cls(width=64, layers=2, heads=4, batch=32, lr=2e-3), **changes)
@@ -315,7 +315,7 @@ def generate_motion(model: MotionModel, audio: Tensor, *, progress: Callable[[in
         if progress is not None: progress(done, len(audio))
     return torch.cat(windows)
 
-# %% ../nbs/09_motion.ipynb #09-063-34779e
+# %% ../nbs/09_motion.ipynb #09-063-9c68fa
 CLIPS = {"tiny": 24, "laptop": 3000, "paper": 20000}
 
 def train_motion(preset: str = "laptop", *, data=None, minutes: float | None = None, max_steps: int | None = None,
@@ -346,10 +346,12 @@ def train_motion(preset: str = "laptop", *, data=None, minutes: float | None = N
     model.set_statistics(motion=latents.motion, audio=latents.audio, gaze=latents.gaze, distance=latents.distance)
     def loss_fn(step, generator): return motion_loss(model, *random_conditions(model, latents, generator), generator)
     left = None if minutes is None else max(0.0, minutes - (time.monotonic() - began) / 60)
-    fit(loss_fn, {"motion": model}, out=folder and folder / "motion-training", minutes=left, max_steps=max_steps,
-        resume=resume and Path(resume) / "motion-training", lr=config.lr, seed=seed, device=device,
-        name="motion", quiet=quiet)
-    if folder: save_weights(folder / "motion.safetensors", model, config, clips=len(latents))
+    log = fit(loss_fn, {"motion": model}, out=folder and folder / "motion-training", minutes=left, max_steps=max_steps,
+              resume=resume and Path(resume) / "motion-training", lr=config.lr, seed=seed, device=device,
+              mixed_precision="bf16", name="motion", quiet=quiet)
+    if folder:
+        save_weights(folder / "motion.safetensors", model, config, dtype=torch.float16, clips=len(latents),
+                     steps=len(log))
     return model.requires_grad_(False)
 
 
