@@ -79,6 +79,7 @@ def test_help_of_each_command(vasa, command):
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--distance", "inf"], "inf is out of range"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--emotion", "bored"], "choose from 'neutral', 'happy'"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--emotion-strength", "-1"], "from 0 to 2"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--emotion-strength", "1"], "--emotion-strength needs an --emotion"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--cfg-audio", "x"], "'x' is not a number from 0 to 10"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--steps", "0"], "a whole number from 1 to 500"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--steps", "2.5"], "'2.5' is not a whole number"),

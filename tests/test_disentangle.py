@@ -11,9 +11,9 @@ from vasa_ref.disentangle import (Critic, FaceTraining, Recogniser, agreement, c
                                   probe_identity, probe_r2, psnr, region_weights, ssim, swap_table, train_face)
 from vasa_ref.errors import VasaError
 from vasa_ref.face import FaceConfig, FaceModel
-from vasa_ref.frames import FreshFrames, Pool, draw_truth, random_dynamics, random_poses, read_tensors, render_frames
+from vasa_ref.frames import FreshFrames, Pool, draw_truth, random_dynamics, random_poses, render_frames
 from vasa_ref.head import EXPRESSIONS
-from vasa_ref.weights import save_weights
+from vasa_ref.weights import load_weights, read_tensors, save_tensors, save_weights
 
 PLAN = FaceTraining(people=8, frames=3, pretrain_pairs=2, pretrain_frames=2, pretrain_steps=4, pairs=2, drivers=2, steps=4,
                     alone=2, lr=2e-3)
@@ -71,6 +71,14 @@ def test_a_pool_is_rendered_once(tmp_path, monkeypatch):
     again = Pool.make(4, 2, 16, path=path, quiet=True)
     assert all(torch.equal(getattr(first.frames, k), getattr(again.frames, k)) for k in vars(first.frames))
     assert read_tensors(path)[1] == {"people": 4, "frames": 2, "size": 16, "seed": 0}
+
+
+def test_a_pool_grows_where_its_minutes_had_ended(tmp_path):
+    path = tmp_path / "pool.safetensors"
+    part = Pool.make(20, 2, 16, path=path, minutes=0, quiet=True)
+    assert part.frames.pose.shape[0] == 8 and part.draw(6, 2, generator()).pose.shape[0] == 8    # all there are
+    grown, whole = Pool.make(20, 2, 16, path=path, quiet=True), Pool.make(20, 2, 16, quiet=True)
+    assert all(torch.equal(getattr(grown.frames, k), getattr(whole.frames, k)) for k in vars(whole.frames))
 
 
 def test_a_pool_of_other_numbers_is_not_reused(tmp_path):
@@ -199,6 +207,28 @@ def test_training_writes_weights_that_load(tmp_path):
     with torch.no_grad(): assert torch.allclose(loaded(images, images), face(images, images), atol=5e-3)
     assert loaded.config == FaceConfig.tiny()
     assert {p.name for p in tmp_path.iterdir()} >= {"face.safetensors", "face-pretrained.safetensors", "face-pool.safetensors"}
+
+
+def test_a_first_stage_that_was_cut_goes_on(tmp_path):
+    train_face("tiny", max_steps=1, training=PLAN, out=tmp_path, quiet=True)
+    assert load_weights(tmp_path / "face.safetensors")[1]["steps"] == {"encoders": 1, "all": 1}
+    before = load_face(tmp_path).motion_encoder.state_dict()
+    train_face("tiny", max_steps=3, training=PLAN, resume=tmp_path, quiet=True)
+    assert load_weights(tmp_path / "face.safetensors")[1]["steps"] == {"encoders": 3, "all": 3}
+    after = load_face(tmp_path).motion_encoder.state_dict()
+    assert any(not torch.equal(before[k], after[k]) for k in before)
+
+
+def test_there_must_be_something_to_resume(tmp_path):
+    with pytest.raises(VasaError, match="holds no face training"):
+        train_face("tiny", max_steps=1, training=PLAN, resume=tmp_path, quiet=True)
+
+
+def test_weights_of_an_unknown_field_are_refused(tmp_path):
+    tensors, metadata = {}, {"kind": "FaceConfig", "config": {"colour": 3}}
+    save_tensors(tmp_path / "face.safetensors", tensors | {"x": torch.zeros(1)}, metadata)
+    with pytest.raises(VasaError, match="FaceConfig has no colour"):
+        load_face(tmp_path)
 
 
 def test_the_second_stage_resumes_exactly(tmp_path):

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 
+from vasa_ref import head
 from vasa_ref.anatomy import (EXPRESSIONS, SHAPES, direction, distance, face_geometry, look_direction, neutral_pose,
                               rotation_matrix, smin)
 from vasa_ref.head import People, landmarks, random_people, render
@@ -121,3 +122,12 @@ def test_a_full_turn_is_no_turn():
     pose[1, 0] = 2 * math.pi
     a, b = render(people, pose, torch.zeros(2, 14), torch.zeros(2, 2), size=32)
     torch.testing.assert_close(a, b, atol=1e-3, rtol=0)
+
+
+def test_without_a_compiler_rendering_goes_on(monkeypatch):
+    def no_compiler(function, **options): raise OSError("no g++")
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    head.kernels.cache_clear()
+    with pytest.warns(UserWarning, match="needs a C.. compiler"):
+        assert head.kernels(True) == head.kernels(False)
+    head.kernels.cache_clear()

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vasa_ref.audio import PhonemeRecogniser, Wav2Vec2Config
 from vasa_ref.errors import VasaError
 from vasa_ref.estimator import (EstimatorConfig, Lessons, MotionEstimator, Reading, classify_emotion, correlation,
                                 estimator_loss, face_crop, load_metrics, mirror, mouth_opening, spoil, train_metrics)
@@ -13,6 +14,8 @@ from vasa_ref.metrics import (Take, angle_deg, asked_emotion, bench, closures_me
                               main_gaze, make_take, mouth_sync, runs, silent_frames, take_figures, window_jumps)
 from vasa_ref.performer import EMOTIONS
 from vasa_ref.talker import Talker
+from vasa_ref.voice import PHONEMES
+from vasa_ref.weights import save_weights
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +212,24 @@ def test_training_arguments():
         train_metrics("huge", max_steps=1)
     with pytest.raises(ValueError, match="limit"):
         train_metrics("tiny")
+
+
+KEYS = """self_psnr swap_psnr self_ssim swap_ssim id_from_z_dyn id_chance pose_from_z_dyn_r2 expression_from_z_dyn_r2
+    pose_error_deg mouth_corr mouth_lag_frames mouth_corr_languages closure_recall silence_still gaze_error_deg
+    distance_error emotion_accuracy seam_ratio delta_p delta_p_true rtf fps_cpu size_px preset people clips seed""".split()
+
+
+def test_bench_measures_any_weights(tmp_path):
+    "Models that have learned nothing: every figure is there and finite, and nothing is good."
+    talker = Talker.random("tiny")
+    ears = PhonemeRecogniser(Wav2Vec2Config.tiny())
+    save_weights(tmp_path / "face.safetensors", talker.face, talker.face.config)
+    save_weights(tmp_path / "motion.safetensors", talker.motion_model, talker.motion_model.config)
+    save_weights(tmp_path / "audio.safetensors", ears, ears.config, phonemes=PHONEMES)
+    figures = bench(tmp_path, quick=True, quiet=True)
+    assert set(figures) <= set(KEYS) and set(KEYS) - set(figures) <= {"mouth_corr_languages", "closure_recall", "seam_ratio"}
+    assert all(math.isfinite(value) for value in figures.values() if not isinstance(value, str))
+    assert figures["mouth_corr"] < 0.5 and figures["swap_psnr"] < 20 and figures["clips"] == 7 and figures["size_px"] == 32
 
 
 def test_bench_needs_weights(tmp_path):

@@ -254,6 +254,7 @@ def test_latents_grow_and_are_made_anew_for_other_encoders(encoders, clips, tmp_
     assert made_with(path) == fingerprint(face, audio) != fingerprint(other, audio)
     anew = make_latents(other, audio, 1, clips=iter(clips), path=path, quiet=True)
     assert len(anew) == 1 and made_with(path) == fingerprint(other, audio)
+    assert fingerprint(face, audio, "elsewhere") != fingerprint(face, audio)
     with pytest.raises(VasaError, match="no clips"):
         make_latents(face, audio, 3, clips=iter([]), quiet=True)
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 import vasa_ref.training as training
 from vasa_ref.errors import VasaError
-from vasa_ref.training import CHECKPOINT, fit, step_generator
+from vasa_ref.training import CHECKPOINT, fit, step_generator, within
 
 torch.set_num_threads(1)
 
@@ -64,8 +65,8 @@ def test_ten_steps_are_five_and_five_more_bit_for_bit(tmp_path):
     assert_same(states(whole), states(resumed))
     assert [e["loss"] for e in log] == [e["loss"] for e in whole_log]
     assert log[5]["seconds"] >= log[4]["seconds"]
-    one = training.safe_open(tmp_path / "whole" / CHECKPOINT, "pt")
-    other = training.safe_open(tmp_path / "rest" / CHECKPOINT, "pt")
+    one = safe_open(tmp_path / "whole" / CHECKPOINT, "pt")
+    other = safe_open(tmp_path / "rest" / CHECKPOINT, "pt")
     assert set(one.keys()) == set(other.keys())
     assert_same(*({k: f.get_tensor(k) for k in f.keys() if k != "log/seconds"} for f in (one, other)))
 
@@ -272,3 +273,11 @@ def test_two_processes_agree(tmp_path):
     lines = [[line for line in out.splitlines() if line.startswith("weights")] for out, _ in results]
     assert len(lines[0]) == 1 and lines[0] == lines[1]
     assert (tmp_path / "out" / CHECKPOINT).is_file()
+
+
+def test_work_within_minutes_is_begun_and_cut():
+    assert list(within(range(5), None)) == [0, 1, 2, 3, 4]
+    assert list(within(range(5), 0)) == [0] and list(within([], 0)) == []
+    began = time.monotonic()
+    seen = list(within((time.sleep(0.05) or i for i in range(100)), 0.2 / 60))
+    assert 1 < len(seen) < 20 and time.monotonic() - began < 5

@@ -261,7 +261,7 @@ def _our_config(values, preprocessor, name):
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
     return Wav2Vec2Config(**values, do_normalize=preprocessor.get("do_normalize", True))
 
-# %% ../nbs/05_audio.ipynb #05-052-e2f0a9
+# %% ../nbs/05_audio.ipynb #05-052-2e3882
 @torch.no_grad()
 def audio_features(encoder, waveform, frames=None, first=0, chunk=500, rate=25):
     """Features (T, A) of a waveform (N,) at 25 per second, T = ceil(N / 640) or `frames`, on the encoder's device.
@@ -344,20 +344,20 @@ def recogniser_loss(model, tape, generator, batch=8, seconds=2.0, device="cpu"):
     accuracy = (scores.argmax(-1) == labels).float().mean()
     return phoneme + 0.2 * tune, {"phoneme": phoneme, "prosody": tune, "accuracy": accuracy}
 
-# %% ../nbs/05_audio.ipynb #05-080-d5c0b1
+# %% ../nbs/05_audio.ipynb #05-080-c3d6be
 TAPES = {"tiny": 100, "laptop": 2000}        # utterances to train on
 
 def train_audio(preset="laptop", *, minutes=None, max_steps=None, resume=None, out=None, device="cpu", seed=0,
                 quiet=False):
     """Train a small Wav2Vec2 ("tiny" or "laptop") to hear phonemes, loudness and pitch in noisy synthetic speech.
 
-    Stops after `minutes` (speaking the tape included) or at `max_steps` in all; `resume` is the `out` of an earlier
+    Stops after `minutes` (of which speaking the tape takes at most 30 %) or at `max_steps` in all; `resume` is the `out` of an earlier
     call with the same preset and seed. With `out` writes `out/audio.safetensors`, float16, heads included. Returns the
     encoder, eval, frozen. Ours: the paper takes a public encoder. Raises VasaError for another preset or no limit."""
     if preset not in TAPES: raise VasaError(f"no audio preset {preset!r} to train: accepted are {', '.join(TAPES)}")
     if minutes is None and max_steps is None: raise VasaError("training needs a limit: minutes, max_steps or both")
     began, config = time.monotonic(), getattr(Wav2Vec2Config, preset)()
-    tape = make_tape(TAPES[preset], seed, quiet=quiet)
+    tape = make_tape(TAPES[preset], seed, minutes=minutes and 0.3 * minutes, quiet=quiet)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = PhonemeRecogniser(config)

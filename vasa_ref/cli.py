@@ -99,12 +99,15 @@ def make_parser():
                      help="the video: H.264 and AAC, 25 frames per second")
     sub.add_argument("--gaze", nargs=2, type=float, default=(0.0, 0.0), metavar=("YAW", "PITCH"), action=Gaze,
                      help="main gaze in degrees: yaw -45 to 45, positive to the viewer's right; pitch -30 to 30, "
-                     "positive upwards (default: 0 0, at the viewer)")
+                     "positive upwards (default: 0 0, at the viewer); the shipped weights have learnt -20 to 20 and "
+                     "-12 to 12")
     sub.add_argument("--distance", type=number(0.5, 2.0), default=1.0, metavar="X",
-                     help="distance of head and camera relative to the mean, 0.5 to 2 (default: 1)")
+                     help="distance of head and camera relative to the mean, 0.5 to 2 (default: 1); the shipped weights "
+                     "have learnt 0.85 to 1.25")
     sub.add_argument("--emotion", choices=EMOTIONS, metavar="NAME",
                      help=", ".join(EMOTIONS) + " (default: what the audio says)")
-    sub.add_argument("--emotion-strength", type=number(0.0, 2.0), default=1.0, metavar="S", help="0 to 2 (default: 1)")
+    sub.add_argument("--emotion-strength", type=number(0.0, 2.0), metavar="S",
+                     help="of --emotion, 0 to 2 (default: 1)")
     sub.add_argument("--cfg-audio", type=number(0.0, 10.0), default=0.5, metavar="L",
                      help="guidance towards the audio, 0 to 10 (default: 0.5)")
     sub.add_argument("--cfg-gaze", type=number(0.0, 10.0), default=1.0, metavar="L",
@@ -143,7 +146,7 @@ def make_parser():
     sub.add_argument("--resume", metavar="FOLDER", help="continue what an earlier call left there")
     sub.add_argument("--out", metavar="FOLDER",
                      help="weights and checkpoints (default: the folder of --resume, else runs/NAME)")
-    with_seed(sub, "of weights and data")
+    with_seed(sub, "of the first weights and of the draws; motion always has the same clips")
     with_device(sub)
 
     sub = command("bench", bench, "every quality figure of the weights, on held-out people, voices and words",
@@ -203,6 +206,9 @@ def print_table(figures):
 def animate(args):
     from .files import PICTURES, SOUNDS, existing_file
     from .weights import weights_folder
+    if args.emotion is None and args.emotion_strength is not None:
+        raise VasaError("--emotion-strength needs an --emotion: " + ", ".join(EMOTIONS))
+    strength = 1.0 if args.emotion_strength is None else args.emotion_strength
     device = check_device(args.device)
     folder = weights_folder(args.weights or args.preset or "laptop")
     inputs = [existing_file(args.portrait, "portrait", PICTURES), existing_file(args.audio, "speech", SOUNDS)]
@@ -220,7 +226,7 @@ def animate(args):
             bar.update()
 
         talker.animate_to_file(out, *map(str, inputs), gaze=args.gaze, distance=args.distance, emotion=args.emotion,
-                               emotion_strength=args.emotion_strength, steps=args.steps, seed=args.seed,
+                               emotion_strength=strength, steps=args.steps, seed=args.seed,
                                cfg_scale={"audio": args.cfg_audio, "gaze": args.cfg_gaze}, progress=progress)
     took, length = time.perf_counter() - began, frames / 25
     if not args.quiet:
@@ -313,6 +319,11 @@ def main(argv=None):
         args.run(args)
     except (VasaError, OSError, FloatingPointError, MemoryError) as error:
         print(f"vasa: {explain(error)}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":   # torch's, of an accelerator: torch is not imported here
+            raise
+        print("vasa: not enough memory on the device", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("vasa: interrupted", file=sys.stderr)

@@ -8,7 +8,7 @@ __all__ = ['FACE_CENTRE', 'FACE_REACH', 'POSE_MEAN', 'POSE_STD', 'face_crop', 'E
            'learn_emotions', 'classify_emotion', 'correlation', 'instrument_errors', 'MetricsTraining', 'train_metrics',
            'load_metrics']
 
-# %% ../nbs/12_estimator.ipynb #12-003-936c07
+# %% ../nbs/12_estimator.ipynb #12-003-5713b9
 import math
 import time
 from dataclasses import dataclass, replace
@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .clips import draw, plan_clip, speak
-from .frames import random_dynamics, read_tensors, uniform
+from .frames import random_dynamics, uniform
 from .errors import VasaError
 from .head import random_people, render, rotation_matrix
 from .performer import EMOTIONS, perform
-from .training import fit
-from .weights import config_from, load_into, load_weights, save_tensors, save_weights, weights_folder
+from .training import fit, within
+from .weights import (config_from, load_into, load_weights, read_tensors, save_tensors, save_weights,
+                              weights_folder)
 
 # %% ../nbs/12_estimator.ipynb #12-007-a6c15a
 FACE_CENTRE, FACE_REACH = (0.0, -0.11, 0.33), 0.46       # head units
@@ -135,7 +136,7 @@ def to_size(images, size):
     if old == size: return images
     return F.interpolate(images, (size, size), mode="bilinear", antialias=old > size, align_corners=False)
 
-# %% ../nbs/12_estimator.ipynb #12-015-f4b04e
+# %% ../nbs/12_estimator.ipynb #12-015-3b5946
 @dataclass
 class Lessons:
     "Frames with their truth: images uint8 (N, 3, S, S), pose (N, 6), dynamics (N, 16)."
@@ -144,18 +145,22 @@ class Lessons:
     dynamics: Tensor
 
     @classmethod
-    def make(cls, n, size, generator, *, frames_each=4, device="cpu", compiled=False, quiet=True):
-        "Renders n frames, `frames_each` of a person."
+    def make(cls, n, size, generator, *, begun=None, minutes=None, frames_each=4, device="cpu", compiled=False, quiet=True):
+        "Renders n frames, `frames_each` of a person, or those that `minutes` allow; `begun` are the first of them."
         people = random_people(-(-n // frames_each), generator)[torch.arange(n) // frames_each].to(device)
         limits = [math.radians(x) for x in (35, 20, 15)] + [0.12, 0.12]
         angles = uniform((n, 5), [-x for x in limits], limits, generator)
         distance = uniform((n, 1), math.log(0.6), math.log(1.8), generator).exp()
         pose = torch.cat([angles, distance], 1).to(device)
-        dynamics, images = random_dynamics(n, generator).to(device), []
-        for part in tqdm(torch.arange(n).split(64), desc="rendering", disable=quiet, mininterval=5):
+        dynamics, images = random_dynamics(n, generator).to(device), [begun.images.to(device)] if begun else []
+        done = len(begun.images) if begun else 0
+        if done >= n: return begun
+        rest = tqdm(torch.arange(done, n).split(64), desc="rendering", disable=quiet, mininterval=5)
+        for part in within(rest, minutes):
             x = render(people[part], pose[part], dynamics[part, :14], dynamics[part, 14:], size=size, compiled=compiled)
             images.append((x * 255).round().byte())
-        return cls(torch.cat(images), pose, dynamics)
+        images = torch.cat(images)
+        return cls(images, pose[:len(images)], dynamics[:len(images)])
 
 # %% ../nbs/12_estimator.ipynb #12-017-40ccae
 def soften(images, factor):
@@ -251,7 +256,7 @@ def instrument_errors(model, clips=14, **options):
             "opening_corr": correlation(opening, mouth_opening(true_expression)),
             "emotion_accuracy": sum(right) / len(right)}
 
-# %% ../nbs/12_estimator.ipynb #12-028-df9ab2
+# %% ../nbs/12_estimator.ipynb #12-028-cf2fd1
 @dataclass
 class MetricsTraining:
     "What `train_metrics` does with a preset."
@@ -271,8 +276,8 @@ def train_metrics(preset="laptop", *, minutes=None, max_steps=None, resume=None,
                   quiet=False):
     """Train a `MotionEstimator` on the synthetic world and return it (eval).
 
-    preset: "tiny", or "laptop" and "paper", which are the same instrument. `minutes` is the wall clock of rendering and
-    training; `max_steps` limits the steps. With `out`, a folder, metrics.safetensors, the rendered lessons and a
+    preset: "tiny", or "laptop" and "paper", which are the same instrument. `minutes` is the wall clock of rendering (at
+    most 30 %), training and calibration; `max_steps` limits the steps. With `out`, a folder, metrics.safetensors, the rendered lessons and a
     checkpoint are written there; `resume` is such a folder. Raises VasaError for an unknown preset,
     ValueError without a limit."""
     if preset not in ("tiny", "laptop", "paper"):
@@ -284,16 +289,16 @@ def train_metrics(preset="laptop", *, minutes=None, max_steps=None, resume=None,
     plan = MetricsTraining.tiny() if tiny else MetricsTraining()
     compiled, told = cpu and not tiny, {"frames": plan.frames, "size": config.size, "seed": seed}
     pool = Path(out or resume or ".") / "metrics-pool.safetensors"
-    if (out or resume) and pool.is_file() and read_tensors(pool)[1] == told: lessons = Lessons(**read_tensors(pool)[0])
-    else:
-        generator = torch.Generator().manual_seed(1 + seed)
-        lessons = Lessons.make(plan.frames, config.size, generator, compiled=compiled, quiet=quiet, device=device)
-        if out: save_tensors(pool, vars(lessons), told)
+    begun, made_of = read_tensors(pool) if (out or resume) and pool.is_file() else (None, None)
+    begun = Lessons(**begun) if made_of == told else None
+    lessons = Lessons.make(plan.frames, config.size, torch.Generator().manual_seed(1 + seed), begun=begun, device=device,
+                           minutes=minutes and 0.3 * minutes, compiled=compiled, quiet=quiet)
+    if out and (begun is None or len(begun.pose) < len(lessons.pose)): save_tensors(pool, vars(lessons), told)
     lessons = Lessons(**{name: value.to(device) for name, value in vars(lessons).items()})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = MotionEstimator(config).to(device)
-    left = None if minutes is None else max(0.0, minutes - (time.monotonic() - began) / 60)
+    left = None if minutes is None else max(0.0, 0.8 * minutes - (time.monotonic() - began) / 60)
     steps = plan.steps if max_steps is None else min(plan.steps, max_steps)
     lr = lambda step: plan.lr * min(1.0, 600 / (step + 1)) ** 0.5
     folder = None if out is None else Path(out) / "metrics"

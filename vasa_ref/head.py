@@ -7,9 +7,8 @@ __all__ = ['COLOURS', 'LIGHTS', 'FAR', 'NEAR', 'People', 'random_people', 'march
            'eye_colour', 'shade', 'kernels', 'render_batch', 'render', 'landmarks', 'EXPRESSIONS', 'SHAPES',
            'direction', 'look_direction', 'neutral_pose', 'rotation_matrix']
 
-# %% ../nbs/01_head.ipynb #01-003-3c7385
+# %% ../nbs/01_head.ipynb #01-003-194932
 import math
-import shutil
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -179,12 +178,14 @@ def shade(qx, qy, depth, normal, opening, pixel, r, f, look):
                for tint in (1 + 0.07 * warmth, 1 + 0 * warmth, 1 - 0.09 * warmth)]
     return [(a * l + gloss) * visible for a, l in zip(albedo, diffuse)]
 
-# %% ../nbs/01_head.ipynb #01-024-aca839
+# %% ../nbs/01_head.ipynb #01-024-f3e422
 @lru_cache(maxsize=None)
 def kernels(compiled):
     "The two heavy functions, `distance` and `shade`: as they are, or fused by torch.compile (a minute, once)."
-    if compiled and shutil.which("g++") is None and not torch.cuda.is_available():
-        warnings.warn("torch.compile needs a C++ compiler (g++) and finds none: rendering goes on, but slower")
+    try:
+        if compiled: torch.compile(lambda x: x.sin() + 1)(torch.zeros(2))               # is there a compiler that works?
+    except Exception as error:
+        warnings.warn(f"torch.compile needs a C++ compiler (g++) and fails: rendering goes on, but slower ({error})")
         compiled = False
     heavy = (distance, shade)
     return tuple(torch.compile(f, dynamic=True) for f in heavy) if compiled else heavy

@@ -190,7 +190,7 @@ def stream_figures(talker, budget=10.0, new_frames=5, lookahead=2) -> dict:
     return figures | {f"stream_ms_p{percent}": per_frame.quantile(percent / 100).item()
                       for percent, least in enough.items() if len(steps) >= least}
 
-# %% ../nbs/13_latency.ipynb #13-043-14309f
+# %% ../nbs/13_latency.ipynb #13-043-e4d401
 def device_name(device) -> str:
     "What computes, in words."
     if device.type == "cuda": return torch.cuda.get_device_name(device)
@@ -208,7 +208,7 @@ def peak_memory_mb(device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2 ** 20 if platform.system() == "Darwin" else 2 ** 10)
 
 
-def latency(preset="paper", device="cpu", quick=False, threads=None) -> dict:
+def latency(preset="laptop", device="cpu", quick=False, threads=None) -> dict:
     """What a preset costs with random weights: a flat dict of counts, frames per second and delays (VASA-1 sec. 3.3).
 
     quick: one run of each stage and two steps of streaming; threads: of torch on a CPU, None to leave them as they are.

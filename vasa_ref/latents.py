@@ -105,18 +105,18 @@ def world_clips(first: int, count: int, workers: int | None = None) -> Iterator[
             waiting = [ahead.submit(make, seeds) for seeds in groups[i + 1:i + 2]]
             yield from clips
 
-# %% ../nbs/09_latents.ipynb #09-022-9c3fc2
-def fingerprint(*models) -> str:
-    "A short name for the exact weights of `models`."
-    digest = hashlib.sha256()
-    for model in models:
+# %% ../nbs/09_latents.ipynb #09-022-fc5b7a
+def fingerprint(face: FaceModel, audio_encoder, source: str = "") -> str:
+    "A short name for the weights that latents depend on, and for the clips' `source`."
+    digest = hashlib.sha256(source.encode())
+    for model in (face.motion_encoder, audio_encoder):
         for values in model.state_dict().values():
             digest.update(values.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
 def made_with(path) -> str | None:
-    "The fingerprint of the encoders that made the latents at `path`; None where there are none."
+    "The fingerprint of the latents at `path`; None where there are none."
     if not Path(path).is_file(): return None
     try:
         with safe_open(path, "pt") as file: return (file.metadata() or {}).get("encoders", "").strip('"')
@@ -124,14 +124,16 @@ def made_with(path) -> str | None:
         raise VasaError(f"{path} holds no latents ({error}); remove it to make them anew") from error
 
 
-def make_latents(face: FaceModel, audio_encoder, count: int, *, clips: Iterator[Clip] | None = None, path=None,
-                 minutes: float | None = None, workers: int | None = None, quiet: bool = False) -> Latents:
-    """Latents of `count` clips: those of the synthetic world with seeds 0 .. count - 1, or the first of `clips`.
+def make_latents(face: FaceModel, audio_encoder, count: int, *, clips: Iterator[Clip] | None = None, source: str = "",
+                 path=None, minutes: float | None = None, workers: int | None = None, quiet: bool = False) -> Latents:
+    """Latents of `count` clips: those of the synthetic world with seeds 0 .. count - 1, or the first of `clips`,
+    which come from `source`.
 
-    With `path`, a file: what is there is kept if these encoders made it, and the rest is added, saved every minute.
+    With `path`, a file: what is there is kept if these encoders made it of this source, and the rest is added, saved
+    every minute.
     After `minutes` what there is by then is returned, one clip at least. Raises VasaError where there is no clip."""
     began = saved = time.monotonic()
-    name, parts, done = fingerprint(face, audio_encoder), [], 0
+    name, parts, done = fingerprint(face, audio_encoder, source), [], 0
     if path is not None and made_with(path) == name:
         parts = [Latents.load(path)]
         done = len(parts[0])

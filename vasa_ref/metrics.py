@@ -142,9 +142,9 @@ def asked_emotion(motion):
     "Name of the emotion that a truth's motion acts."
     return EMOTIONS[int(motion.emotion.argmax())] if motion.emotion.any() else "neutral"
 
-# %% ../nbs/12_metrics.ipynb #12-052-692ffb
+# %% ../nbs/12_metrics.ipynb #12-052-483f93
 def take_figures(takes, estimator, window):
-    "The figures that DESIGN calls mouth_corr, mouth_lag_frames, closure_recall, ... of English takes."
+    "The figures that `vasa bench` calls mouth_corr, mouth_lag_frames, closure_recall, ... of English takes."
     mean = lambda values: sum(values) / len(values)
     pairs = [(mouth_opening(t.truth.motion.expression), t.reading.opening) for t in takes]
     mouth_corr, lag = mouth_sync(pairs)

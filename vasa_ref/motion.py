@@ -29,12 +29,12 @@ from .latents import CONDITIONS, Conditions, Latents, drop_conditions, make_late
 from .training import fit
 from .weights import config_from, load_into, load_weights, save_weights, weights_folder
 
-# %% ../nbs/09_motion.ipynb #09-007-3983f8
+# %% ../nbs/09_motion.ipynb #09-007-0352ce
 @dataclass
 class MotionConfig:
     "Sizes and training choices of a `MotionModel`; `tiny()`, `laptop()`, `paper()` are presets of the same class."
     motion_dim: int = 38             # M: 6 of pose, the rest z_dyn
-    audio_dim: int = 192             # A
+    audio_dim: int = 128             # A
     width: int = 184
     layers: int = 4
     heads: int = 4
@@ -63,8 +63,8 @@ class MotionConfig:
 
     @classmethod
     def paper(cls, **changes):
-        "8 layers, width 512, 8 heads (VASA-1 sec. 3.2); Wav2Vec2-base features, MegaPortraits' 512 numbers of z_dyn."
-        return replace(cls(motion_dim=6 + 512, audio_dim=768, width=512, layers=8, heads=8, audio_reach=None,
+        "8 layers, width 512, 8 heads (VASA-1 sec. 3.2); Wav2Vec2-base features, z_dyn of `FaceConfig.paper`."
+        return replace(cls(motion_dim=6 + 128, audio_dim=768, width=512, layers=8, heads=8, audio_reach=None,
                            audio_skip=False, carry=False, steps=50, lr=1e-4), **changes)
 
 # %% ../nbs/09_motion.ipynb #09-013-71c1f2
@@ -315,7 +315,7 @@ def generate_motion(model: MotionModel, audio: Tensor, *, progress: Callable[[in
         if progress is not None: progress(done, len(audio))
     return torch.cat(windows)
 
-# %% ../nbs/09_motion.ipynb #09-063-9c68fa
+# %% ../nbs/09_motion.ipynb #09-063-d4771f
 CLIPS = {"tiny": 24, "laptop": 3000, "paper": 20000}
 
 def train_motion(preset: str = "laptop", *, data=None, minutes: float | None = None, max_steps: int | None = None,
@@ -337,6 +337,7 @@ def train_motion(preset: str = "laptop", *, data=None, minutes: float | None = N
     encoder = load_audio_encoder(weights(audio, "audio.safetensors")).to(device)
     given = None if data is None else read_clips(data)
     latents = make_latents(face, encoder, clips or (len(given) if given else CLIPS[preset]), clips=given,
+                           source="" if data is None else str(Path(data).resolve()),
                            path=folder and folder / "latents.safetensors", minutes=minutes and 0.4 * minutes,
                            workers=workers, quiet=quiet).to(device)
     with torch.random.fork_rng(devices=[]):

@@ -119,7 +119,7 @@ class Appearance:
     volume: Tensor
     z_id: Tensor
 
-# %% ../nbs/10_talker.ipynb #10-025-5a1d6e
+# %% ../nbs/10_talker.ipynb #10-025-965e6e
 class Talker:
     """A portrait and speech to video, VASA-1 sec. 3.3. `Talker.from_pretrained("laptop")`, or from models of one's own.
 
@@ -189,12 +189,15 @@ class Talker:
         batches = chain.from_iterable(self.decode(appearance, window) for window in motion)
         return counted(chain.from_iterable(batches), frames_for(len(waveform)), progress)
 
-    def animate(self, portrait, audio, **options) -> Clip:
-        """The video of a portrait that speaks, as a `Clip`: options as in `motion_controls` (gaze, distance, emotion,
-        emotion_strength, cfg_scale, steps), seed or generator, pose (yaw, pitch, roll in degrees: the head is held),
-        and progress(frames done, frames in all)."""
+    def animate(self, portrait, audio, *, gaze=(0.0, 0.0), distance=1.0, emotion=None, emotion_strength=1.0,
+                cfg_scale=None, steps=None, seed: int = 0, generator=None, pose=None, progress=None) -> Clip:
+        """The video of a portrait that speaks, as a `Clip`: controls as in `motion_controls`, a seed or a generator, pose
+        (yaw, pitch, roll in degrees: the head is held), and progress(frames done, frames in all)."""
         waveform = waveform_tensor(audio)
-        return Clip(torch.stack(list(self.frames(portrait, waveform, **options))), waveform)
+        frames = self.frames(portrait, waveform, gaze=gaze, distance=distance, emotion=emotion, pose=pose, seed=seed,
+                             emotion_strength=emotion_strength, cfg_scale=cfg_scale, steps=steps, generator=generator,
+                             progress=progress)
+        return Clip(torch.stack(list(frames)), waveform)
 
     def animate_to_file(self, path, portrait, audio, *, crf: int = 18, **options) -> Path:
         "As `animate` into an MP4: each frame goes to the encoder as soon as it is made, so memory does not grow."

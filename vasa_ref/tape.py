@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from .performer import fundamental, loudness
+from .training import within
 from .voice import EMOTIONS, LANGUAGES, VOICES, Voice, frame_labels, random_text, resample, say
 
 __all__ = ["FRAME", "STEP", "Tape", "make_tape"]
@@ -77,10 +78,12 @@ def stretch(speech, up, down):
     return replace(speech, waveform=waveform, starts=starts, ends=ends)
 
 
-def make_tape(n, seed=0, held_out=False, workers=None, quiet=False):
-    "A Tape of `n` random utterances, spoken in parallel processes; the same seed gives the same tape."
+def make_tape(n, seed=0, held_out=False, minutes=None, workers=None, quiet=False):
+    """A Tape of `n` random utterances, or those spoken within `minutes`, in parallel processes; a seed gives the same tape."""
     seeds = torch.randint(2 ** 62, (n,), generator=torch.Generator().manual_seed(seed)).tolist()
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:   # each `say` starts a process of its own
-        spoken = list(tqdm(pool.map(lambda s: utterance(s, held_out), seeds), total=n, desc="speaking", disable=quiet))
+        coming = tqdm(pool.map(lambda s: utterance(s, held_out), seeds), total=n, desc="speaking", disable=quiet)
+        spoken = list(within(coming, minutes))
+        pool.shutdown(wait=False, cancel_futures=True)
     return Tape(torch.cat([u.waveform for u in spoken]), torch.cat([u.labels for u in spoken]),
                 torch.cat([u.prosody for u in spoken], 1))

@@ -2,7 +2,6 @@
 
 accelerate brings autocast, backward, clipping and several processes; the rest is a page of plain code.
 """
-import json
 import math
 import time
 from pathlib import Path
@@ -12,14 +11,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
-from safetensors import SafetensorError, safe_open
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from .errors import VasaError
-from .weights import load_into, save_tensors
+from .weights import load_into, read_tensors, save_tensors
 
-__all__ = ["CHECKPOINT", "fit", "step_generator"]
+__all__ = ["CHECKPOINT", "fit", "step_generator", "within"]
 
 CHECKPOINT = "checkpoint.safetensors"
 FLUSH_EVERY = 20   # steps between two readings of the losses, each of which makes an accelerator wait
@@ -29,6 +27,15 @@ def step_generator(seed, step, process=0):
     """A fresh CPU generator that depends on (seed, step, process) and nothing else: so training resumes exactly."""
     entropy = np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(entropy[0]))
+
+
+def within(items, minutes):
+    """The `items`, the first one in any case, until `minutes` have passed; None: all of them."""
+    began = time.monotonic()
+    for item in items:
+        yield item
+        if minutes is not None and time.monotonic() - began >= 60 * minutes:
+            return
 
 
 def fit(loss_fn, modules, *, out, lr=2e-4, betas=(0.9, 0.99), weight_decay=0.0, minutes=None, max_steps=None,
@@ -169,11 +176,12 @@ def _load(resume, modules, named, optimizer):
     if not path.is_file():
         raise VasaError(f"cannot resume: no checkpoint at {path}, expected a folder that training wrote")
     try:
-        with safe_open(path, framework="pt") as file:
-            step = json.loads(file.metadata()["step"])
-            tensors = {k: file.get_tensor(k) for k in file.keys()}
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise VasaError(f"cannot resume: {path} is damaged or no checkpoint ({error})") from error
+        tensors, metadata = read_tensors(path)
+    except VasaError as error:
+        raise VasaError(f"cannot resume: {error}") from error
+    if "step" not in metadata:
+        raise VasaError(f"cannot resume: {path} is no checkpoint of this package")
+    step = metadata["step"]
     part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     for key, module in modules.items():
         load_into(module, part(f"raw/{key}/"), path)

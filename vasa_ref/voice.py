@@ -25,7 +25,7 @@ from . import espeak_process
 from .errors import VasaError
 from .sentences import HELD_OUT_WORDS, SENTENCES, TEMPLATES, WORDS
 
-# %% ../nbs/02_voice.ipynb #02-009-3f8543
+# %% ../nbs/02_voice.ipynb #02-009-0fcc02
 SAMPLE_RATE = 16000
 
 
@@ -37,7 +37,7 @@ def _espeak(**request):
     done = subprocess.run([sys.executable, "-I", "-S", espeak_process.__file__], input=json.dumps(request).encode(),
                           capture_output=True)
     if done.returncode != 0:
-        raise RuntimeError(f"the speech process failed: {done.stderr.decode(errors='replace').strip()[-300:]}")
+        raise VasaError(f"the speech process failed: {done.stderr.decode(errors='replace').strip()[-300:]}")
     header, samples = done.stdout.split(b"\n", 1)
     header = json.loads(header)
     return torch.frombuffer(bytearray(samples), dtype=torch.int16), header["rate"], header["events"]

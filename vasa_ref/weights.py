@@ -16,8 +16,8 @@ from torch import nn
 
 from .errors import VasaError
 
-__all__ = ["FILES", "atomic_path", "config_from", "load_into", "load_weights", "save_tensors", "save_weights",
-           "shipped_presets", "weights_folder"]
+__all__ = ["FILES", "atomic_path", "config_from", "load_into", "load_weights", "read_tensors", "save_tensors",
+           "save_weights", "shipped_presets", "weights_folder"]
 
 FILES = ("audio.safetensors", "face.safetensors", "motion.safetensors", "metrics.safetensors")
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -50,6 +50,16 @@ def save_tensors(path, tensors, metadata):
             raise OSError(f"cannot write {path}: {error}") from error
 
 
+def read_tensors(path):
+    """Tensors {name: tensor} and metadata {name: JSON value} of a file of `save_tensors`; VasaError if it is none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return ({k: file.get_tensor(k) for k in file.keys()},
+                    {k: json.loads(v) for k, v in (file.metadata() or {}).items()})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise VasaError(f"{path} is damaged or no safetensors file of this package ({error})") from error
+
+
 def save_weights(path, module, config, *, dtype=None, **metadata):
     """Save `module` with its `config` (a dataclass) and any JSON-able `metadata` to a safetensors file, atomically.
 
@@ -71,12 +81,7 @@ def load_weights(path, kind=None):
     path = Path(path)
     if not path.is_file():
         raise VasaError(f"no weights at {path}: expected a file such as `vasa train` writes")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
-            state = {k: file.get_tensor(k) for k in file.keys()}
-    except (SafetensorError, ValueError) as error:
-        raise VasaError(f"{path} is damaged or no safetensors weights of this package ({error})") from error
+    state, metadata = read_tensors(path)
     kind = kind if isinstance(kind, str) or kind is None else kind.__name__
     if "config" not in metadata:
         raise VasaError(f"{path} has no config in its metadata: expected weights that this package saved")
