@@ -184,7 +184,7 @@ def test_animate_by_default(vasa, fake_talker):
     assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--quiet") == (0, "", "")
     call = fake_talker[1]
     assert call["gaze"] == (0.0, 0.0) and call["emotion"] is None and call["steps"] is None
-    assert call["cfg_scale"] == {"audio": 0.5, "gaze": 1.0} and call["seed"] == 0
+    assert call["cfg_scale"] == {"audio": 0.5, "gaze": 0.0} and call["seed"] == 0
 
 
 def test_an_output_never_replaces_an_input(vasa, fake_talker):

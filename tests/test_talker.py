@@ -72,7 +72,7 @@ def test_controls_are_translated():
     chosen = motion_controls(MotionConfig.tiny(), gaze=(90 / 4, -18), distance=1.2, emotion="happy", emotion_strength=0.5, steps=3)
     assert chosen["gaze"] == pytest.approx((math.pi / 8, -math.pi / 10))
     assert chosen["emotion"].tolist() == [0, 0.5, 0, 0, 0, 0, 0]
-    assert chosen["cfg_scale"] == {"audio": 0.5, "gaze": 1.0} and chosen["steps"] == 3
+    assert chosen["cfg_scale"] == {"audio": 0.5} and chosen["steps"] == 3
     assert motion_controls(MotionConfig.tiny())["emotion"] is None
 
 

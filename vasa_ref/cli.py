@@ -110,8 +110,8 @@ def make_parser():
                      help="of --emotion, 0 to 2 (default: 1)")
     sub.add_argument("--cfg-audio", type=number(0.0, 10.0), default=0.5, metavar="L",
                      help="guidance towards the audio, 0 to 10 (default: 0.5)")
-    sub.add_argument("--cfg-gaze", type=number(0.0, 10.0), default=1.0, metavar="L",
-                     help="guidance towards the gaze, 0 to 10 (default: 1)")
+    sub.add_argument("--cfg-gaze", type=number(0.0, 10.0), default=0.0, metavar="L",
+                     help="guidance towards the gaze, 0 to 10 (default: 0; the paper's is 1)")
     sub.add_argument("--steps", type=number(1, 500, kind=int), metavar="N",
                      help="denoising steps per window, 1 to 500 (default: the weights' own)")
     with_seed(sub, "the same seed gives the same video")

@@ -21,7 +21,7 @@ from .performer import EMOTIONS
 from .talker import DISTANCE_LIMITS, GAZE_LIMITS, POSE_LIMITS, Talker
 from .voice import LANGUAGES, VOICES, say
 
-# %% ../nbs/11_controls.ipynb #11-007-f8ff2d
+# %% ../nbs/11_controls.ipynb #11-007-34c335
 @dataclass(frozen=True)
 class Settings:
     "All that a video depends on; gaze in degrees, the others as in `Talker.animate`."
@@ -36,7 +36,7 @@ class Settings:
     emotion_strength: float = 1.0
     pose: tuple[float, float, float] | None = None           # yaw, pitch, roll; None: the model moves the head
     cfg_audio: float = 0.5
-    cfg_gaze: float = 1.0
+    cfg_gaze: float = 0.0
     steps: int | None = None
     seed: int = 0
 

@@ -29,7 +29,7 @@ from .latents import CONDITIONS, Conditions, Latents, drop_conditions, make_late
 from .training import fit
 from .weights import config_from, load_into, load_weights, save_weights, weights_folder
 
-# %% ../nbs/09_motion.ipynb #09-007-0352ce
+# %% ../nbs/09_motion.ipynb #09-007-ad4db6
 @dataclass
 class MotionConfig:
     "Sizes and training choices of a `MotionModel`; `tiny()`, `laptop()`, `paper()` are presets of the same class."
@@ -43,6 +43,7 @@ class MotionConfig:
     audio_reach: int | None = 5      # a motion frame sees the audio of frames this near; None: all (the paper)
     audio_skip: bool = True          # the audio of a frame is also added to its motion token
     carry: bool = True               # the last frame before the window is also added to the output, at high t
+    lean: float = 0.3                # how far a window's first frame is drawn to the last one before; then half of it
     times: int = 500                 # T of the cosine schedule
     steps: int = 20                  # of DDIM, in generation
     drop_prob: float = 0.1           # of each condition
@@ -65,7 +66,7 @@ class MotionConfig:
     def paper(cls, **changes):
         "8 layers, width 512, 8 heads (VASA-1 sec. 3.2); Wav2Vec2-base features, z_dyn of `FaceConfig.paper`."
         return replace(cls(motion_dim=6 + 128, audio_dim=768, width=512, layers=8, heads=8, audio_reach=None,
-                           audio_skip=False, carry=False, steps=50, lr=1e-4), **changes)
+                           audio_skip=False, carry=False, lean=0.0, steps=50, lr=1e-4), **changes)
 
 # %% ../nbs/09_motion.ipynb #09-013-71c1f2
 class Attention(nn.Module):
@@ -237,7 +238,7 @@ def random_conditions(model: MotionModel, latents: Latents, generator: torch.Gen
     probs = config.drop_prob, config.drop_prev_prob, config.drop_tail_prob
     return x0, drop_conditions(conditions, generator, *probs), valid
 
-# %% ../nbs/09_motion.ipynb #09-042-83e032
+# %% ../nbs/09_motion.ipynb #09-042-9adbcd
 class MotionStream:
     """One performance, made window by window (VASA-1 sec. 3.3), in constant memory.
 
@@ -248,7 +249,7 @@ class MotionStream:
                  cfg_scale: dict[str, float] | None = None, steps: int | None = None, sampler: str = "ddim",
                  eta: float = 0.0, generator: torch.Generator | None = None):
         self.model, self.gaze, self.distance, self.emotion = model, gaze, distance, emotion
-        cfg_scale = {"audio": 0.5, "gaze": 1.0} if cfg_scale is None else dict(cfg_scale)
+        cfg_scale = {"audio": 0.5} if cfg_scale is None else dict(cfg_scale)
         if unknown := sorted(set(cfg_scale) - set(CONDITIONS)):
             raise VasaError(f"cfg_scale has {', '.join(unknown)}; accepted are {', '.join(CONDITIONS)}")
         self.cfg_scale = {name: float(scale) for name, scale in cfg_scale.items() if scale}
@@ -288,6 +289,9 @@ class MotionStream:
             return guide(x0, dict(zip(self.cfg_scale, nulls)), self.cfg_scale)
         shape = 1, config.window, config.motion_dim
         motion = sample(denoise, shape, model.schedule, device=model.device, **self.sampling)[0]
+        if config.lean and len(self.prev_motion):
+            fading = config.lean * 0.5 ** torch.arange(config.window, device=model.device)
+            motion = motion + fading[:, None] * (self.prev_motion[-1] - motion[0])
         n = len(audio) if commit is None else min(commit, len(audio))
         self.prev_motion = torch.cat([self.prev_motion, motion[:n]])[-config.context:]
         self.prev_audio = torch.cat([self.prev_audio, audio[:n]])[-config.context:]

@@ -63,11 +63,11 @@ def waveform_tensor(audio, empty: bool = False) -> Tensor:
     if not waveform.isfinite().all(): raise VasaError(f"the speech holds NaN or infinite samples; {WAVEFORMS}")
     return waveform.float()
 
-# %% ../nbs/10_talker.ipynb #10-017-9e96bb
+# %% ../nbs/10_talker.ipynb #10-017-cf6494
 GAZE_LIMITS = 45.0, 30.0         # degrees: yaw, pitch
 DISTANCE_LIMITS = 0.5, 2.0       # relative to the mean
 POSE_LIMITS = 45.0, 30.0, 30.0   # degrees: yaw, pitch, roll
-DEFAULT_SCALE = {"audio": 0.5, "gaze": 1.0}
+DEFAULT_SCALE = {"audio": 0.5}
 
 
 def numbers(value, count: int) -> list[float] | None:
@@ -85,14 +85,14 @@ def degrees(what: str, value, limits) -> tuple[float, ...]:
         raise VasaError(f"{what} {value!r}: accepted are {len(limits)} angles in degrees, {accepted}")
     return tuple(map(math.radians, angles))
 
-# %% ../nbs/10_talker.ipynb #10-019-89390a
+# %% ../nbs/10_talker.ipynb #10-019-907cd3
 def motion_controls(config: MotionConfig, *, gaze=(0.0, 0.0), distance=1.0, emotion=None, emotion_strength=1.0,
                     cfg_scale=None, steps=None) -> dict:
     """What the user wants, in the units of `MotionStream`; VASA-1 sec. 3.2's g, d, e and eq. 2's scales.
 
     gaze: main direction (yaw, pitch) in degrees, camera's frame, (0, 0) at the viewer; distance relative to the mean;
     emotion: a name, a dict of weights, or None for what the audio says; emotion_strength 0 to 2; cfg_scale:
-    {condition: scale}, None for {"audio": 0.5, "gaze": 1.0}; steps of denoising, None for the weights' own.
+    {condition: scale}, None for {"audio": 0.5}; steps of denoising, None for the weights' own.
     Raises VasaError that says what is accepted."""
     chosen = {"gaze": degrees("gaze", gaze, GAZE_LIMITS)}
     low, high = DISTANCE_LIMITS
