@@ -156,7 +156,9 @@ def test_folders(tmp_path, monkeypatch):
 
 
 def test_the_shipped_weights_say_what_they_are():
-    """Every file that ships is read, is of its kind and knows its config."""
+    """Every file that ships is read, is of its kind and knows its config; all together stay small."""
+    assert "laptop" in shipped_presets()
+    assert sum(path.stat().st_size for path in weights_folder("laptop").iterdir()) < 20e6
     for preset in shipped_presets():
         for path in weights_folder(preset).glob("*.safetensors"):
             state, metadata = load_weights(path)
