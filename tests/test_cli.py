@@ -82,6 +82,7 @@ def test_help_of_each_command(vasa, command):
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--emotion-strength", "1"], "--emotion-strength needs an --emotion"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--cfg-audio", "x"], "'x' is not a number from 0 to 10"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--steps", "0"], "a whole number from 1 to 500"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--temperature", "3"], "from 0 to 2"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--steps", "2.5"], "'2.5' is not a whole number"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--preset", "laptop", "--weights", "w"], "not allowed with"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--preset", "desktop"], "no weights called 'desktop'"),
@@ -171,19 +172,20 @@ def fake_talker(monkeypatch, tmp_path):
 def test_animate_hands_everything_on(vasa, fake_talker):
     code, out, err = vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--gaze", "-30", "15", "--distance", "1.25",
                           "--emotion", "sad", "--emotion-strength", "0.5", "--cfg-audio", "2", "--cfg-gaze", "0",
-                          "--steps", "7", "--seed", "9")
+                          "--steps", "7", "--temperature", "0.5", "--seed", "9")
     assert (code, err) == (0, "")
     assert "o.mp4: 2.0 s of video, 8 x 8 pixels" in out and "real-time factor" in out
     loaded, call = fake_talker
     assert loaded == {"folder": Path("shipped"), "device": torch.device("cpu")}
     assert call == {"path": Path("o.mp4"), "portrait": "p.png", "audio": "s.mp4", "gaze": (-30.0, 15.0), "distance": 1.25,
-                    "emotion": "sad", "emotion_strength": 0.5, "cfg_scale": {"audio": 2.0, "gaze": 0.0}, "steps": 7, "seed": 9}
+                    "emotion": "sad", "emotion_strength": 0.5, "cfg_scale": {"audio": 2.0, "gaze": 0.0}, "steps": 7,
+                    "temperature": 0.5, "seed": 9}
 
 
 def test_animate_by_default(vasa, fake_talker):
     assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--quiet") == (0, "", "")
     call = fake_talker[1]
-    assert call["gaze"] == (0.0, 0.0) and call["emotion"] is None and call["steps"] is None
+    assert call["gaze"] == (0.0, 0.0) and call["emotion"] is None and call["steps"] is None and call["temperature"] is None
     assert call["cfg_scale"] == {"audio": 0.5, "gaze": 0.0} and call["seed"] == 0
 
 

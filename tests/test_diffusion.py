@@ -153,6 +153,19 @@ def test_unknown_sampler_is_refused():
         sample(network, (1, 5, 6), NoiseSchedule.cosine(), 5, "euler")
 
 
+def test_temperature_is_the_spread_of_the_first_noise_and_of_what_comes_of_it():
+    schedule = NoiseSchedule.cosine()
+    def exact(x_t, t):                                            # data are N(0, 1)
+        return schedule.alpha_bar(t).sqrt()[:, None] * x_t
+    first = next(iter(sampling(exact, (5000, 1), schedule, 20, generator=seeded(), temperature=0.5)))
+    assert abs(first.std() - 0.5) < 0.02
+    full, half = (sample(exact, (5000, 1), schedule, 20, generator=seeded(), temperature=t) for t in (1.0, 0.5))
+    assert torch.allclose(half, full / 2, atol=1e-5)              # the exact denoiser is linear here
+    for sampler in ("ddim", "ddpm"):                              # nothing random is left at 0
+        cold = sample(exact, (4, 1), schedule, 20, sampler, generator=seeded(), temperature=0.0)
+        assert torch.equal(cold, torch.zeros(4, 1)) == (sampler == "ddim")
+
+
 def test_guide_is_equation_2():
     x0, no_audio, no_gaze = torch.randn(3, 2, 5, 6, generator=seeded())
     nulls = {"audio": no_audio, "gaze": no_gaze}

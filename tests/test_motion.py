@@ -376,7 +376,7 @@ def test_controls_change_the_motion(model):
     audio = torch.randn(20, A, generator=seeded())
     plain = generate_motion(model, audio, steps=3, generator=seeded())
     for controls in (dict(gaze=(0.4, 0.0)), dict(distance=1.3), dict(emotion=torch.eye(7)[1]), dict(cfg_scale={}),
-                     dict(cfg_scale={"audio": 0.5, "gaze": 1.0, "emotion": 2.0}), dict(sampler="ddpm"), dict(eta=1.0)):
+                     dict(cfg_scale={"audio": 0.5, "gaze": 1.0, "emotion": 2.0}), dict(sampler="ddpm"), dict(eta=1.0), dict(temperature=0.5)):
         other = generate_motion(model, audio, **{"steps": 3, "generator": seeded(), **controls})
         assert not torch.allclose(plain, other), controls
 
@@ -384,7 +384,7 @@ def test_controls_change_the_motion(model):
 def test_guidance_is_equation_2_through_the_sampler(model):
     "One DDIM step from noise returns the guided prediction itself."
     audio, scale = torch.randn(50, A, generator=seeded()), {"audio": 0.5, "gaze": 1.0}
-    got = generate_motion(model, audio, steps=1, cfg_scale=scale, generator=seeded(3))
+    got = generate_motion(model, audio, steps=1, cfg_scale=scale, temperature=1, generator=seeded(3))
     c = MotionStream(model).conditions(audio)
     x_t, t = torch.randn(1, 50, M, generator=seeded(3)), torch.tensor([CONFIG.times - 1])
     plain = model(x_t, t, c)

@@ -62,7 +62,8 @@ def test_wrong_waveforms_are_refused(wrong):
     {"gaze": (math.nan, 0)}, {"distance": DISTANCE_LIMITS[1] + 0.1}, {"distance": "near"}, {"distance": math.nan},
     {"emotion": "smug"}, {"emotion": 3}, {"emotion": {"happy": -1}}, {"emotion_strength": 2.1}, {"emotion": "sad", "emotion_strength": "x"},
     {"cfg_scale": {"audio": math.inf}}, {"cfg_scale": {"audio": -0.1}}, {"cfg_scale": {"loudness": 1}}, {"cfg_scale": 2},
-    {"cfg_scale": {"audio": "x"}}, {"steps": 0}, {"steps": 1.5}, {"steps": True}, {"steps": 100_000}])
+    {"cfg_scale": {"audio": "x"}}, {"steps": 0}, {"steps": 1.5}, {"steps": True}, {"steps": 100_000},
+    {"temperature": -0.1}, {"temperature": "hot"}])
 def test_wrong_controls_say_what_is_accepted(wrong):
     with pytest.raises(VasaError, match="accepted"):
         motion_controls(MotionConfig.tiny(), **wrong)
@@ -103,7 +104,8 @@ def test_motion_is_that_of_the_motion_model(talker):
 
 def test_controls_reach_the_motion_model(talker):
     base = talker.motion(speech(0.4), steps=2)
-    for control in ({"gaze": (20, 0)}, {"distance": 1.3}, {"emotion": "happy"}, {"emotion": "neutral"}, {"cfg_scale": {}}, {"steps": 3}):
+    for control in ({"gaze": (20, 0)}, {"distance": 1.3}, {"emotion": "happy"}, {"emotion": "neutral"}, {"cfg_scale": {}}, {"steps": 3},
+                    {"temperature": 0.3}):
         assert not torch.allclose(base, talker.motion(speech(0.4), **{"steps": 2} | control), atol=1e-4), control
 
 

@@ -114,6 +114,9 @@ def make_parser():
                      help="guidance towards the gaze, 0 to 10 (default: 0; the paper's is 1)")
     sub.add_argument("--steps", type=number(1, 500, kind=int), metavar="N",
                      help="denoising steps per window, 1 to 500 (default: the weights' own)")
+    sub.add_argument("--temperature", type=number(0.0, 2.0), metavar="T",
+                     help="of the noise that the motion starts from, 0 to 2: less is calmer, and keeps closer to the gaze "
+                     "(default: the weights' own)")
     with_seed(sub, "the same seed gives the same video")
     with_weights(sub)
     with_device(sub)
@@ -226,7 +229,7 @@ def animate(args):
             bar.update()
 
         talker.animate_to_file(out, *map(str, inputs), gaze=args.gaze, distance=args.distance, emotion=args.emotion,
-                               emotion_strength=strength, steps=args.steps, seed=args.seed,
+                               emotion_strength=strength, steps=args.steps, temperature=args.temperature, seed=args.seed,
                                cfg_scale={"audio": args.cfg_audio, "gaze": args.cfg_gaze}, progress=progress)
     took, length = time.perf_counter() - began, frames / 25
     if not args.quiet:

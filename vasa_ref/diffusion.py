@@ -83,7 +83,7 @@ def ddpm_step(x_t: Tensor, x0: Tensor, t: int, t_prev: int, schedule: NoiseSched
             + _at(alpha.sqrt() * (1 - alpha_bar_prev) / (1 - alpha_bar), x0) * x_t)
     return mean + _at(((1 - alpha_bar_prev) / (1 - alpha_bar) * (1 - alpha)).sqrt(), x0) * noise
 
-# %% ../nbs/08_diffusion.ipynb #08-043-3fe246
+# %% ../nbs/08_diffusion.ipynb #08-043-b0dde0
 def randn(shape: tuple[int, ...], generator: torch.Generator | None, device="cpu", dtype=torch.float32) -> Tensor:
     "N(0, 1) drawn where the generator lives, then moved: the same numbers on every device."
     source = generator.device if generator is not None else device
@@ -92,14 +92,14 @@ def randn(shape: tuple[int, ...], generator: torch.Generator | None, device="cpu
 
 def sampling(denoise_fn: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], schedule: NoiseSchedule,
              steps: int, sampler: str = "ddim", eta: float = 0.0, generator: torch.Generator | None = None,
-             device="cpu", dtype=torch.float32) -> Iterator[Tensor]:
+             device="cpu", dtype=torch.float32, temperature: float = 1.0) -> Iterator[Tensor]:
     """Yield the pure noise, then the sample after each of `steps` steps, each of `shape` (B, ...).
 
-    denoise_fn(x_t (B, ...), t (B,) int64) -> x0 (B, ...). Raises ValueError for an unknown `sampler`."""
+    The first noise is N(0, `temperature`^2). denoise_fn(x_t (B, ...), t (B,) int64) -> x0 (B, ...). Raises ValueError for an unknown `sampler`."""
     if sampler not in ("ddim", "ddpm"):
         raise ValueError(f"sampler is {sampler!r}; accepted are 'ddim' and 'ddpm'")
     times = schedule.timesteps(steps) + [-1]
-    x = randn(shape, generator, device, dtype)
+    x = temperature * randn(shape, generator, device, dtype)
     yield x
     for t, t_prev in zip(times, times[1:]):
         x0 = denoise_fn(x, torch.full(shape[:1], t, device=x.device))
@@ -113,13 +113,13 @@ def sampling(denoise_fn: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, .
 
 def sample(denoise_fn: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], schedule: NoiseSchedule, steps: int,
            sampler: str = "ddim", eta: float = 0.0, generator: torch.Generator | None = None,
-           device="cpu", dtype=torch.float32) -> Tensor:
+           device="cpu", dtype=torch.float32, temperature: float = 1.0) -> Tensor:
     "The end of `sampling`: x0 of `shape` (B, ...), without gradients. Same arguments and errors."
     with torch.no_grad():
-        for x in sampling(denoise_fn, shape, schedule, steps, sampler, eta, generator, device, dtype): pass
+        for x in sampling(denoise_fn, shape, schedule, steps, sampler, eta, generator, device, dtype, temperature): pass
     return x
 
-# %% ../nbs/08_diffusion.ipynb #08-060-fdf51e
+# %% ../nbs/08_diffusion.ipynb #08-062-fdf51e
 def guide(x0: Tensor, x0_nulls: dict[str, Tensor], cfg_scale: dict[str, float]) -> Tensor:
     """Classifier-free guidance with one scale per condition, VASA-1 eq. 2.
 

@@ -29,7 +29,7 @@ from .latents import CONDITIONS, Conditions, Latents, drop_conditions, make_late
 from .training import fit
 from .weights import config_from, load_into, load_weights, save_weights, weights_folder
 
-# %% ../nbs/09_motion.ipynb #09-007-ad4db6
+# %% ../nbs/09_motion.ipynb #09-007-6b230d
 @dataclass
 class MotionConfig:
     "Sizes and training choices of a `MotionModel`; `tiny()`, `laptop()`, `paper()` are presets of the same class."
@@ -44,6 +44,7 @@ class MotionConfig:
     audio_skip: bool = True          # the audio of a frame is also added to its motion token
     carry: bool = True               # the last frame before the window is also added to the output, at high t
     lean: float = 0.3                # how far a window's first frame is drawn to the last one before; then half of it
+    temperature: float = 0.7         # of the noise that generation starts from; 1 is the paper's
     times: int = 500                 # T of the cosine schedule
     steps: int = 20                  # of DDIM, in generation
     drop_prob: float = 0.1           # of each condition
@@ -66,7 +67,7 @@ class MotionConfig:
     def paper(cls, **changes):
         "8 layers, width 512, 8 heads (VASA-1 sec. 3.2); Wav2Vec2-base features, z_dyn of `FaceConfig.paper`."
         return replace(cls(motion_dim=6 + 128, audio_dim=768, width=512, layers=8, heads=8, audio_reach=None,
-                           audio_skip=False, carry=False, lean=0.0, steps=50, lr=1e-4), **changes)
+                           audio_skip=False, carry=False, lean=0.0, temperature=1.0, steps=50, lr=1e-4), **changes)
 
 # %% ../nbs/09_motion.ipynb #09-013-71c1f2
 class Attention(nn.Module):
@@ -238,23 +239,25 @@ def random_conditions(model: MotionModel, latents: Latents, generator: torch.Gen
     probs = config.drop_prob, config.drop_prev_prob, config.drop_tail_prob
     return x0, drop_conditions(conditions, generator, *probs), valid
 
-# %% ../nbs/09_motion.ipynb #09-042-9adbcd
+# %% ../nbs/09_motion.ipynb #09-042-d68458
 class MotionStream:
     """One performance, made window by window (VASA-1 sec. 3.3), in constant memory.
 
     gaze: (yaw, pitch) in radians, camera's frame, 0 = at the viewer; distance relative to the mean; emotion (7,)
     offsets or None for the null: these three may be changed between steps. cfg_scale: eq. 2's scale by condition,
-    absent or 0 for none; steps of DDIM; `generator` makes it repeatable. Raises VasaError for unknown scales."""
+    absent or 0 for none; steps of DDIM; temperature of its first noise; `generator` makes it repeatable. Raises VasaError for unknown scales."""
     def __init__(self, model: MotionModel, *, gaze=(0.0, 0.0), distance: float = 1.0, emotion=None,
                  cfg_scale: dict[str, float] | None = None, steps: int | None = None, sampler: str = "ddim",
-                 eta: float = 0.0, generator: torch.Generator | None = None):
+                 eta: float = 0.0, temperature: float | None = None, generator: torch.Generator | None = None):
         self.model, self.gaze, self.distance, self.emotion = model, gaze, distance, emotion
         cfg_scale = {"audio": 0.5} if cfg_scale is None else dict(cfg_scale)
         if unknown := sorted(set(cfg_scale) - set(CONDITIONS)):
             raise VasaError(f"cfg_scale has {', '.join(unknown)}; accepted are {', '.join(CONDITIONS)}")
         self.cfg_scale = {name: float(scale) for name, scale in cfg_scale.items() if scale}
-        self.sampling = dict(steps=steps or model.config.steps, sampler=sampler, eta=eta, generator=generator)
         config = model.config
+        if temperature is None: temperature = config.temperature
+        self.sampling = dict(steps=steps or config.steps, sampler=sampler, eta=eta, temperature=temperature,
+                             generator=generator)
         self.prev_motion = torch.zeros(0, config.motion_dim, device=model.device)       # normalised, up to K frames
         self.prev_audio = torch.zeros(0, config.audio_dim, device=model.device)
 
@@ -308,7 +311,7 @@ def generate_motion(model: MotionModel, audio: Tensor, *, progress: Callable[[in
                     **controls) -> Tensor:
     """Motion (T, M), de-normalised, for audio features (T, A) at 25 frames per second (VASA-1 sec. 3.3 and eq. 2).
 
-    `controls` as in `MotionStream`: gaze, distance, emotion, cfg_scale, steps, sampler, eta, generator.
+    `controls` as in `MotionStream`: gaze, distance, emotion, cfg_scale, steps, sampler, eta, temperature, generator.
     progress(frames done, T) is called after each window. Raises VasaError for audio of the wrong shape."""
     if audio.ndim != 2 or not len(audio):
         raise VasaError(f"audio features are {tuple(audio.shape)}; accepted is (T >= 1, A)")

@@ -85,14 +85,15 @@ def degrees(what: str, value, limits) -> tuple[float, ...]:
         raise VasaError(f"{what} {value!r}: accepted are {len(limits)} angles in degrees, {accepted}")
     return tuple(map(math.radians, angles))
 
-# %% ../nbs/10_talker.ipynb #10-019-907cd3
+# %% ../nbs/10_talker.ipynb #10-019-254e39
 def motion_controls(config: MotionConfig, *, gaze=(0.0, 0.0), distance=1.0, emotion=None, emotion_strength=1.0,
-                    cfg_scale=None, steps=None) -> dict:
+                    cfg_scale=None, steps=None, temperature=None) -> dict:
     """What the user wants, in the units of `MotionStream`; VASA-1 sec. 3.2's g, d, e and eq. 2's scales.
 
     gaze: main direction (yaw, pitch) in degrees, camera's frame, (0, 0) at the viewer; distance relative to the mean;
     emotion: a name, a dict of weights, or None for what the audio says; emotion_strength 0 to 2; cfg_scale:
-    {condition: scale}, None for {"audio": 0.5}; steps of denoising, None for the weights' own.
+    {condition: scale}, None for {"audio": 0.5}; steps of denoising and temperature of its first noise, 0 to 2, less for
+    calmer performances, None for the weights' own.
     Raises VasaError that says what is accepted."""
     chosen = {"gaze": degrees("gaze", gaze, GAZE_LIMITS)}
     low, high = DISTANCE_LIMITS
@@ -110,7 +111,9 @@ def motion_controls(config: MotionConfig, *, gaze=(0.0, 0.0), distance=1.0, emot
     whole = isinstance(steps, int) and not isinstance(steps, bool)
     if steps is not None and not (whole and 1 <= steps <= config.times):
         raise VasaError(f"steps {steps!r}: accepted is a whole number from 1 to {config.times}")
-    return chosen | {"steps": steps}
+    if temperature is not None and (numbers([temperature], 1) is None or not 0 <= temperature <= 2):
+        raise VasaError(f"temperature {temperature!r}: accepted is a number from 0 to 2")
+    return chosen | {"steps": steps, "temperature": temperature}
 
 # %% ../nbs/10_talker.ipynb #10-024-2e8746
 @dataclass
@@ -119,7 +122,7 @@ class Appearance:
     volume: Tensor
     z_id: Tensor
 
-# %% ../nbs/10_talker.ipynb #10-025-965e6e
+# %% ../nbs/10_talker.ipynb #10-025-c43d10
 class Talker:
     """A portrait and speech to video, VASA-1 sec. 3.3. `Talker.from_pretrained("laptop")`, or from models of one's own.
 
@@ -190,13 +193,14 @@ class Talker:
         return counted(chain.from_iterable(batches), frames_for(len(waveform)), progress)
 
     def animate(self, portrait, audio, *, gaze=(0.0, 0.0), distance=1.0, emotion=None, emotion_strength=1.0,
-                cfg_scale=None, steps=None, seed: int = 0, generator=None, pose=None, progress=None) -> Clip:
+                cfg_scale=None, steps=None, temperature=None, seed: int = 0, generator=None, pose=None,
+                progress=None) -> Clip:
         """The video of a portrait that speaks, as a `Clip`: controls as in `motion_controls`, a seed or a generator, pose
         (yaw, pitch, roll in degrees: the head is held), and progress(frames done, frames in all)."""
         waveform = waveform_tensor(audio)
         frames = self.frames(portrait, waveform, gaze=gaze, distance=distance, emotion=emotion, pose=pose, seed=seed,
-                             emotion_strength=emotion_strength, cfg_scale=cfg_scale, steps=steps, generator=generator,
-                             progress=progress)
+                             emotion_strength=emotion_strength, cfg_scale=cfg_scale, steps=steps,
+                             temperature=temperature, generator=generator, progress=progress)
         return Clip(torch.stack(list(frames)), waveform)
 
     def animate_to_file(self, path, portrait, audio, *, crf: int = 18, **options) -> Path:
