@@ -101,9 +101,16 @@ def test_memory_equals_one_encoder_with_a_block_mask(model):
     mask[:n, n:] = False
     for layer in model.layers:
         x, _ = layer(x, mask=mask)
-    carried = (1 - model.schedule.alpha_bar(t))[:, None, None] * model.carry * last
-    assert torch.allclose(model.output(model.norm(x[:, n + 1:])) + carried, model(x_t, t, c), atol=1e-5)
+    alpha_bar = model.schedule.alpha_bar(t)[:, None, None]
+    guess = alpha_bar.sqrt() * x_t + (1 - alpha_bar).sqrt() * model.output(model.norm(x[:, n + 1:]))
+    assert torch.allclose(guess + (1 - alpha_bar) * model.carry * last, model(x_t, t, c), atol=1e-5)
     assert len(memory) == CONFIG.layers
+
+
+def test_preconditioned_output_is_x_t_itself_where_it_is_clean():
+    c, (x_t, _), clean = conditions(), noisy(), torch.zeros(2, dtype=torch.int64)
+    near, plain = (MotionModel(replace(CONFIG, precondition=p, carry=False)) for p in (True, False))
+    assert (near(x_t, clean, c) - x_t).std() < 0.1 < (plain(x_t, clean, c) - x_t).std()
 
 
 @pytest.mark.parametrize("reach", [0, 3, None])
@@ -120,7 +127,7 @@ def test_attention_mask(reach):
 def test_presets_and_parameter_counts():
     tiny, laptop, paper = (getattr(MotionConfig, name)() for name in ("tiny", "laptop", "paper"))
     assert (paper.layers, paper.width, paper.heads) == (8, 512, 8) and paper.audio_reach is None
-    assert not paper.audio_skip and not paper.carry
+    assert not paper.audio_skip and not paper.carry and not paper.precondition
     assert (paper.drop_prob, paper.drop_prev_prob, laptop.window, laptop.context) == (0.1, 0.5, 50, 10)
     counts = [sum(p.numel() for p in MotionModel(c).parameters()) for c in (tiny, laptop, paper)]
     assert counts[0] < 0.3e6 < counts[1] < 5e6 and 25e6 < counts[2] < 31e6
@@ -376,7 +383,8 @@ def test_controls_change_the_motion(model):
     audio = torch.randn(20, A, generator=seeded())
     plain = generate_motion(model, audio, steps=3, generator=seeded())
     for controls in (dict(gaze=(0.4, 0.0)), dict(distance=1.3), dict(emotion=torch.eye(7)[1]), dict(cfg_scale={}),
-                     dict(cfg_scale={"audio": 0.5, "gaze": 1.0, "emotion": 2.0}), dict(sampler="ddpm"), dict(eta=1.0), dict(temperature=0.5)):
+                     dict(cfg_scale={"audio": 0.5, "gaze": 1.0, "emotion": 2.0}), dict(sampler="ddpm"), dict(eta=1.0),
+                     dict(temperature=0.5)):
         other = generate_motion(model, audio, **{"steps": 3, "generator": seeded(), **controls})
         assert not torch.allclose(plain, other), controls
 

@@ -29,7 +29,7 @@ from .latents import CONDITIONS, Conditions, Latents, drop_conditions, make_late
 from .training import fit
 from .weights import config_from, load_into, load_weights, save_weights, weights_folder
 
-# %% ../nbs/09_motion.ipynb #09-007-6b230d
+# %% ../nbs/09_motion.ipynb #09-007-d80417
 @dataclass
 class MotionConfig:
     "Sizes and training choices of a `MotionModel`; `tiny()`, `laptop()`, `paper()` are presets of the same class."
@@ -43,8 +43,9 @@ class MotionConfig:
     audio_reach: int | None = 5      # a motion frame sees the audio of frames this near; None: all (the paper)
     audio_skip: bool = True          # the audio of a frame is also added to its motion token
     carry: bool = True               # the last frame before the window is also added to the output, at high t
+    precondition: bool = True        # x_t is also added to the output, at low t
     lean: float = 0.3                # how far a window's first frame is drawn to the last one before; then half of it
-    temperature: float = 0.7         # of the noise that generation starts from; 1 is the paper's
+    temperature: float = 1.0         # of the noise that generation starts from
     times: int = 500                 # T of the cosine schedule
     steps: int = 20                  # of DDIM, in generation
     drop_prob: float = 0.1           # of each condition
@@ -67,7 +68,7 @@ class MotionConfig:
     def paper(cls, **changes):
         "8 layers, width 512, 8 heads (VASA-1 sec. 3.2); Wav2Vec2-base features, z_dyn of `FaceConfig.paper`."
         return replace(cls(motion_dim=6 + 128, audio_dim=768, width=512, layers=8, heads=8, audio_reach=None,
-                           audio_skip=False, carry=False, lean=0.0, temperature=1.0, steps=50, lr=1e-4), **changes)
+                           audio_skip=False, carry=False, precondition=False, lean=0.0, steps=50, lr=1e-4), **changes)
 
 # %% ../nbs/09_motion.ipynb #09-013-71c1f2
 class Attention(nn.Module):
@@ -128,7 +129,7 @@ def attention_mask(config: MotionConfig) -> Tensor:
         mask[1:, 3 + context:3 + 2 * context + window] = near
     return mask
 
-# %% ../nbs/09_motion.ipynb #09-025-3489f4
+# %% ../nbs/09_motion.ipynb #09-025-49f6f7
 class MotionModel(nn.Module):
     """H of VASA-1 eq. 1: a transformer encoder over [conditions, t, x_t] that predicts the clean window.
 
@@ -198,8 +199,9 @@ class MotionModel(nn.Module):
         for layer, own in zip(self.layers, memory):
             x, _ = layer(x, own, self.mask)
         x0 = self.output(self.norm(x[:, 1:]))                                           # (B, W, M)
-        if self.carry is None: return x0
-        return x0 + (1 - self.schedule.alpha_bar(t)).to(x0)[:, None, None] * self.carry * last
+        alpha_bar = self.schedule.alpha_bar(t).to(x0)[:, None, None]
+        if self.config.precondition: x0 = alpha_bar.sqrt() * x_t + (1 - alpha_bar).sqrt() * x0
+        return x0 if self.carry is None else x0 + (1 - alpha_bar) * self.carry * last
 
     def forward(self, x_t: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         return self.denoise(x_t, t, self.encode(conditions))
