@@ -34,9 +34,11 @@ demo: $(VENV)/installed  ## a portrait speaks: demo/out.mp4 with the shipped wei
 	$(BIN)/vasa say "$(SENTENCE)" -o demo/speech.wav
 	$(BIN)/vasa animate demo/portrait.png demo/speech.wav -o demo/out.mp4
 
-test: $(VENV)/installed-dev  ## lint, tests, every notebook, and whether notebooks and modules agree
+test: $(VENV)/installed-dev  ## lint, tests, every notebook, every page, and whether notebooks, modules and README agree
 	$(BIN)/ruff check --select F vasa_ref tests tools setup.py
 	$(BIN)/python tools/check_notebooks.py
+	$(BIN)/python tools/readme.py --check
+	$(BIN)/python tools/check_site.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --timing --do_print
 
