@@ -127,7 +127,7 @@ def test_attention_mask(reach):
 def test_presets_and_parameter_counts():
     tiny, laptop, paper = (getattr(MotionConfig, name)() for name in ("tiny", "laptop", "paper"))
     assert (paper.layers, paper.width, paper.heads) == (8, 512, 8) and paper.audio_reach is None
-    assert not paper.audio_skip and not paper.carry and not paper.precondition
+    assert not paper.skip and not paper.carry and not paper.precondition
     assert (paper.drop_prob, paper.drop_prev_prob, laptop.window, laptop.context) == (0.1, 0.5, 50, 10)
     counts = [sum(p.numel() for p in MotionModel(c).parameters()) for c in (tiny, laptop, paper)]
     assert counts[0] < 0.3e6 < counts[1] < 5e6 and 25e6 < counts[2] < 31e6

@@ -29,7 +29,7 @@ from .latents import CONDITIONS, Conditions, Latents, drop_conditions, make_late
 from .training import fit
 from .weights import config_from, load_into, load_weights, save_weights, weights_folder
 
-# %% ../nbs/09_motion.ipynb #09-007-d80417
+# %% ../nbs/09_motion.ipynb #09-007-cae8e3
 @dataclass
 class MotionConfig:
     "Sizes and training choices of a `MotionModel`; `tiny()`, `laptop()`, `paper()` are presets of the same class."
@@ -41,7 +41,7 @@ class MotionConfig:
     window: int = 50                 # W frames are generated at once
     context: int = 10                # K frames of the window before
     audio_reach: int | None = 5      # a motion frame sees the audio of frames this near; None: all (the paper)
-    audio_skip: bool = True          # the audio of a frame is also added to its motion token
+    skip: bool = True                # audio of a frame, gaze, distance, emotion are also added to its motion token
     carry: bool = True               # the last frame before the window is also added to the output, at high t
     precondition: bool = True        # x_t is also added to the output, at low t
     lean: float = 0.3                # how far a window's first frame is drawn to the last one before; then half of it
@@ -68,7 +68,7 @@ class MotionConfig:
     def paper(cls, **changes):
         "8 layers, width 512, 8 heads (VASA-1 sec. 3.2); Wav2Vec2-base features, z_dyn of `FaceConfig.paper`."
         return replace(cls(motion_dim=6 + 128, audio_dim=768, width=512, layers=8, heads=8, audio_reach=None,
-                           audio_skip=False, carry=False, precondition=False, lean=0.0, steps=50, lr=1e-4), **changes)
+                           skip=False, carry=False, precondition=False, lean=0.0, steps=50, lr=1e-4), **changes)
 
 # %% ../nbs/09_motion.ipynb #09-013-71c1f2
 class Attention(nn.Module):
@@ -129,7 +129,7 @@ def attention_mask(config: MotionConfig) -> Tensor:
         mask[1:, 3 + context:3 + 2 * context + window] = near
     return mask
 
-# %% ../nbs/09_motion.ipynb #09-025-49f6f7
+# %% ../nbs/09_motion.ipynb #09-025-53872b
 class MotionModel(nn.Module):
     """H of VASA-1 eq. 1: a transformer encoder over [conditions, t, x_t] that predicts the clean window.
 
@@ -179,10 +179,10 @@ class MotionModel(nn.Module):
         return torch.where(keep, self.inputs[name](value), self.nulls[name]) + self.types[name]
 
     def encode(self, conditions: Conditions):
-        "What all steps need of the conditions: keys and values per layer, embedded audio, the last frame before."
+        "What all steps need of the conditions: keys and values per layer, what is added, the last frame before."
         x = {name: self.embed(conditions, name) for name in CONDITIONS}                 # (B, frames, D) each
         past, now = self.position.split([self.config.context, self.config.window])
-        skip = x["audio"] if self.config.audio_skip else 0
+        skip = sum(x[name] for name in ("audio", "gaze", "distance", "emotion")) if self.config.skip else 0
         for name, place in (("prev_motion", past), ("prev_audio", past), ("audio", now)): x[name] = x[name] + place
         x, memory = torch.cat([x[name] for name in CONDITIONS], 1), []                  # (B, C, D)
         for layer in self.layers:
@@ -324,7 +324,7 @@ def generate_motion(model: MotionModel, audio: Tensor, *, progress: Callable[[in
         if progress is not None: progress(done, len(audio))
     return torch.cat(windows)
 
-# %% ../nbs/09_motion.ipynb #09-063-d4771f
+# %% ../nbs/09_motion.ipynb #09-066-d4771f
 CLIPS = {"tiny": 24, "laptop": 3000, "paper": 20000}
 
 def train_motion(preset: str = "laptop", *, data=None, minutes: float | None = None, max_steps: int | None = None,
