@@ -126,7 +126,7 @@ def slider(value, low, high, step, text):
     return widgets.FloatSlider(value=value, min=low, max=high, step=step, description=text, continuous_update=False,
                                style={"description_width": "110px"})
 
-# %% ../nbs/11_controls.ipynb #11-037-2f9db7
+# %% ../nbs/11_controls.ipynb #11-037-728b1d
 def make_inputs(settings: Settings) -> dict:
     "One widget per setting, by name, filled in from `settings`."
     s, seeds = settings, 2**31 - 1
@@ -153,7 +153,7 @@ def make_inputs(settings: Settings) -> dict:
         **{f"head_{name}": slider(angle, -limit, limit, 1, f"head {name}") for name, angle, limit in turns},
         "cfg_audio": slider(s.cfg_audio, 0, 5, 0.1, "guidance: audio"),
         "cfg_gaze": slider(s.cfg_gaze, 0, 5, 0.1, "guidance: gaze"),
-        "steps": whole(s.steps or 20, 1, 500, "steps"), "seed": whole(s.seed, 0, seeds, "seed")}
+        "steps": whole(s.steps or 10, 1, 500, "steps"), "seed": whole(s.seed, 0, seeds, "seed")}
 
 # %% ../nbs/11_controls.ipynb #11-039-71972f
 def shown(inputs: dict) -> set:

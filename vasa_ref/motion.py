@@ -29,7 +29,7 @@ from .latents import CONDITIONS, Conditions, Latents, drop_conditions, make_late
 from .training import fit
 from .weights import config_from, load_into, load_weights, save_weights, weights_folder
 
-# %% ../nbs/09_motion.ipynb #09-007-cae8e3
+# %% ../nbs/09_motion.ipynb #09-007-059beb
 @dataclass
 class MotionConfig:
     "Sizes and training choices of a `MotionModel`; `tiny()`, `laptop()`, `paper()` are presets of the same class."
@@ -47,7 +47,7 @@ class MotionConfig:
     lean: float = 0.3                # how far a window's first frame is drawn to the last one before; then half of it
     temperature: float = 1.0         # of the noise that generation starts from
     times: int = 500                 # T of the cosine schedule
-    steps: int = 20                  # of DDIM, in generation
+    steps: int = 10                  # of DDIM, in generation
     drop_prob: float = 0.1           # of each condition
     drop_prev_prob: float = 0.5      # of prev_motion and prev_audio together
     drop_tail_prob: float = 0.2      # of the last frames of audio
