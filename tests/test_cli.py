@@ -234,6 +234,25 @@ def test_train_one_part(vasa, trainers):
     assert Path("runs/tiny").is_dir()
 
 
+def test_trained_weights_are_not_overwritten_by_chance(vasa, trainers):
+    calls, _ = trainers
+    Path("mine").mkdir()
+    Path("mine/face.safetensors").touch()
+    code, out, err = vasa("train", "all", "--out", "mine")
+    assert (code, out) == (2, "") and err == ("vasa: mine holds trained weights (face): go on with --resume mine, or give "
+                                              "another --out\n")
+    assert vasa("train", "audio", "--out", "mine", "--quiet")[0] == 0 and len(calls) == 1
+
+
+def test_resuming_remembers_the_preset(vasa, trainers):
+    calls, _ = trainers
+    vasa("train", "audio", "--preset", "tiny", "--out", "mine", "--quiet")
+    vasa("train", "audio", "--resume", "mine", "--quiet")
+    assert [preset for _, preset, _ in calls] == ["tiny", "tiny"]
+    code, _, err = vasa("train", "audio", "--resume", "mine", "--preset", "laptop")
+    assert code == 2 and "was trained with --preset tiny" in err and len(calls) == 2
+
+
 def test_train_all_shares_the_minutes(vasa, trainers):
     calls, clock = trainers
     assert vasa("train", "all", "--minutes", "20", "--quiet") == (0, "", "")

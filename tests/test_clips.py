@@ -157,7 +157,7 @@ def test_a_video_without_sound_is_no_clip(tmp_path, video):
     ffmpeg("-i", video, "-an", "-c:v", "copy", tmp_path / "mute.mp4")
     with pytest.raises(VasaError) as error:
         Clip.load(tmp_path / "mute.mp4")
-    assert "nothing of that kind" in one_sentence(error)
+    assert "is missing in it" in one_sentence(error)
 
 
 # atomicity and failures of writing
@@ -374,7 +374,7 @@ def write_sound(samples):
     (lambda path: path.touch(), "0 bytes"),
     (lambda path: path.write_text("hello " * 50), "no sound or video file"), (write_sound([]), "no samples"),
     (write_sound([0, np.nan]), "NaN"), (write_sound([0, np.inf]), "infinite"),
-    (lambda path: picture().save(path, format="png"), "nothing of that kind"),
+    (lambda path: picture().save(path, format="png"), "is missing in it"),
 ])
 def test_bad_recordings(tmp_path, make, reason):
     make(tmp_path / "a.wav")
@@ -394,7 +394,7 @@ def test_raw_sound_and_odd_names(tmp_path):
 
 @pytest.mark.parametrize("make, reason", [
     (lambda path: None, "no such file"), (lambda path: path.write_text("hello " * 50), "no sound or video file"),
-    (write_sound(tone()), "nothing of that kind"),
+    (write_sound(tone()), "is missing in it"),
 ])
 def test_bad_videos(tmp_path, make, reason):
     make(tmp_path / "a.mp4")

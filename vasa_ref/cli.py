@@ -37,7 +37,8 @@ class Parser(argparse.ArgumentParser):
 def number(low, high, unit="", kind=float):
     """An argument type: a number from `low` to `high`."""
     def parse(text):
-        accepted = f"{'a whole number' if kind is int else 'a number'} from {low:g} to {high:g}{unit and ' ' + unit}"
+        low_high = f"{low} to {high}" if kind is int else f"{low:g} to {high:g}"
+        accepted = f"{'a whole number' if kind is int else 'a number'} from {low_high}{unit and ' ' + unit}"
         try:
             value = kind(text)
         except ValueError:
@@ -142,8 +143,8 @@ def make_parser():
                   "vasa train face --minutes 10 --resume runs/laptop --device cuda")
     sub.add_argument("part", choices=[*TRAINERS, "all"], metavar="PART",
                      help=", ".join(TRAINERS) + ", or all of them in turn")
-    sub.add_argument("--preset", choices=PRESETS, default="laptop", metavar="NAME",
-                     help=", ".join(PRESETS) + " (default: laptop)")
+    sub.add_argument("--preset", choices=PRESETS, metavar="NAME",
+                     help=", ".join(PRESETS) + " (default: that of --resume, else laptop)")
     sub.add_argument("--minutes", type=number(0.01, 100_000), default=10.0, metavar="M",
                      help="wall clock of this call; all parts share it (default: 10)")
     sub.add_argument("--resume", metavar="FOLDER", help="continue what an earlier call left there")
@@ -268,13 +269,27 @@ def say(args):
         print(f"{out}: {seconds:.1f} s, voice {speech.voice}, language {speech.language}")
 
 
-def train(args):
-    out = Path(args.out or args.resume or f"runs/{args.preset}")
-    device = check_device(args.device)
-    if args.resume and not Path(args.resume).is_dir():
+def preset_of(args):
+    """The preset of a training: the one asked for, the one of the folder to resume, or laptop."""
+    if not args.resume:
+        return args.preset or "laptop"
+    if not Path(args.resume).is_dir():
         raise VasaError(f"cannot resume: no folder {args.resume}, expected one that `vasa train` wrote")
-    out.mkdir(parents=True, exist_ok=True)
+    told = Path(args.resume) / "training.json"
+    before = json.loads(told.read_text())["preset"] if told.is_file() else None
+    if args.preset and before and args.preset != before:
+        raise VasaError(f"{args.resume} was trained with --preset {before}, not {args.preset}: leave --preset out")
+    return args.preset or before or "laptop"
+
+
+def train(args):
+    preset, device = preset_of(args), check_device(args.device)
+    out = Path(args.out or args.resume or f"runs/{preset}")
     parts = list(TRAINERS) if args.part == "all" else [args.part]
+    if not args.resume and (there := [part for part in parts if (out / f"{part}.safetensors").is_file()]):
+        raise VasaError(f"{out} holds trained weights ({', '.join(there)}): go on with --resume {out}, or give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "training.json", {"preset": preset})
     began = time.monotonic()
     for i, part in enumerate(parts):
         left = args.minutes - (time.monotonic() - began) / 60   # what one part did not need, the next ones share
@@ -287,7 +302,7 @@ def train(args):
             origin = f"resumed from {resume}" if resume else "from the start"
             print(f"{part}: {minutes:.1f} minutes, {origin}", flush=True)
         trainer = getattr(importlib.import_module(f".{module}", __package__), function)
-        trainer(args.preset, minutes=minutes, resume=resume, out=out, device=device, seed=args.seed, quiet=args.quiet)
+        trainer(preset, minutes=minutes, resume=resume, out=out, device=device, seed=args.seed, quiet=args.quiet)
     if not args.quiet:
         print(f"{out}: weights of {', '.join(parts)} after {(time.monotonic() - began) / 60:.1f} minutes")
 

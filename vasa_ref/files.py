@@ -112,8 +112,8 @@ def ffmpeg_exe():
 
 REASONS = {"No space left": "the disk is full", "Permission denied": "permission denied",
            "Read-only file system": "the file system is read-only",
-           "does not contain any stream": "nothing of that kind is in it",
-           "matches no streams": "nothing of that kind is in it",
+           "does not contain any stream": "the sound or the picture is missing in it",
+           "matches no streams": "the sound or the picture is missing in it",
            "Invalid data found": "it is no sound or video file that ffmpeg can read"}
 
 

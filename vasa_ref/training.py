@@ -99,7 +99,8 @@ def fit(loss_fn, modules, *, out, lr=2e-4, betas=(0.9, 0.99), weight_decay=0.0, 
     bar = tqdm(total=max_steps, initial=step, desc=name, unit="step", disable=quiet or not accelerator.is_main_process)
     cuda = [device] if device.type == "cuda" else []
     with bar, torch.random.fork_rng(devices=cuda):
-        while not _stop(accelerator, device, step, max_steps, began, minutes):
+        first = step
+        while not _stop(accelerator, device, step, first, max_steps, began, minutes):
             generator = step_generator(seed, step, accelerator.process_index)
             torch.manual_seed(generator.initial_seed() % 2**63)   # dropout layers draw from the global generator
             rate = lr(step) if callable(lr) else lr
@@ -152,9 +153,9 @@ def _trainable(modules):
     return named
 
 
-def _stop(accelerator, device, step, max_steps, began, minutes):
-    """Is it time? All processes must answer alike, or one would wait for the others for ever."""
-    late = minutes is not None and time.monotonic() - began >= 60 * minutes
+def _stop(accelerator, device, step, first, max_steps, began, minutes):
+    """Is it time? One step is always made. All processes must answer alike, or one would wait for the others for ever."""
+    late = minutes is not None and step > first and time.monotonic() - began >= 60 * minutes
     if accelerator.num_processes > 1:
         late = bool(broadcast(torch.tensor(float(late), device=device)))
     return late or (max_steps is not None and step >= max_steps)

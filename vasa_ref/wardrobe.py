@@ -70,7 +70,7 @@ def random_outfits(n, generator=None, plain=0.3, held_out=False):
     waves = [random_waves(n, *numbers, generator) for numbers in ((10, 6, 60), (4, 8, 40), (24, 1.2, 30))]
     return Outfits(amounts, rand(len(HUES), 3), *waves)
 
-# %% ../nbs/01_wardrobe.ipynb #01-017-fbd5a2
+# %% ../nbs/01_wardrobe.ipynb #01-017-34ce40
 def freckles(p, waves, f):
     "Where the finer waves of the skin pile up, on cheeks and nose: (B, 1, H, W), for points p (B, 3, H, W) of the head."
     _, y, z = p.split(1, 1)
@@ -83,8 +83,8 @@ def beard(p, waves, f):
     "Jaw and chin, up to the ears, and a moustache: (B, 1, H, W)."
     x, y, z = p.split(1, 1)
     stubble = 0.75 + 0.25 * field(waves, p)
-    line = f.mouth_y + 0.07 + 0.5 * (x.abs() - 0.17).clamp(min=0)
-    return smoothstep(0.03, -0.03, y - line) * smoothstep(-0.12, 0.02, z) * stubble.clamp(0, 1)
+    line = f.mouth_y + 0.06 + 0.9 * (x.abs() - 0.12).clamp(min=0)
+    return smoothstep(0.03, -0.03, y - line) * smoothstep(-0.66, -0.56, y) * smoothstep(-0.12, 0.02, z) * stubble.clamp(0, 1)
 
 
 def glasses(p, roundness, f, pixel):

@@ -46,6 +46,7 @@ def save_tensors(path, tensors, metadata):
     with atomic_path(path) as beside:
         try:
             save_file(tensors, beside, metadata={k: json.dumps(v) for k, v in metadata.items()})
+            beside.chmod(0o644)   # safetensors writes for the owner's eyes only
         except SafetensorError as error:
             raise OSError(f"cannot write {path}: {error}") from error
 
@@ -91,11 +92,13 @@ def load_weights(path, kind=None):
 
 
 def config_from(config_class, metadata, path):
-    """Rebuild a config dataclass from `metadata["config"]`; VasaError names fields that this version does not know."""
+    """Rebuild a config dataclass from `metadata["config"]`; VasaError names fields that it has too many or too few.
+
+    A missing field is no invitation to its default: the weights were made before it existed, and meant something else."""
     values = metadata["config"]
     fields = {field.name for field in dataclasses.fields(config_class)}
-    if unknown := sorted(values.keys() - fields):
-        raise VasaError(f"{path}: {config_class.__name__} has no {', '.join(unknown)}: weights of another version?")
+    if other := sorted(values.keys() ^ fields):
+        raise VasaError(f"{path} was made by another version: it differs in {', '.join(other)} of {config_class.__name__}")
     try:
         return config_class(**{k: _tuples(v) for k, v in values.items()})
     except (TypeError, ValueError) as error:
