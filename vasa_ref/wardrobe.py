@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .anatomy import face_geometry, smoothstep
-from .head import PARTS, People, neutral_pose
+from .head import People, neutral_pose
 
 # %% ../nbs/01_wardrobe.ipynb #01-007-6f6daa
 def random_waves(n, count, low, high, generator=None):
