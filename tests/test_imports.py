@@ -13,7 +13,7 @@ PACKAGE = Path(vasa_ref.__file__).parent
 MODULES = sorted(p.stem for p in PACKAGE.glob("*.py") if not p.stem.startswith("_"))
 TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "matplotlib", "librosa", "soundfile", "ffmpeg", "PIL",
          "imageio_ffmpeg", "transformers", "diffusers"}
-ORDER = ["anatomy", "head", "wardrobe", "voice", "performer", "clips", "audio", "face", "frames", "disentangle", "diffusion", "latents", "motion",
+ORDER = ["anatomy", "head", "wardrobe", "voice", "performer", "clips", "audio", "face", "frames", "adversary", "disentangle", "separation", "diffusion", "latents", "motion",
          "talker", "controls", "estimator", "metrics", "latency", "provenance", "footage"]
 BLOCK = """
 import sys

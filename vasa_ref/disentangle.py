@@ -4,22 +4,22 @@
 
 # %% auto #0
 __all__ = ['augment', 'pose_loss', 'dynamics_loss', 'contrastive_motion', 'agreement', 'Recogniser', 'pretrain_loss',
-           'region_weights', 'pixel_loss', 'Critic', 'feature_loss', 'l_consist', 'l_cross_id', 'face_loss',
-           'FaceTraining', 'inverse_sqrt', 'train_face', 'psnr', 'ssim', 'probe_r2', 'probe_identity', 'swap_table',
-           'leak_table', 'load_face']
+           'region_weights', 'pixel_loss', 'Critic', 'feature_loss', 'l_consist', 'l_cross_id', 'LossWeights',
+           'face_loss', 'FaceTraining', 'inverse_sqrt', 'train_face', 'load_face']
 
-# %% ../nbs/07_disentangle.ipynb #07-003-f74f22
+# %% ../nbs/07_disentangle.ipynb #07-003-5c1d33
 import copy
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
+from .adversary import PatchDiscriminator, adversarial_losses
 from .errors import VasaError
 from .face import FaceConfig, FaceModel, align
-from .frames import FreshFrames, Pool, draw_truth, random_dynamics, render_frames
+from .frames import FreshFrames, Pool
 from .head import random_people
 from .training import CHECKPOINT, fit
 from .weights import config_from, load_into, load_weights, read_tensors, save_tensors, save_weights
@@ -146,11 +146,24 @@ def l_cross_id(code, source_code):
     "VASA-1 sec. 3.1: 1 - cosine of the recogniser's codes (B, .) of the source and of the image with another's motion."
     return 1 - F.cosine_similarity(code.float(), source_code.float(), dim=1).mean()
 
-# %% ../nbs/07_disentangle.ipynb #07-039-b186ba
-def face_loss(face, critic, frames, disentangle=1.0):
+# %% ../nbs/07_disentangle.ipynb #07-039-3893b9
+@dataclass
+class LossWeights:
+    "How much each loss of stage two counts; 0 leaves it out."
+    pixels: float = 10.0
+    features: float = 1.0
+    cycle: float = 0.3
+    consist: float = 5.0
+    cross_id: float = 1.0
+    adversarial: float = 0.05
+    matching: float = 1.0
+
+
+def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge=None):
     """Stage two on frames (P, K >= 3): the first is the source, the others drive it; then people drive one another.
 
-    `disentangle` in 0..1 is the weight of l_consist and l_cross_id, 0 during the first steps.
+    `disentangle` in 0..1 is the weight of l_consist and l_cross_id, 0 during the first steps; `judge` is a
+    `PatchDiscriminator` that plays against the decoder, or None.
     """
     people, k = frames.pose.shape[:2]
     source, drivers = frames.images[:, :1].flatten(0, 1), frames.images[:, 1:].flatten(0, 1)
@@ -162,27 +175,31 @@ def face_loss(face, critic, frames, disentangle=1.0):
     repeat = lambda x: x.repeat_interleave(k - 1, dim=0)
     drive = pose[:, 1:].flatten(0, 1), z_dyn[:, 1:].flatten(0, 1)
     images = face.decode(repeat(volume), repeat(z_id), *drive)
-    weights = region_weights(frames.masks[:, 1:].flatten(0, 1), frames.marks[:, 1:].flatten(0, 1), drive[0][:, 5])
+    where = region_weights(frames.masks[:, 1:].flatten(0, 1), frames.marks[:, 1:].flatten(0, 1), drive[0][:, 5])
     some = slice(0, None, k - 1)                                               # one driver of each person is looked at closely
     seen = critic.look(images[some], drive[0][some])
     with torch.no_grad(): truth = critic.look(drivers[some], drive[0][some])
-    parts = {"pixels": 10 * pixel_loss(images, drivers, weights),
-             "features": feature_loss(seen[0], truth[0]) + feature_loss(seen[2], truth[2]),
-             "cycle": 0.3 * agreement(seen[1], drive[1][some])}
+    parts = {"pixels": weights.pixels * pixel_loss(images, drivers, where),
+             "features": weights.features * (feature_loss(seen[0], truth[0]) + feature_loss(seen[2], truth[2])),
+             "cycle": weights.cycle * agreement(seen[1], drive[1][some])}
+    if judge is not None:
+        game = adversarial_losses(judge, images[some], drivers[some])
+        parts |= {"judge": game["judge"], "adversarial": weights.adversarial * game["adversarial"],
+                  "matching": weights.matching * game["matching"]}
     if disentangle > 0:
         half = people // 2
         z_id_j = face.identity(frames.images[:half, 1])
         volume_j = face.appearance(frames.images[:half, 1], z_id_j, (pose[:half, 1], z_dyn[:half, 1]))
-        parts["consist"] = disentangle * 5 * l_consist(face, volume[:half], z_id[:half], volume_j, z_id_j,
+        parts["consist"] = disentangle * weights.consist * l_consist(face, volume[:half], z_id[:half], volume_j, z_id_j,
                                                        pose[:half, 1], z_dyn[:half, 0])
         other = torch.arange(people, device=pose.device).roll(2)                   # never the pair with equal dynamics
         swapped = critic.look(face.decode(volume, z_id, pose[other, 2], z_dyn[other, 2]), pose[other, 2])
         with torch.no_grad(): source_code = critic.recogniser(source)
-        parts["cross_id"] = disentangle * l_cross_id(swapped[3], source_code)
-        parts["swap_cycle"] = disentangle * 0.3 * agreement(swapped[1], z_dyn[other, 2])
+        parts["cross_id"] = disentangle * weights.cross_id * l_cross_id(swapped[3], source_code)
+        parts["swap_cycle"] = disentangle * weights.cycle * agreement(swapped[1], z_dyn[other, 2])
     return sum(parts.values()), parts
 
-# %% ../nbs/07_disentangle.ipynb #07-042-a6ebf4
+# %% ../nbs/07_disentangle.ipynb #07-042-41cd17
 @dataclass
 class FaceTraining:
     "What `train_face` does with a preset."
@@ -195,24 +212,26 @@ class FaceTraining:
     drivers: int = 5
     steps: int = 8000
     alone: int = 2000            # steps of stage two before the disentangling losses come in
+    judge: int = 3000            # steps of stage two before the discriminator plays
+    weights: LossWeights = field(default_factory=LossWeights)
     lr: float = 1e-3
 
     @classmethod
     def tiny(cls):
         return cls(people=24, frames=4, pretrain_pairs=6, pretrain_frames=3, pretrain_steps=60, pairs=3, drivers=2,
-                   steps=120, alone=60, lr=2e-3)
+                   steps=120, alone=60, judge=90, lr=2e-3)
 
     @classmethod
     def laptop(cls): return cls()
 
     @classmethod
-    def paper(cls): return cls(people=2000, steps=300_000, pretrain_steps=20_000, lr=2e-4, pairs=2, alone=20_000)
+    def paper(cls): return cls(people=2000, steps=300_000, pretrain_steps=20_000, lr=2e-4, pairs=2, alone=20_000, judge=40_000)
 
 def inverse_sqrt(lr, flat):
     "A learning rate that stays for `flat` steps and then falls with the square root: it needs no known end."
     return lambda step: lr * min(1.0, math.sqrt(flat / (step + 1)))
 
-# %% ../nbs/07_disentangle.ipynb #07-044-b42aa8
+# %% ../nbs/07_disentangle.ipynb #07-044-d81171
 def train_face(preset="laptop", *, minutes=None, max_steps=None, resume=None, out=None, device="cpu", seed=0,
                quiet=False, config=None, training=None):
     """Train a face model on the synthetic world and return it (eval).
@@ -271,107 +290,21 @@ def train_face(preset="laptop", *, minutes=None, max_steps=None, resume=None, ou
     critic = Critic(face.motion_encoder, recogniser)
     face.motion_encoder.eval().requires_grad_(False)
     stage_two = {name: module for name, module in face.named_children() if name != "motion_encoder"}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        stage_two["judge"] = PatchDiscriminator().to(device)
     def loss_two(step, generator):
         frames = world.draw(plan.pairs, plan.drivers + 1, generator)
         ramp = min(1.0, max(0.0, (step - plan.alone) / max(1, plan.alone)))
-        return face_loss(face, critic, frames, ramp)
+        judge = stage_two["judge"] if step >= plan.judge else None
+        return face_loss(face, critic, frames, plan.weights, ramp, judge)
     log = fit(loss_two, stage_two, out=place("face-joint"), resume=resumed("face-joint"), minutes=left(),
               max_steps=limit(plan.steps), lr=inverse_sqrt(plan.lr, plan.steps // 4), name="face: all", **common)
     if folder: save_weights(folder / "face.safetensors", face, config, dtype=torch.float16,
                              steps={"encoders": encoder_steps, "all": len(log)})
     return face.requires_grad_(True).eval()
 
-# %% ../nbs/07_disentangle.ipynb #07-053-9c1345
-def psnr(images, truth):
-    "Peak signal-to-noise ratio in dB of images (B, 3, H, W) in [0, 1], one number per image (B,)."
-    return -10 * torch.log10((images.float() - truth.float()).square().mean(dim=(1, 2, 3)).clamp_min(1e-10))
-
-def ssim(images, truth, window=11, sigma=1.5):
-    "Structural similarity (Wang et al. 2004) of images (B, 3, H, W) in [0, 1], one number per image (B,)."
-    x = torch.arange(window, device=images.device, dtype=torch.float32) - window // 2
-    kernel = torch.softmax(-x.square() / (2 * sigma ** 2), dim=0)
-    def blur(image):
-        weight = kernel.expand(image.shape[1], 1, 1, window)
-        image = F.conv2d(image, weight, groups=image.shape[1])
-        return F.conv2d(image, weight.transpose(2, 3), groups=image.shape[1])
-    a, b = images.float(), truth.float()
-    mean_a, mean_b = blur(a), blur(b)
-    var_a, var_b = blur(a * a) - mean_a ** 2, blur(b * b) - mean_b ** 2
-    covariance = blur(a * b) - mean_a * mean_b
-    c1, c2 = 0.01 ** 2, 0.03 ** 2
-    s = (2 * mean_a * mean_b + c1) * (2 * covariance + c2) / ((mean_a ** 2 + mean_b ** 2 + c1) * (var_a + var_b + c2))
-    return s.mean(dim=(1, 2, 3))
-
-# %% ../nbs/07_disentangle.ipynb #07-057-9eda91
-def probe_r2(codes, truth, ridge=1e-2):
-    "R2 (T,) of ridge regression from codes (N, M) to truth (N, T), fitted on one half and measured on the other."
-    x = (codes - codes.mean(dim=0)) / codes.std(dim=0).clamp_min(1e-6)
-    x = torch.cat([x, torch.ones(len(x), 1)], dim=1).double()
-    half, y = len(x) // 2, truth.double()
-    fit_x, fit_y, test_x, test_y = x[:half], y[:half], x[half:], y[half:]
-    eye = ridge * half * torch.eye(x.shape[1], dtype=torch.double)
-    w = torch.linalg.solve(fit_x.T @ fit_x + eye, fit_x.T @ fit_y)
-    rest = (test_y - test_x @ w).square().sum(dim=0)
-    return (1 - rest / (test_y - test_y.mean(dim=0)).square().sum(dim=0).clamp_min(1e-8)).float()
-
-def probe_identity(codes, who, ridge=1e-2):
-    "Accuracy of a linear classifier (ridge to one-hot) from codes (N, M) to persons (N,), fitted on every other row."
-    order = torch.arange(len(codes)) % 2
-    x = (codes - codes.mean(dim=0)) / codes.std(dim=0).clamp_min(1e-6)
-    x = torch.cat([x, torch.ones(len(x), 1)], dim=1).double()
-    fit_x, fit_y = x[order == 0], F.one_hot(who[order == 0]).double()
-    eye = ridge * len(fit_x) * torch.eye(x.shape[1], dtype=torch.double)
-    w = torch.linalg.solve(fit_x.T @ fit_x + eye, fit_x.T @ fit_y)
-    return ((x[order == 1] @ w).argmax(dim=1) == who[order == 1]).float().mean().item()
-
-# %% ../nbs/07_disentangle.ipynb #07-061-2e1c68
-@torch.no_grad()
-def swap_table(face, people=16, frames=4, seed=1_000_003, device="cpu"):
-    """How well held-out people are redrawn with their own and with other people's motion, against the rendered truth.
-
-    Returns {"self_psnr", "swap_psnr" (dB), "self_ssim", "swap_ssim"}. The swap takes its motion from images of
-    another person; the truth is the source person rendered with that motion.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    size = face.config.size
-    who, pose, _ = draw_truth(people, frames + 1, generator)
-    dynamics = random_dynamics(people * (frames + 1), generator).view(people, frames + 1, 16)
-    own = render_frames(who.to(device), pose.to(device), dynamics.to(device), size)
-    result = {}
-    for name, shift in (("self", 0), ("swap", 1)):
-        roll = lambda x: x.roll(shift, dims=0)
-        truth = own if shift == 0 else render_frames(who.to(device), roll(own.pose), roll(own.dynamics), size)
-        scores = []
-        for i in range(people):
-            source = own.images[i, :1]
-            images = face.decode(face.appearance(source), face.identity(source), *face.motion(roll(own.images)[i, 1:]))
-            scores.append(torch.stack([psnr(images, truth.images[i, 1:]), ssim(images, truth.images[i, 1:])]))
-        result[f"{name}_psnr"], result[f"{name}_ssim"] = torch.cat(scores, dim=1).mean(dim=1).tolist()
-    return result
-
-# %% ../nbs/07_disentangle.ipynb #07-062-a27d9a
-@torch.no_grad()
-def leak_table(face, people=32, frames=24, seed=2_000_003, device="cpu"):
-    """What a linear probe reads from z_dyn, and what it should: held-out people, random poses and dynamics.
-
-    Returns {"id_from_z_dyn", "id_chance" (accuracies), "pose_from_z_dyn_r2" (the largest of the pose's six),
-    "expression_from_z_dyn_r2" (mean of 14), "pose_error_deg" (mean absolute error of the three angles)}.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    who, pose, _ = draw_truth(people, frames, generator)
-    dynamics = random_dynamics(people * frames, generator).view(people, frames, 16)
-    read = [face.motion(render_frames(who[i:i + 1].to(device), pose[i:i + 1].to(device), dynamics[i:i + 1].to(device),
-                                      face.config.size).images[0]) for i in range(people)]
-    read_pose, z_dyn = (torch.cat(x).float().cpu() for x in zip(*read))
-    shuffle = torch.randperm(people * frames, generator=generator)
-    truth = pose.flatten(0, 1), dynamics.flatten(0, 1)
-    person = torch.arange(people).repeat_interleave(frames)
-    return {"id_from_z_dyn": probe_identity(z_dyn, person), "id_chance": 1 / people,
-            "pose_from_z_dyn_r2": probe_r2(z_dyn[shuffle], truth[0][shuffle]).amax().item(),
-            "expression_from_z_dyn_r2": probe_r2(z_dyn[shuffle], truth[1][shuffle, :14]).mean().item(),
-            "pose_error_deg": torch.rad2deg((read_pose - truth[0])[:, :3].abs().mean()).item()}
-
-# %% ../nbs/07_disentangle.ipynb #07-065-8b32f8
+# %% ../nbs/07_disentangle.ipynb #07-053-8b32f8
 def load_face(folder, device="cpu"):
     "The face model of a weights folder (its face.safetensors), eval and frozen. Raises VasaError like `load_weights`."
     path = Path(folder) / "face.safetensors" if Path(folder).suffix != ".safetensors" else Path(folder)

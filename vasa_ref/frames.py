@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['uniform', 'random_poses', 'random_dynamics', 'Frames', 'draw_truth', 'render_frames', 'Pool', 'FreshFrames']
 
-# %% ../nbs/06_frames.ipynb #06-003-b5053f
+# %% ../nbs/06_frames.ipynb #06-003-fca236
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from .head import EXPRESSIONS, landmarks, random_people, render
 from .training import within
+from .wardrobe import dress, random_outfits
 from .weights import read_tensors, save_tensors
 
 # %% ../nbs/06_frames.ipynb #06-007-31eabc
@@ -49,7 +50,7 @@ def random_dynamics(n, generator=None):
     gaze = uniform((n, 2), [-0.62, -0.44], [0.62, 0.44], generator)
     return torch.cat([x, gaze], dim=1)
 
-# %% ../nbs/06_frames.ipynb #06-017-c8af5b
+# %% ../nbs/06_frames.ipynb #06-017-a9a373
 @dataclass
 class Frames:
     "P people times K frames of each: images and masks in [0, 1], and the truth behind them."
@@ -69,27 +70,28 @@ def draw_truth(people, frames, generator=None):
     dynamics = random_dynamics(-(-people // 2) * frames, generator).view(-1, frames, 16)
     return who, pose, dynamics.repeat_interleave(2, dim=0)[:people]
 
-def render_frames(who, pose, dynamics, size, compiled=False):
-    "Renders `Frames` of people (P) in poses (P, K, 6) and dynamics (P, K, 16), on the device of `pose`."
+def render_frames(who, pose, dynamics, size, compiled=False, outfits=None):
+    "Renders `Frames` of people (P), in `outfits` (P) if given, in poses (P, K, 6) and dynamics (P, K, 16)."
     people, frames = pose.shape[:2]
     each = who[torch.arange(people).repeat_interleave(frames)]
     flat, expression, gaze = pose.flatten(0, 1), dynamics[..., :14].flatten(0, 1), dynamics[..., 14:].flatten(0, 1)
     images, maps = render(each, flat, expression, gaze, size=size, maps=True, compiled=compiled)
+    if outfits is not None: images = dress(images, maps, each, flat, outfits[torch.arange(people).repeat_interleave(frames)])
     marks = landmarks(each, flat, expression)
     parts = [x.unflatten(0, (people, frames)) for x in (images, maps["mask"].float(), marks)]
     return Frames(parts[0], parts[1], pose, dynamics, parts[2], torch.cat([who.shape, who.look], dim=1))
 
-# %% ../nbs/06_frames.ipynb #06-024-0e3052
+# %% ../nbs/06_frames.ipynb #06-024-06fe77
 class Pool:
     "Frames rendered once, kept as bytes, drawn from ever after: for machines that render slower than they learn."
     def __init__(self, frames): self.frames = frames
 
     @classmethod
-    def make(cls, people, frames, size, *, seed=0, path=None, minutes=None, quiet=False):
+    def make(cls, people, frames, size, *, dressed=True, seed=0, path=None, minutes=None, quiet=False):
         """Renders the pool, or what is missing of it where an earlier run with the same numbers left one at `path`.
 
         After `minutes` it is made of the people rendered by then, eight at least."""
-        told = {"people": people, "frames": frames, "size": size, "seed": seed}
+        told = {"people": people, "frames": frames, "size": size, "seed": seed, "dressed": dressed}
         parts, done = [], 0
         if path and Path(path).is_file():
             tensors, metadata = read_tensors(path)
@@ -98,9 +100,12 @@ class Pool:
         if done >= people: return cls(parts[0])
         generator = torch.Generator().manual_seed(seed)
         who, pose, dynamics = draw_truth(people, frames, generator)
+        outfits = random_outfits(people, generator, plain=0.3 if dressed else 1.0)
         groups = tqdm(range(done, people, 8), desc="rendering", unit="8 people", disable=quiet, mininterval=5)
         for i in within(groups, minutes):
-            part = render_frames(who[i:i + 8], pose[i:i + 8], dynamics[i:i + 8], size, compiled=people * frames > 2000)
+            rows = slice(i, i + 8)
+            part = render_frames(who[rows], pose[rows], dynamics[rows], size, compiled=people * frames > 2000,
+                                 outfits=outfits[rows])
             part.images, part.masks = ((x * 255).round().byte() for x in (part.images, part.masks))
             parts.append(part)
         whole = Frames(**{k: torch.cat([getattr(p, k) for p in parts]) for k in Frames.__dataclass_fields__})
@@ -120,8 +125,10 @@ class Pool:
 
 class FreshFrames:
     "Frames rendered for each step on the device itself: for accelerators."
-    def __init__(self, size, device): self.size, self.device = size, device
+    def __init__(self, size, device, dressed=True): self.size, self.device, self.dressed = size, device, dressed
 
     def draw(self, pairs, frames, generator=None):
         who, pose, dynamics = draw_truth(2 * pairs, frames, generator)
-        return render_frames(who.to(self.device), pose.to(self.device), dynamics.to(self.device), self.size)
+        outfits = random_outfits(2 * pairs, generator, plain=0.3 if self.dressed else 1.0)
+        who, pose, dynamics, outfits = (x.to(self.device) for x in (who, pose, dynamics, outfits))
+        return render_frames(who, pose, dynamics, self.size, outfits=outfits)

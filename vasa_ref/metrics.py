@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .clips import Truth, draw, plan_clip, speak
-from .disentangle import leak_table, psnr, ssim, swap_table
+from .separation import leak_table, psnr, ssim, swap_table
 from .estimator import (MotionEstimator, Reading, classify_emotion, correlation, load_metrics, mouth_opening,
                                 train_metrics)
 from .head import direction, look_direction, neutral_pose, random_people, render

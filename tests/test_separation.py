@@ -1,0 +1,132 @@
+"""The measures of separation: pictures against pictures, probes, swaps against the rendered truth, leaks."""
+import pytest
+import torch
+
+from vasa_ref.face import FaceConfig, FaceModel
+from vasa_ref.separation import (LOOKS, SWAPS, fit_mlp, fit_ridge, held_out_people, leak_matrix, leak_table, probe_identity,
+                                 probe_r2, psnr, read_codes, reading_errors, ssim, swap_table)
+
+
+def generator(seed=0): return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def face():
+    torch.manual_seed(0)
+    return FaceModel(FaceConfig.tiny()).eval()
+
+
+def test_psnr_of_a_known_error():
+    images = torch.rand(3, 3, 8, 8, generator=generator(1)) * 0.8
+    assert psnr(images + 0.1, images).tolist() == pytest.approx([20] * 3, abs=1e-3)
+    assert psnr(images, images).tolist() == pytest.approx([100] * 3)
+
+
+def test_ssim_agrees_with_scipy():
+    from scipy.ndimage import gaussian_filter
+    a = torch.rand(2, 3, 32, 40, generator=generator(1))
+    b = (a + 0.2 * torch.randn(a.shape, generator=generator(2))).clamp(0, 1)
+    def one(x, y):
+        blur = lambda z: gaussian_filter(z, 1.5, truncate=3.5)[5:-5, 5:-5]
+        mx, my = blur(x), blur(y)
+        vx, vy, cov = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+        c1, c2 = 0.01 ** 2, 0.03 ** 2
+        return ((2 * mx * my + c1) * (2 * cov + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))).mean()
+    twin = [sum(one(x.double().numpy(), y.double().numpy()) for x, y in zip(p, q)) / 3 for p, q in zip(a, b)]
+    assert ssim(a, b).tolist() == pytest.approx(twin, abs=1e-4)
+    assert ssim(a, a).tolist() == pytest.approx([1, 1])
+
+
+def test_ssim_agrees_with_torchmetrics():
+    image = pytest.importorskip("torchmetrics.functional.image")
+    a = torch.rand(2, 3, 32, 32, generator=generator(1))
+    b = (a + 0.2 * torch.randn(a.shape, generator=generator(2))).clamp(0, 1)
+    _, full = image.structural_similarity_index_measure(a, b, data_range=1.0, reduction="none", return_full_image=True)
+    inside = full[..., 5:-5, 5:-5]                               # torchmetrics also counts a reflected border; we do not
+    assert torch.allclose(ssim(a, b), inside.mean(dim=(1, 2, 3)), atol=1e-4)
+
+
+@pytest.mark.parametrize("fit", [fit_ridge, fit_mlp])
+def test_probes_find_what_is_there_and_nothing_else(fit):
+    codes = torch.randn(400, 6, generator=generator(1))
+    noise = torch.randn(400, 1, generator=generator(3))
+    truth = torch.cat([codes[:, :2] @ torch.randn(2, 2, generator=generator(2)), noise], dim=1)
+    r2 = probe_r2(codes, truth, fit)
+    assert (r2[:2] > 0.9).all() and r2[2] < 0.1
+    who = torch.arange(8).repeat_interleave(50)
+    centres = torch.randn(8, 6, generator=generator(4)) * 3
+    assert probe_identity(centres[who] + 0.1 * codes, who, fit) > 0.95
+    assert probe_identity(codes, who, fit) < 0.3
+
+
+def test_only_the_network_reads_what_is_folded():
+    codes = torch.randn(600, 4, generator=generator(5))
+    truth = codes[:, :1].square() - codes[:, 1:2].square()
+    assert probe_r2(codes, truth, fit_ridge) < 0.1 and probe_r2(codes, truth, fit_mlp) > 0.5
+
+
+def test_fits_leave_the_global_generator_alone():
+    torch.manual_seed(3)
+    before = torch.rand(1)
+    torch.manual_seed(3)
+    fit_mlp(torch.randn(20, 3, generator=generator()), torch.randn(20, 1, generator=generator()), steps=2)
+    assert torch.equal(torch.rand(1), before)
+
+
+def test_looks_differ_and_the_truth_does_not():
+    people = {looks: held_out_people(6, 2, 3, looks) for looks in LOOKS}
+    for who, _, pose, dynamics in people.values():
+        assert torch.equal(who.shape, people["plain"][0].shape) and torch.equal(pose, people["plain"][2])
+        assert torch.equal(dynamics, people["plain"][3])
+    worn = {looks: p[1].amounts.sum() for looks, p in people.items()}
+    assert worn["plain"] == 0 and worn["dressed"] > 0 and worn["held_out"] > 0
+    with pytest.raises(ValueError, match="accepted are plain, dressed, held_out"): held_out_people(2, 2, 0, "nude")
+
+
+def test_tables_hold_their_keys(face):
+    swap, leak = swap_table(face, people=3, frames=2), leak_table(face, people=3, frames=8)
+    assert set(swap) == {f"{name}_{measure}" for name in SWAPS for measure in ("psnr", "ssim")} and 3 < swap["self_psnr"] < 30
+    assert set(leak) == {"id_from_z_dyn", "id_chance", "pose_from_z_dyn_r2", "expression_from_z_dyn_r2",
+                         "gaze_from_z_dyn_r2", "pose_error_deg"}
+    assert leak["id_chance"] == pytest.approx(1 / 3) and leak["pose_error_deg"] > 3
+
+
+def test_tables_see_a_perfect_model():
+    class Perfect(torch.nn.Module):
+        "Answers with the very picture that lent the dynamics: right for oneself, wrong for a swap."
+        config = FaceConfig.tiny()
+        def appearance(self, images): return images
+        def identity(self, images): return images
+        def motion(self, images): return images, images
+        def decode(self, volume, z_id, pose, z_dyn): return pose
+    scores = swap_table(Perfect(), people=2, frames=1)
+    assert scores["self_psnr"] == pytest.approx(100)
+    assert scores["swap_psnr"] < 40, "another person's picture is no answer"
+    assert scores["dynamics_psnr"] < scores["self_psnr"], "the dynamics were somebody else's"
+
+
+def test_readings_are_compared_in_their_units():
+    pose, dynamics = torch.zeros(2, 6), torch.zeros(2, 16)
+    other, face = pose.clone(), dynamics.clone()
+    other[:, 0], face[:, 14:], face[:, 0], face[:, 8] = 0.3, 0.1, 0.7, 0.6
+    errors = reading_errors((pose, dynamics), (other, face))
+    assert errors["pose_deg"].tolist() == pytest.approx([5.7296] * 2, abs=1e-3)
+    assert errors["gaze_deg"].tolist() == pytest.approx([5.7296] * 2, abs=1e-3)
+    assert errors["mouth"].tolist() == pytest.approx([0.1] * 2) and errors["brows"].tolist() == pytest.approx([0.2] * 2)
+
+
+def test_a_reader_adds_its_errors_for_every_swap(face):
+    read = lambda images: (torch.zeros(len(images), 6), torch.zeros(len(images), 16))
+    scores = swap_table(face, people=2, frames=1, read=read)
+    assert all(scores[f"{name}_{key}"] == 0 for name in SWAPS for key in ("pose_deg", "gaze_deg", "mouth", "brows"))
+
+
+def test_the_leak_matrix_asks_every_code_for_every_factor(face):
+    codes, truth = read_codes(face, people=4, frames=6, seed=1)
+    assert {name: len(code) for name, code in codes.items()} == {"z_id": 24, "pose": 24, "z_dyn": 24}
+    codes["z_dyn"] = torch.cat([truth["expression"], truth["gaze"]], 1)
+    codes["pose"] = truth["pose"]
+    many = {name: code.repeat(8, 1) + 1e-3 * torch.randn(192, code.shape[1], generator=generator()) for name, code in codes.items()}
+    matrix = leak_matrix(many, {name: x.repeat(8, *[1] * (x.ndim - 1)) for name, x in truth.items()})
+    assert matrix["z_dyn"]["expression"] > 0.9 and matrix["pose"]["pose"] > 0.9
+    assert set(matrix["z_id"]) == {"who", "pose", "expression", "gaze"}
