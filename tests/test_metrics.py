@@ -13,6 +13,7 @@ from vasa_ref.estimator import (EstimatorConfig, Lessons, MotionEstimator, Readi
 from vasa_ref.metrics import (Take, angle_deg, asked_emotion, bench, closures_met, delta_p, held_out_truth, lag_curve,
                               main_gaze, make_take, mouth_sync, runs, silent_frames, take_figures, window_jumps)
 from vasa_ref.performer import EMOTIONS
+from vasa_ref.separation import SWAPS
 from vasa_ref.talker import Talker
 from vasa_ref.voice import PHONEMES
 from vasa_ref.weights import save_weights
@@ -216,7 +217,10 @@ def test_training_arguments():
 
 KEYS = """self_psnr swap_psnr self_ssim swap_ssim id_from_z_dyn id_chance pose_from_z_dyn_r2 expression_from_z_dyn_r2
     pose_error_deg mouth_corr mouth_lag_frames mouth_corr_languages closure_recall silence_still gaze_error_deg
-    distance_error emotion_accuracy seam_ratio delta_p delta_p_true rtf fps_cpu size_px preset people clips seed""".split()
+    distance_error emotion_accuracy seam_ratio delta_p delta_p_true rtf fps_cpu size_px preset people clips seed
+    pose_psnr dynamics_psnr pose_ssim dynamics_ssim gaze_from_z_dyn_r2 pose_error_deg_dressed pose_error_deg_held_out
+    expression_from_z_dyn_r2_dressed expression_from_z_dyn_r2_held_out""".split()
+KEYS += [f"{swap}_{error}" for swap in SWAPS for error in ("pose_deg", "gaze_deg", "mouth", "brows")]
 
 
 def test_bench_measures_any_weights(tmp_path):

@@ -120,6 +120,11 @@ class MotionEstimator(nn.Module):
         pose = self.read_pose(images)                                             # (B, 6)
         return pose, self.read_face(images, pose)                                 # (B, 6), (B, 17)
 
+    def motion(self, images):
+        "Pose (B, 6) and dynamics (B, 16) from images."
+        pose, face = self(images)
+        return pose, face[:, :16]
+
     @torch.no_grad()
     def read(self, frames, batch=64):
         "The `Reading` of frames, uint8 (T, H, W, 3) or float (T, 3, H, W) in [0, 1]."

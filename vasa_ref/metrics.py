@@ -206,9 +206,14 @@ def bench(preset="laptop", quick=False, seed=0, quiet=False):
         if abroad:
             foreign = [(mouth_opening(t.truth.motion.expression), t.reading.opening) for t in takes[count:]]
             figures["mouth_corr_languages"] = mouth_sync(foreign)[0]
-        figures |= swap_table(talker.face, people=4 if quick else 12, frames=2 if quick else 4, seed=1_000_003 + seed)
+        people, frames = (4, 2) if quick else (12, 4)
+        figures |= swap_table(talker.face, people, frames, 1_000_003 + seed, read=estimator.motion)
         bar.update()
-        figures |= leak_table(talker.face, people=8 if quick else 24, frames=8 if quick else 20, seed=2_000_003 + seed)
+        people, frames = (8, 8) if quick else (24, 20)
+        figures |= leak_table(talker.face, people, frames, 2_000_003 + seed)
+        for looks in ("dressed", "held_out"):
+            strange = leak_table(talker.face, people, frames, 2_000_003 + seed, looks)
+            figures |= {f"{key}_{looks}": strange[key] for key in ("pose_error_deg", "expression_from_z_dyn_r2")}
         bar.update()
         figures |= speed(talker, held_out_truth(1000 * seed + 900, seconds=seconds))
         bar.update()
