@@ -304,7 +304,7 @@ def train_face(preset="laptop", *, minutes=None, max_steps=None, resume=None, ou
                              steps={"encoders": encoder_steps, "all": len(log)})
     return face.requires_grad_(True).eval()
 
-# %% ../nbs/07_disentangle.ipynb #07-053-8b32f8
+# %% ../nbs/07_disentangle.ipynb #07-056-8b32f8
 def load_face(folder, device="cpu"):
     "The face model of a weights folder (its face.safetensors), eval and frozen. Raises VasaError like `load_weights`."
     path = Path(folder) / "face.safetensors" if Path(folder).suffix != ".safetensors" else Path(folder)
