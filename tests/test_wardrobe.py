@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from vasa_ref.head import landmarks, neutral_pose, random_people, render
-from vasa_ref.wardrobe import AMOUNTS, HUES, Outfits, dress, field, random_outfits, random_waves, scene
+from vasa_ref.wardrobe import (AMOUNTS, HUES, Outfits, dress, field, jpeg, photograph, random_outfits, random_waves,
+                               scene)
 
 
 def seeded(seed=0):
@@ -111,3 +112,28 @@ def test_everything_at_once_is_a_picture_and_one_row_does_not_touch_another(sitt
 def test_scenes_differ_and_fit_the_size():
     rooms = scene(random_outfits(4, seeded(10), plain=0.0), 32)
     assert rooms.shape == (4, 3, 32, 32) and (rooms[0] - rooms[1]).abs().mean() > 0.05
+
+
+@pytest.mark.parametrize("quality", [15, 50, 90])
+def test_jpeg_agrees_with_pillow(sitting, quality):
+    import io
+
+    import numpy as np
+    from PIL import Image
+    images = dressed(sitting, scene=1.0, detail=1.0, texture=1.0)[..., :60, :50]          # no multiple of eight
+    theirs = []
+    for image in images:
+        file = io.BytesIO()
+        Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality, subsampling=0)
+        theirs.append(torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1) / 255)
+    ours = jpeg(images, torch.full((3,), float(quality)))
+    gap, loss = (255 * (ours - other).abs().mean() for other in (torch.stack(theirs), images))
+    assert ours.shape == images.shape and gap < 1.5 and gap < 0.7 * loss   # Pillow rounds on the way, to whole levels
+
+
+def test_a_bad_camera_changes_each_picture_its_own_way(sitting):
+    images = sitting[2]
+    a, b = (photograph(images, seeded(1)) for _ in range(2))
+    assert torch.equal(a, b) and 0 <= a.min() and a.max() <= 1
+    gaps = (a - images).abs().mean((1, 2, 3))
+    assert (gaps > 0).all() and (gaps < 0.08).all() and not torch.isclose(gaps[0], gaps[1])

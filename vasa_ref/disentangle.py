@@ -22,18 +22,15 @@ from .face import FaceConfig, FaceModel, align
 from .frames import FreshFrames, Pool
 from .head import random_people
 from .training import CHECKPOINT, fit
+from .wardrobe import photograph
 from .weights import config_from, load_into, load_weights, read_tensors, save_tensors, save_weights
 
 # %% ../nbs/07_disentangle.ipynb #07-007-4d6b74
 def augment(images, generator=None):
-    "The driver's colours, sharpness and noise are changed (B, 3, S, S), so that they cannot tell who it is."
-    n = len(images)
-    rand = lambda *shape: torch.rand(n, *shape, generator=generator).to(images.device)
+    "The driver's colours are changed and it is photographed badly (B, 3, S, S), so that they cannot tell who it is."
+    rand = lambda *shape: torch.rand(len(images), *shape, generator=generator).to(images)
     x = images * (0.7 + 0.6 * rand(3, 1, 1)) + 0.3 * (rand(3, 1, 1) - 0.5)
-    soft = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    x = torch.lerp(x, soft, rand(1, 1, 1))
-    noise = torch.randn(images.shape, generator=generator).to(images.device)
-    return (x + 0.05 * rand(1, 1, 1) * noise).clamp(0, 1)
+    return photograph(x.clamp(0, 1), generator)
 
 # %% ../nbs/07_disentangle.ipynb #07-010-130ff0
 def pose_loss(pose, truth):
