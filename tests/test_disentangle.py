@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from vasa_ref import disentangle, frames
 from vasa_ref.adversary import PatchDiscriminator
-from vasa_ref.disentangle import (Critic, FaceTraining, LossWeights, Recogniser, agreement, contrastive_motion, face_loss,
+from vasa_ref.disentangle import (Critic, FaceTraining, LossWeights, Recogniser, agreement, arcface, contrastive_motion, face_loss,
                                   feature_loss, inverse_sqrt, l_consist, l_cross_id, load_face, pixel_loss, pretrain_loss,
                                   region_weights, train_face)
 from vasa_ref.errors import VasaError
@@ -129,12 +129,27 @@ def test_contrast_and_agreement_are_least_for_equal_codes():
     assert agreement(7 * a, 7 * other).item() == pytest.approx(agreement(a, other).item(), rel=1e-4), "small codes pay too"
 
 
+def test_arcface_is_the_formula_and_wants_its_margin():
+    codes, centres = torch.randn(5, 6, generator=generator(1)), torch.randn(4, 6, generator=generator(2))
+    who = torch.tensor([0, 3, 1, 2, 3])
+    cosine = F.cosine_similarity(codes[:, None], centres, dim=2)
+    logits = 16 * cosine
+    for i, y in enumerate(who): logits[i, y] = 16 * math.cos(math.acos(cosine[i, y]) + 0.3)
+    assert torch.allclose(arcface(codes, centres, who), F.cross_entropy(logits, who), atol=1e-4)
+    assert torch.allclose(arcface(3 * codes, 5 * centres, who), arcface(codes, centres, who), atol=1e-4)     # angles only
+    exact = centres[who].requires_grad_()
+    loss = arcface(exact, centres, who)
+    loss.backward()
+    assert exact.grad.isfinite().all() and loss < arcface(codes, centres, who)
+    assert arcface(codes, centres, who, margin=0.5) > arcface(codes, centres, who, margin=0.0)
+
+
 def test_pretrain_loss_teaches_every_parameter(pool, parts):
     face, recogniser, _ = parts
     face.zero_grad()
     recogniser.zero_grad()
     loss, named = pretrain_loss(face.motion_encoder, recogniser, pool.draw(2, 2, generator()), generator())
-    assert set(named) == {"pose", "dynamics", "person", "contrast"}
+    assert set(named) == {"pose", "dynamics", "person", "arcface", "contrast"}
     assert loss.item() == pytest.approx(sum(v.item() for v in named.values()))
     loss.backward()
     dead = [n for module in (face.motion_encoder, recogniser) for n, p in module.named_parameters()
