@@ -221,7 +221,7 @@ class FaceTraining:
     drivers: int = 5
     steps: int = 8000
     alone: int = 2000            # steps of stage two before the disentangling losses come in
-    judge: int = 3000            # steps of stage two before the discriminator plays
+    judge: int | None = None     # steps of stage two before the discriminator plays; None: it does not
     weights: LossWeights = field(default_factory=LossWeights)
     lr: float = 1e-3
 
@@ -299,13 +299,14 @@ def train_face(preset="laptop", *, minutes=None, max_steps=None, resume=None, ou
     critic = Critic(face.motion_encoder, recogniser)
     face.motion_encoder.eval().requires_grad_(False)
     stage_two = {name: module for name, module in face.named_children() if name != "motion_encoder"}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + 1)
-        stage_two["judge"] = PatchDiscriminator().to(device)
+    if plan.judge is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + 1)
+            stage_two["judge"] = PatchDiscriminator().to(device)
     def loss_two(step, generator):
         frames = world.draw(plan.pairs, plan.drivers + 1, generator)
         ramp = min(1.0, max(0.0, (step - plan.alone) / max(1, plan.alone)))
-        judge = stage_two["judge"] if step >= plan.judge else None
+        judge = stage_two["judge"] if plan.judge is not None and step >= plan.judge else None
         return face_loss(face, critic, frames, plan.weights, ramp, judge)
     log = fit(loss_two, stage_two, out=place("face-joint"), resume=resumed("face-joint"), minutes=left(),
               max_steps=limit(plan.steps), lr=inverse_sqrt(plan.lr, plan.steps // 4), name="face: all", **common)
