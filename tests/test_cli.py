@@ -251,6 +251,9 @@ def test_resuming_remembers_the_preset(vasa, trainers):
     assert [preset for _, preset, _ in calls] == ["tiny", "tiny"]
     code, _, err = vasa("train", "audio", "--resume", "mine", "--preset", "laptop")
     assert code == 2 and "was trained with --preset tiny" in err and len(calls) == 2
+    Path("mine/training.json").write_text("{")
+    code, _, err = vasa("train", "audio", "--resume", "mine")
+    assert code == 2 and err == "vasa: mine/training.json is damaged: remove it, and say --preset\n"
 
 
 def test_train_all_shares_the_minutes(vasa, trainers):

@@ -276,7 +276,10 @@ def preset_of(args):
     if not Path(args.resume).is_dir():
         raise VasaError(f"cannot resume: no folder {args.resume}, expected one that `vasa train` wrote")
     told = Path(args.resume) / "training.json"
-    before = json.loads(told.read_text())["preset"] if told.is_file() else None
+    try:
+        before = json.loads(told.read_text())["preset"] if told.is_file() else None
+    except (ValueError, KeyError, TypeError):
+        raise VasaError(f"{told} is damaged: remove it, and say --preset") from None
     if args.preset and before and args.preset != before:
         raise VasaError(f"{args.resume} was trained with --preset {before}, not {args.preset}: leave --preset out")
     return args.preset or before or "laptop"
