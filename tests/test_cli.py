@@ -256,6 +256,19 @@ def test_resuming_remembers_the_preset(vasa, trainers):
     assert code == 2 and err == "vasa: mine/training.json is damaged: remove it, and say --preset\n"
 
 
+def test_one_folder_has_one_preset_and_one_training(vasa, trainers):
+    calls, _ = trainers
+    vasa("train", "audio", "--preset", "tiny", "--out", "mine", "--quiet")
+    code, _, err = vasa("train", "face", "--preset", "laptop", "--out", "mine")
+    assert code == 2 and "mine was trained with --preset tiny, not laptop" in err
+    Path("other/face-joint").mkdir(parents=True)
+    Path("other/face-joint/checkpoint.safetensors").touch()               # cut before it had weights
+    code, _, err = vasa("train", "face", "--preset", "tiny", "--out", "other")
+    assert code == 2 and "go on with --resume other" in err
+    code, _, err = vasa("train", "face", "--resume", "mine", "--out", "other")
+    assert code == 2 and "go on with --resume other" in err and len(calls) == 1
+
+
 def test_train_all_shares_the_minutes(vasa, trainers):
     calls, clock = trainers
     assert vasa("train", "all", "--minutes", "20", "--quiet") == (0, "", "")
@@ -270,7 +283,8 @@ def test_train_resumes_into_the_same_folder(vasa, trainers):
     calls, _ = trainers
     Path("mine/face-joint").mkdir(parents=True)
     Path("mine/face-joint/checkpoint.safetensors").touch()
-    vasa("train", "face", "--resume", "mine")
+    assert vasa("train", "face", "--resume", "mine") == (2, "", "vasa: mine does not tell its preset: say --preset\n")
+    vasa("train", "face", "--resume", "mine", "--preset", "laptop")
     assert calls[0][2]["resume"] == "mine" and calls[0][2]["out"] == Path("mine")
     calls.clear()
     vasa("train", "all", "--resume", "mine", "--out", "other")

@@ -141,6 +141,10 @@ def test_arcface_is_the_formula_and_wants_its_margin():
     loss = arcface(exact, centres, who)
     loss.backward()
     assert exact.grad.isfinite().all() and loss < arcface(codes, centres, who)
+    with torch.autocast("cpu", torch.bfloat16):
+        close = centres[who].clone().requires_grad_()
+        arcface(close, centres, who).backward()
+    assert close.grad.isfinite().all()
     assert arcface(codes, centres, who, margin=0.5) > arcface(codes, centres, who, margin=0.0)
 
 

@@ -275,21 +275,29 @@ def preset_of(args):
         return args.preset or "laptop"
     if not Path(args.resume).is_dir():
         raise VasaError(f"cannot resume: no folder {args.resume}, expected one that `vasa train` wrote")
-    told = Path(args.resume) / "training.json"
+    if not (preset := args.preset or told_preset(args.resume)):
+        raise VasaError(f"{args.resume} does not tell its preset: say --preset")
+    return preset
+
+
+def told_preset(folder):
+    """The preset that an earlier training left word of in `folder`; None if there is no word."""
+    told = Path(folder) / "training.json"
     try:
-        before = json.loads(told.read_text())["preset"] if told.is_file() else None
+        return json.loads(told.read_text())["preset"] if told.is_file() else None
     except (ValueError, KeyError, TypeError):
         raise VasaError(f"{told} is damaged: remove it, and say --preset") from None
-    if args.preset and before and args.preset != before:
-        raise VasaError(f"{args.resume} was trained with --preset {before}, not {args.preset}: leave --preset out")
-    return args.preset or before or "laptop"
 
 
 def train(args):
     preset, device = preset_of(args), check_device(args.device)
     out = Path(args.out or args.resume or f"runs/{preset}")
     parts = list(TRAINERS) if args.part == "all" else [args.part]
-    if not args.resume and (there := [part for part in parts if (out / f"{part}.safetensors").is_file()]):
+    for folder in {str(out), str(args.resume or out)}:
+        if (before := told_preset(folder)) not in (None, preset):
+            raise VasaError(f"{folder} was trained with --preset {before}, not {preset}: one folder, one preset")
+    begun = lambda part: (out / f"{part}.safetensors").is_file() or any(out.glob(TRAINERS[part][2]))
+    if (not args.resume or Path(args.resume) != out) and (there := [part for part in parts if begun(part)]):
         raise VasaError(f"{out} holds trained weights ({', '.join(there)}): go on with --resume {out}, or give another --out")
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "training.json", {"preset": preset})

@@ -63,11 +63,14 @@ def agreement(a, b):
 
 # %% ../nbs/07_disentangle.ipynb #07-021-f95535
 def arcface(codes, centres, who, scale=16.0, margin=0.3):
-    "ArcFace (Deng et al. 2019, eq. 3) of codes (N, M), centres of persons (P, M) and whose code it is (N,), below P."
-    cosine = F.normalize(codes.float(), dim=1) @ F.normalize(centres.float(), dim=1).T          # (N, P)
-    own = F.one_hot(who, len(centres)).bool()
-    angle = cosine.clamp(-1 + 1e-6, 1 - 1e-6).acos()
-    return F.cross_entropy(scale * torch.where(own, (angle + margin).cos(), cosine), who)
+    """ArcFace (Deng et al. 2019, eq. 3) of codes (N, M), centres of persons (P, M) and whose code it is (N,), below P.
+
+    A number; `margin` in radians. In float32 also under autocast: near its centre an angle needs all digits."""
+    with torch.autocast(codes.device.type, enabled=False):
+        cosine = F.normalize(codes.float(), dim=1) @ F.normalize(centres.float(), dim=1).T      # (N, P)
+        own = F.one_hot(who, len(centres)).bool()
+        angle = cosine.clamp(-1 + 1e-6, 1 - 1e-6).acos()
+        return F.cross_entropy(scale * torch.where(own, (angle + margin).cos(), cosine), who)
 
 
 class Recogniser(nn.Module):
@@ -88,7 +91,7 @@ class Recogniser(nn.Module):
 def pretrain_loss(motion_encoder, recogniser, frames, generator=None):
     "Stage one: true pose, dynamics and person from labelled frames; equal dynamics of two people attract each other."
     images, pose, dynamics = (x.flatten(0, 1) for x in (frames.images, frames.pose, frames.dynamics))
-    driver = augment(images, generator)
+    with torch.autocast(images.device.type, enabled=False): driver = augment(images, generator)
     jitter = torch.randn(len(pose), 6, generator=generator).to(pose) * pose.new_tensor([0, 0, .03, .02, .02, .03])
     z_dyn = motion_encoder.read_z_dyn(driver, pose + jitter).float()
     a, b = (z_dyn.unflatten(0, frames.pose.shape[:2])[i::2].flatten(0, 1) for i in (0, 1))

@@ -198,8 +198,8 @@ class MotionModel(nn.Module):
         x = torch.cat([self.time(t), x], 1)                                             # (B, 1 + W, D)
         for layer, own in zip(self.layers, memory):
             x, _ = layer(x, own, self.mask)
-        x0 = self.output(self.norm(x[:, 1:]))                                           # (B, W, M)
-        alpha_bar = self.schedule.alpha_bar(t).to(x0)[:, None, None]
+        x0 = self.output(self.norm(x[:, 1:])).to(x_t.dtype)                             # (B, W, M)
+        alpha_bar = self.schedule.alpha_bar(t).to(x_t)[:, None, None]                   # in full also under autocast
         if self.config.precondition: x0 = alpha_bar.sqrt() * x_t + (1 - alpha_bar).sqrt() * x0
         return x0 if self.carry is None else x0 + (1 - alpha_bar) * self.carry * last
 

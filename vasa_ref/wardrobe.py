@@ -35,7 +35,7 @@ def field(waves, points):
         total = total + amplitude * torch.sin((k * points).sum(1, keepdim=True) + phase)
     return total
 
-# %% ../nbs/01_wardrobe.ipynb #01-010-6f6002
+# %% ../nbs/01_wardrobe.ipynb #01-010-0335d9
 AMOUNTS = ("texture", "freckles", "beard", "glasses", "roundness", "tint", "hat", "pattern", "scene", "detail", "lamp",
            "shadow", "paint", "posterise")
 HUES = ("freckles", "frame", "hat", "pattern", "lamp", "paint", "scene_a", "scene_b", "scene_c")
@@ -60,7 +60,7 @@ class Outfits:
 
 
 def random_outfits(n, generator=None, plain=0.3, held_out=False):
-    """Draw `n` outfits; a share `plain` of the people wears nothing of all this.
+    """Draw `n` outfits on the CPU, with a CPU generator; a share `plain` of the people wears nothing of all this.
 
     `held_out` draws what training never sees: faces painted in stripes, and pictures of few colours."""
     rand = lambda *shape: torch.rand(n, *shape, generator=generator)
@@ -127,11 +127,11 @@ def scene(outfits, size):
                        torch.sigmoid(sharp * (b - 0.8)))
     return (mixed * (1 + 0.25 * amount * detail)).clamp(0, 1)
 
-# %% ../nbs/01_wardrobe.ipynb #01-024-bf4831
+# %% ../nbs/01_wardrobe.ipynb #01-024-f2759b
 def dress(images, maps, people: People, pose, outfits: Outfits):
-    """Images (B, 3, S, S) and maps of `render`, pose (B, 6): the same people in these outfits (B, 3, S, S).
+    """Images (B, 3, S, S) in [0, 1] and maps of `render`, pose (B, 6): the same people in these outfits (B, 3, S, S).
 
-    Ours. Outfits of amount 0 change nothing."""
+    Ours. All on one device. Outfits of amount 0 change nothing."""
     size = images.shape[-1]
     amount = {name: outfits.amounts[:, i, None, None, None] for i, name in enumerate(AMOUNTS)}
     hue = {name: outfits.hues[:, i, :, None, None] for i, name in enumerate(HUES)}
@@ -142,8 +142,10 @@ def dress(images, maps, people: People, pose, outfits: Outfits):
     p = maps["canonical"] * pose.new_tensor([1, -1, -1])[:, None, None]
     pixel = 2 / size * pose[:, 5, None, None, None]
     mix = lambda picture, colour, weight: picture + (colour - picture) * weight
-    lit = images.mean(1, keepdim=True).clamp(min=0.02) / images.mean((1, 2, 3), keepdim=True).clamp(min=0.1)
-    painted = lambda colour: colour * (0.25 + 0.75 * lit.clamp(max=1.6) / 1.2)                          # keeps the light
+    look = people.look[:, :15, None, None].split(3, 1)                                                  # the first five COLOURS
+    unlit = skin * look[0] + hair * look[1] + lips * look[3] + torso * look[4] + 0.5 * (eye + teeth + tongue)
+    light = images.mean(1, keepdim=True) / unlit.mean(1, keepdim=True).clamp(min=0.03)
+    painted = lambda colour: colour * (0.2 + 0.8 * light.clamp(max=1.3))                                # in the same light
 
     dressed = images * (1 + 0.35 * amount["texture"] * (skin + hair + torso) * field(outfits.skin[:, :6], p))
     dressed = mix(dressed, images * hue["freckles"], amount["freckles"] * skin * freckles(p, outfits.skin, f))
@@ -170,7 +172,7 @@ def dress(images, maps, people: People, pose, outfits: Outfits):
     levels = 3 + 4 * amount["posterise"]
     return torch.where(amount["posterise"] > 0, (mix(dressed, grey, 0.6) * levels).round() / levels, dressed).clamp(0, 1)
 
-# %% ../nbs/01_wardrobe.ipynb #01-029-8f6c82
+# %% ../nbs/01_wardrobe.ipynb #01-029-681ea0
 def _table(numbers): return torch.tensor([float(x) for x in numbers.split()]).view(8, 8)
 
 JPEG_LUMINANCE = _table("""16 11 10 16 24 40 51 61  12 12 14 19 26 58 60 55  14 13 16 24 40 57 69 56  14 17 22 29 51 87 80 62
@@ -197,7 +199,7 @@ def jpeg(images, quality):
 
 
 def photograph(images, generator=None):
-    "What a cheap camera makes of images (B, 3, S, S) in [0, 1]: soft, noisy, and half of them saved as JPEG."
+    "What a cheap camera makes of images (B, 3, S, S) in [0, 1]: soft, noisy, half of them JPEG; a CPU generator."
     rand = lambda *shape: torch.rand(len(images), *shape, generator=generator).to(images)
     soft = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     x = torch.lerp(images, soft, rand(1, 1, 1))
