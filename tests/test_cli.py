@@ -234,6 +234,15 @@ def test_train_one_part(vasa, trainers):
     assert Path("runs/tiny").is_dir()
 
 
+def test_vgg19_is_for_the_face(vasa, trainers):
+    calls, _ = trainers
+    Path("vgg19.safetensors").touch()
+    assert vasa("train", "all", "--vgg19", "vgg19.safetensors", "--quiet")[0] == 0
+    assert [options.get("vgg19") for _, _, options in calls] == [None, "vgg19.safetensors", None, None]
+    assert vasa("train", "motion", "--vgg19", "vgg19.safetensors", "--out", "other")[2].startswith("vasa: --vgg19 is for the training of the face")
+    assert vasa("train", "face", "--vgg19", "none", "--out", "other")[2].startswith("vasa: no file at none") and not Path("other").exists()
+
+
 def test_trained_weights_are_not_overwritten_by_chance(vasa, trainers):
     calls, _ = trainers
     Path("mine").mkdir()

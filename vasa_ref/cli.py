@@ -150,6 +150,7 @@ def make_parser():
     sub.add_argument("--resume", metavar="FOLDER", help="continue what an earlier call left there")
     sub.add_argument("--out", metavar="FOLDER",
                      help="weights and checkpoints (default: the folder of --resume, else runs/NAME)")
+    sub.add_argument("--vgg19", metavar="FILE", help="VGG19's weights as safetensors: the face is compared by its features too")
     with_seed(sub, "of the first weights and of the draws; motion always has the same clips")
     with_device(sub)
 
@@ -293,6 +294,10 @@ def train(args):
     preset, device = preset_of(args), check_device(args.device)
     out = Path(args.out or args.resume or f"runs/{preset}")
     parts = list(TRAINERS) if args.part == "all" else [args.part]
+    if args.vgg19 and "face" not in parts:
+        raise VasaError(f"--vgg19 is for the training of the face, not of {args.part}: expected vasa train face or all")
+    if args.vgg19 and not Path(args.vgg19).is_file():
+        raise VasaError(f"no file at {args.vgg19}: expected VGG19's weights as safetensors")
     for folder in {str(out), str(args.resume or out)}:
         if (before := told_preset(folder)) not in (None, preset):
             raise VasaError(f"{folder} was trained with --preset {before}, not {preset}: one folder, one preset")
@@ -313,7 +318,8 @@ def train(args):
             origin = f"resumed from {resume}" if resume else "from the start"
             print(f"{part}: {minutes:.1f} minutes, {origin}", flush=True)
         trainer = getattr(importlib.import_module(f".{module}", __package__), function)
-        trainer(preset, minutes=minutes, resume=resume, out=out, device=device, seed=args.seed, quiet=args.quiet)
+        extra = {"vgg19": args.vgg19} if part == "face" and args.vgg19 else {}
+        trainer(preset, minutes=minutes, resume=resume, out=out, device=device, seed=args.seed, quiet=args.quiet, **extra)
     if not args.quiet:
         print(f"{out}: weights of {', '.join(parts)} after {(time.monotonic() - began) / 60:.1f} minutes")
 
