@@ -2,6 +2,7 @@
 import pytest
 import torch
 
+from vasa_ref import separation
 from vasa_ref.face import FaceConfig, FaceModel
 from vasa_ref.separation import (LOOKS, SWAPS, fit_mlp, fit_ridge, held_out_people, leak_matrix, leak_table, probe_identity,
                                  probe_r2, psnr, read_codes, reading_errors, ssim, swap_table)
@@ -87,7 +88,7 @@ def test_tables_hold_their_keys(face):
     swap, leak = swap_table(face, people=3, frames=2), leak_table(face, people=3, frames=8)
     assert set(swap) == {f"{name}_{measure}" for name in SWAPS for measure in ("psnr", "ssim")} and 3 < swap["self_psnr"] < 30
     assert set(leak) == {"id_from_z_dyn", "id_chance", "pose_from_z_dyn_r2", "expression_from_z_dyn_r2",
-                         "gaze_from_z_dyn_r2", "pose_error_deg"}
+                         "gaze_from_z_dyn_r2", "gaze_open_from_z_dyn_r2", "pose_error_deg"}
     assert leak["id_chance"] == pytest.approx(1 / 3) and leak["pose_error_deg"] > 3
 
 
@@ -119,6 +120,18 @@ def test_a_reader_adds_its_errors_for_every_swap(face):
     read = lambda images: (torch.zeros(len(images), 6), torch.zeros(len(images), 16))
     scores = swap_table(face, people=2, frames=1, read=read)
     assert all(scores[f"{name}_{key}"] == 0 for name in SWAPS for key in ("pose_deg", "gaze_deg", "mouth", "brows"))
+
+
+def test_gaze_behind_lids_is_not_asked(monkeypatch):
+    "A code that holds the gaze wherever it can be seen, and noise behind shut lids."
+    generator = torch.Generator().manual_seed(0)
+    truth = {"who": torch.arange(4).repeat_interleave(100), "pose": torch.randn(400, 6, generator=generator),
+             "expression": torch.rand(400, 14, generator=generator), "gaze": torch.randn(400, 2, generator=generator)}
+    shut = truth["expression"][:, 10:12].amax(dim=1, keepdim=True) >= 0.5
+    code = torch.where(shut, torch.randn(400, 2, generator=generator), truth["gaze"])
+    monkeypatch.setattr(separation, "read_codes", lambda *args: ({"z_id": code, "pose": truth["pose"], "z_dyn": code}, truth))
+    table = leak_table(None, people=4, frames=100)
+    assert table["gaze_open_from_z_dyn_r2"] > 0.99 and table["gaze_from_z_dyn_r2"] < 0.5
 
 
 def test_the_leak_matrix_asks_every_code_for_every_factor(face):

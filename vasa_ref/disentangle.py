@@ -91,8 +91,8 @@ class Recogniser(nn.Module):
     def forward(self, images): return self.encoder(images)
 
 # %% ../nbs/07_disentangle.ipynb #07-024-703eb6
-def pretrain_loss(motion_encoder, recogniser, frames, generator=None):
-    "Stage one: true pose, dynamics and person from labelled frames; equal dynamics of two people attract each other."
+def pretrain_loss(motion_encoder, recogniser, frames, generator=None, contrast=0.1):
+    "Stage one: true pose, dynamics and person from labelled frames; equal dynamics attract each other, by `contrast`."
     images, pose, dynamics = (x.flatten(0, 1) for x in (frames.images, frames.pose, frames.dynamics))
     with torch.autocast(images.device.type, enabled=False): driver = augment(images, generator)
     jitter = torch.randn(len(pose), 6, generator=generator).to(pose) * pose.new_tensor([0, 0, .03, .02, .02, .03])
@@ -105,7 +105,7 @@ def pretrain_loss(motion_encoder, recogniser, frames, generator=None):
              "dynamics": dynamics_loss(motion_encoder.read(z_dyn).float(), dynamics),
              "person": (recogniser.read(code).float() - people[who]).square().mean(),
              "arcface": 0.1 * arcface(code, recogniser.centre(people), who),
-             "contrast": 0.1 * contrastive_motion(a, b)}
+             "contrast": contrast * contrastive_motion(a, b)}
     return sum(parts.values()), parts
 
 # %% ../nbs/07_disentangle.ipynb #07-027-bba432
@@ -165,9 +165,7 @@ def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge
     """
     people, k = frames.pose.shape[:2]
     source, drivers = frames.images[:, :1].flatten(0, 1), frames.images[:, 1:].flatten(0, 1)
-    with torch.no_grad():
-        pose, z_dyn = face.motion(frames.images.flatten(0, 1))
-        pose, z_dyn = (x.float().unflatten(0, (people, k)) for x in (pose, z_dyn))
+    pose, z_dyn = (x.float().unflatten(0, (people, k)) for x in face.motion(frames.images.flatten(0, 1)))
     z_id = face.identity(source)
     volume = face.appearance(source, z_id, (pose[:, 0], z_dyn[:, 0]))
     repeat = lambda x: x.repeat_interleave(k - 1, dim=0)
@@ -179,9 +177,9 @@ def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge
     with torch.no_grad(): truth = critic.look(drivers[some], drive[0][some])
     parts = {"pixels": weights.pixels * pixel_loss(images, drivers, where),
              "features": weights.features * (feature_loss(seen[0], truth[0]) + feature_loss(seen[2], truth[2])),
-             "cycle": weights.cycle * agreement(seen[1], drive[1][some])}
+             "cycle": weights.cycle * agreement(seen[1], drive[1][some].detach())}
     if vgg is not None: parts["vgg"] = weights.vgg * feature_loss(vgg(images[some]), vgg(drivers[some]))
-    keys, pair = z_dyn[::2].flatten(0, 1), torch.arange(people, device=pose.device) // 2      # dynamics are the same in a pair
+    keys, pair = z_dyn[::2].flatten(0, 1).detach(), torch.arange(people, device=pose.device) // 2      # dynamics are the same in a pair
     codes, which = seen[1], pair * k + 1
     if judge is not None:
         game = adversarial_losses(judge, images[some], drivers[some])
@@ -197,7 +195,7 @@ def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge
         swapped = critic.look(face.decode(volume, z_id, pose[other, 2], z_dyn[other, 2]), pose[other, 2])
         with torch.no_grad(): source_code = critic.recogniser(source)
         parts["cross_id"] = disentangle * weights.cross_id * l_cross_id(swapped[3], source_code)
-        parts["swap_cycle"] = disentangle * weights.cycle * agreement(swapped[1], z_dyn[other, 2])
+        parts["swap_cycle"] = disentangle * weights.cycle * agreement(swapped[1], z_dyn[other, 2].detach())
         codes, which = torch.cat([codes, swapped[1]]), torch.cat([which, pair[other] * k + 2])
     parts["contrast"] = weights.contrast * cosface(codes, keys, which)
     return sum(parts.values()), parts
@@ -208,6 +206,7 @@ class FaceTraining:
     "What `train_face` does with a preset."
     people: int = 1600           # of the pool, on a CPU
     frames: int = 10             # of each
+    dressed: bool = True         # in outfits of the wardrobe, most of them
     pretrain_pairs: int = 4      # people in twos in a step of stage one
     pretrain_frames: int = 4
     pretrain_steps: int = 10_000
@@ -216,6 +215,8 @@ class FaceTraining:
     steps: int = 8000
     alone: int = 2000            # steps of stage two before the disentangling losses come in
     judge: int | None = None     # steps of stage two before the discriminator plays; None: it does not
+    pretrain_contrast: float = 0.1
+    together: bool = False       # the motion encoder learns in stage two as well, as in the paper
     weights: LossWeights = field(default_factory=LossWeights)
     lr: float = 1e-3
 
@@ -239,8 +240,8 @@ def train_face(preset="laptop", *, minutes=None, max_steps=None, resume=None, ou
                quiet=False, config=None, training=None, vgg19=None):
     """Train a face model on the synthetic world and return it (eval).
 
-    Two stages: the motion encoder and a recogniser on labelled frames, then, with the motion encoder frozen, everything
-    else. `minutes` is the wall clock of the whole call; the pool takes at most 20 % of it, and until its steps are done,
+    Two stages: the motion encoder and a recogniser on labelled frames, then, with the motion encoder frozen (unless the plan
+    says `together`), everything else. `minutes` is the wall clock of the whole call; the pool takes at most 20 % of it, and until its steps are done,
     stage one up to 40 %; `max_steps` limits each stage. With `out`, a folder, face.safetensors is written there at the
     end, checkpoints and the pool beside it; `resume` is such a folder, where every part goes on.
     `config` (`FaceConfig`) and `training` (`FaceTraining`) override the preset; `vgg19` is a file for `VGG19`.
@@ -267,9 +268,9 @@ def train_face(preset="laptop", *, minutes=None, max_steps=None, resume=None, ou
         recogniser = Recogniser(face.identity_encoder, config.z_id_dim).to(device)
     stage_one = {"motion": face.motion_encoder, "recogniser": recogniser}
     if torch.device(device).type == "cpu":
-        world = Pool.make(plan.people, plan.frames, config.size, seed=seed,
+        world = Pool.make(plan.people, plan.frames, config.size, dressed=plan.dressed, seed=seed,
                           path=place("face-pool.safetensors"), minutes=left(0.2), quiet=quiet)
-    else: world = FreshFrames(config.size, device)
+    else: world = FreshFrames(config.size, device, dressed=plan.dressed)
     common = dict(seed=seed, device=device, mixed_precision="bf16", quiet=quiet)
 
     encoder_steps = 0
@@ -282,7 +283,7 @@ def train_face(preset="laptop", *, minutes=None, max_steps=None, resume=None, ou
     if resumed("face-pretrain") or encoder_steps == 0:
         def loss_one(step, generator):
             frames = world.draw(plan.pretrain_pairs, plan.pretrain_frames, generator)
-            return pretrain_loss(face.motion_encoder, recogniser, frames, generator)
+            return pretrain_loss(face.motion_encoder, recogniser, frames, generator, plan.pretrain_contrast)
         log = fit(loss_one, stage_one, out=place("face-pretrain"), resume=resumed("face-pretrain"), minutes=left(0.4),
                   max_steps=limit(plan.pretrain_steps), lr=inverse_sqrt(plan.lr, plan.pretrain_steps // 3),
                   name="face: encoders", **common)
@@ -292,8 +293,8 @@ def train_face(preset="laptop", *, minutes=None, max_steps=None, resume=None, ou
             save_tensors(folder / "face-pretrained.safetensors", tensors, {"steps": encoder_steps})
 
     critic = Critic(face.motion_encoder, recogniser)
-    face.motion_encoder.eval().requires_grad_(False)
-    stage_two = {name: module for name, module in face.named_children() if name != "motion_encoder"}
+    stage_two = dict(face.named_children())
+    if not plan.together: stage_two.pop("motion_encoder").eval().requires_grad_(False)
     if plan.judge is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + 1)

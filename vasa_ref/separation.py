@@ -156,14 +156,17 @@ def leak_table(face, people=32, frames=24, seed=2_000_003, looks="plain", device
     """What a linear probe reads from z_dyn, and what it should: held-out people, random poses and dynamics.
 
     Returns {"id_from_z_dyn", "id_chance" (accuracies), "pose_from_z_dyn_r2" (the largest of the pose's six),
-    "expression_from_z_dyn_r2" (mean of 14), "gaze_from_z_dyn_r2", "pose_error_deg" (mean absolute error of the three
+    "expression_from_z_dyn_r2" (mean of 14), "gaze_from_z_dyn_r2", "gaze_open_from_z_dyn_r2" (of frames with both lids
+    less than half shut: a closed eye does not show where it looks), "pose_error_deg" (mean absolute error of the three
     angles)}.
     """
     codes, truth = read_codes(face, people, frames, seed, looks, device)
     mixed = torch.randperm(people * frames, generator=torch.Generator().manual_seed(seed))
     z_dyn = codes["z_dyn"]
     r2 = {factor: probe_r2(z_dyn[mixed], truth[factor][mixed]) for factor in ("pose", "expression", "gaze")}
+    seen = mixed[truth["expression"][mixed, 10:12].amax(dim=1) < 0.5]                          # lids less than half shut
     return {"id_from_z_dyn": probe_identity(z_dyn, truth["who"]), "id_chance": 1 / people,
             "pose_from_z_dyn_r2": r2["pose"].amax().item(), "expression_from_z_dyn_r2": r2["expression"].mean().item(),
             "gaze_from_z_dyn_r2": r2["gaze"].mean().item(),
+            "gaze_open_from_z_dyn_r2": probe_r2(z_dyn[seen], truth["gaze"][seen]).mean().item(),
             "pose_error_deg": (codes["pose"] - truth["pose"])[:, :3].abs().mean().rad2deg().item()}
