@@ -1,4 +1,5 @@
-"""Labelled frames, the losses of the face model, its training, and the probes that measure what leaks."""
+"""Labelled frames, the losses of the face model, and its training."""
+import dataclasses
 import math
 
 import pytest
@@ -135,13 +136,53 @@ def test_the_contrast_of_drawn_pictures_compares_with_the_drivers_code(pool, par
     drawn, seen = pool.draw(3, 3, generator()), []
     monkeypatch.setattr(disentangle, "cosface", lambda codes, keys, which: seen.append((codes, keys, which)) or codes.sum() * 0)
     face_loss(face, critic, drawn, LossWeights(), 1.0)
-    (codes, keys, which), = seen
-    with torch.no_grad(): z_dyn = face.motion(drawn.images.flatten(0, 1))[1].unflatten(0, (6, 3))
-    assert len(codes) == len(which) == 12 and keys.shape == (9, face.config.z_dyn_dim) and len(keys.unique(dim=0)) == 9
-    own, swapped = which[:6], which[6:]
+    (own, keys, mine), (swapped, same, others) = seen
+    with torch.no_grad(): z_dyn = critic.motion(drawn.images.flatten(0, 1))[1].unflatten(0, (6, 3))
+    assert len(own) == len(swapped) == 6 and keys.shape == (9, face.config.z_dyn_dim) and len(keys.unique(dim=0)) == 9
+    assert torch.equal(keys, same) and not keys.requires_grad
     for person in range(6):                 # the key is the code of the pair's first, of the frame that drove
-        assert torch.allclose(keys[own[person]], z_dyn[person // 2 * 2, 1], atol=1e-5)
-        assert torch.allclose(keys[swapped[person]], z_dyn[(person - 2) % 6 // 2 * 2, 2], atol=1e-5)
+        assert torch.allclose(keys[mine[person]], z_dyn[person // 2 * 2, 1], atol=1e-5)
+        assert torch.allclose(keys[others[person]], z_dyn[(person - 2) % 6 // 2 * 2, 2], atol=1e-5)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_what_is_read_back_is_compared_with_the_critics_reading(pool, monkeypatch, together):
+    torch.manual_seed(0)
+    face = FaceModel(FaceConfig.tiny())
+    torch.nn.init.normal_(face.motion_encoder.pose.out.weight, std=0.02)
+    for flow in (face.to_canonical, face.from_canonical): torch.nn.init.normal_(flow.out.weight, std=0.01)
+    critic, drawn, told = Critic(face.motion_encoder, Recogniser(face.identity_encoder, face.config.z_id_dim)), pool.draw(2, 3, generator()), []
+    if together:
+        with torch.no_grad(): face.motion_encoder.dynamics.out.weight.add_(0.3)           # it has learnt, the critic has not
+    face.motion_encoder.requires_grad_(together)
+    monkeypatch.setattr(disentangle, "agreement", lambda codes, target: told.append(target) or agreement(codes, target))
+    face_loss(face, critic, drawn, LossWeights(), 1.0)[0].backward()
+    own, swapped = told
+    with torch.no_grad():
+        pose = face.motion_encoder.read_pose(drawn.images.flatten(0, 1))
+        expected = critic.motion.read_z_dyn(drawn.images.flatten(0, 1), pose).unflatten(0, (4, 3))
+    assert torch.allclose(own, expected[:, 1], atol=1e-5) and torch.allclose(swapped, expected[torch.arange(4).roll(2), 2], atol=1e-5)
+    assert not own.requires_grad
+    for p in (face.motion_encoder.dynamics.out.weight, face.motion_encoder.pose.out.weight):
+        assert (p.grad is not None and p.grad.abs().sum() > 0) == together
+
+
+def test_a_critic_does_not_move_its_crop(parts):
+    _, _, critic = parts
+    pose = torch.tensor([[0.1, 0, 0, 0, 0, 1.0]], requires_grad=True)
+    image = torch.rand(1, 3, 32, 32, generator=generator()).requires_grad_()
+    critic.look(image, pose)[1].sum().backward()
+    assert pose.grad is None and image.grad.abs().sum() > 0
+
+
+def test_all_encoders_learn_together(tmp_path):
+    "Stage two moves the motion encoder only where the plan says so."
+    for together in (False, True):
+        out = tmp_path / str(together)
+        face = train_face("tiny", max_steps=2, training=dataclasses.replace(PLAN, together=together), out=out, quiet=True)
+        first = read_tensors(out / "face-pretrained.safetensors")[0]
+        moved = any(not torch.equal(x, first[f"motion/{name}"]) for name, x in face.motion_encoder.state_dict().items())
+        assert moved == together
 
 
 def test_vgg_joins_the_losses(pool, parts):
@@ -242,10 +283,11 @@ def test_l_cross_id_teaches_the_face_model_and_not_the_recogniser(parts):
 def test_face_loss_teaches_everything_but_the_motion_encoder(pool, parts, share, playing):
     face, _, critic = parts
     face.zero_grad(set_to_none=True)
+    face.motion_encoder.requires_grad_(False)
     judge = PatchDiscriminator((8, 16, 24)) if playing else None
     loss, named = face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(), share, judge)
     both = {"pixels", "features", "cycle", "contrast"} | ({"judge", "adversarial", "matching"} if playing else set())
-    assert set(named) == (both if share == 0 else both | {"consist", "cross_id", "swap_cycle"})
+    assert set(named) == (both if share == 0 else both | {"consist", "cross_id", "swap_cycle", "swap_contrast"})
     loss.backward()
     if playing: assert all(p.grad.abs().sum() > 0 for name, p in judge.named_parameters() if name.endswith("weight"))
     dead = {n.split(".")[0] for n, p in face.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
@@ -331,10 +373,3 @@ def test_loading_says_what_is_wrong(tmp_path):
 def test_learning_rate_stays_and_falls():
     rate = inverse_sqrt(1e-3, 100)
     assert rate(0) == rate(99) == 1e-3 and rate(399) == pytest.approx(5e-4)
-
-
-# Measures
-
-def test_names_stay_importable():
-    for name in ("train_face", "load_face", "FaceTraining", "LossWeights"):
-        assert callable(getattr(disentangle, name))

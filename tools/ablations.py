@@ -10,14 +10,14 @@ import dataclasses
 import json
 import shutil
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import torch
 from vasa_ref.cli import write_json
 from vasa_ref.disentangle import FaceTraining, LossWeights, Recogniser, load_face, train_face
 from vasa_ref.face import FaceConfig, FaceModel
-from vasa_ref.frames import FreshFrames
-from vasa_ref.separation import fit_mlp, leak_matrix, leak_table, read_codes, swap_table
+from vasa_ref.separation import fit_mlp, held_out_frames, leak_matrix, leak_table, looks_table, read_codes, swap_table
 from vasa_ref.weights import load_into, read_tensors
 
 SMALL = FaceConfig(size=64, volume_channels=16, volume_depth=4, volume_size=16, z_id_dim=64, z_dyn_dim=16,
@@ -25,20 +25,20 @@ SMALL = FaceConfig(size=64, volume_channels=16, volume_depth=4, volume_size=16, 
                    decoder_widths=(64, 32), decoder_blocks=2, identity_size=64, identity_widths=(16, 32, 64), pose_size=64,
                    pose_widths=(16, 32, 64), motion_size=64, motion_widths=(32, 64, 96))
 PLAN = FaceTraining(people=400, frames=6, pretrain_pairs=4, pretrain_frames=4, pretrain_steps=800, pairs=2, drivers=3,
-                    steps=600, alone=100, lr=1e-3)
-PEOPLE = 48                                                     # held out, on whom is measured
+                    steps=300, alone=60, lr=1e-3)
+PEOPLE = 64                                                     # held out, on whom is measured
 NO_CONTRAST, LARGE = dict(contrast=0.0, pretrain=0.0), dict(z_dyn=64)
-VARIANTS = {"all": {}, "no consist": dict(consist=0.0), "no cross_id": dict(cross_id=0.0), "no contrast": NO_CONTRAST,
-            "z_dyn x 4": LARGE, "together": dict(together=True), "together, z_dyn x 4": dict(together=True, **LARGE),
-            "together, none of the three": dict(together=True, consist=0.0, cross_id=0.0, **NO_CONTRAST),
-            "no wardrobe": dict(dressed=False)}
+VARIANTS = {"all": {}, "all, another seed": dict(seed=1), "no consist": dict(consist=0.0), "no cross_id": dict(cross_id=0.0),
+            "no contrast, both stages": NO_CONTRAST, "no disguise": dict(disguise=False), "z_dyn x 4": LARGE,
+            "no wardrobe": dict(dressed=False), "together": dict(together=True), "together, z_dyn x 4": dict(together=True, **LARGE),
+            "together, none of the three": dict(together=True, consist=0.0, cross_id=0.0, **NO_CONTRAST)}
 
 
-def variant(z_dyn=SMALL.z_dyn_dim, pretrain=PLAN.pretrain_contrast, together=False, dressed=True, **weights):
-    """The sizes and the training of a variant."""
-    plan = dataclasses.replace(PLAN, pretrain_contrast=pretrain, together=together, dressed=dressed,
+def variant(z_dyn=SMALL.z_dyn_dim, pretrain=PLAN.pretrain_contrast, together=False, dressed=True, disguise=True, seed=0, **weights):
+    """The sizes, the training and the seed of a variant's second stage."""
+    plan = dataclasses.replace(PLAN, pretrain_contrast=pretrain, together=together, dressed=dressed, disguise=disguise,
                                weights=dataclasses.replace(LossWeights(), **weights))
-    return dataclasses.replace(SMALL, z_dyn_dim=z_dyn), plan
+    return dataclasses.replace(SMALL, z_dyn_dim=z_dyn), plan, seed
 
 
 @torch.no_grad()
@@ -50,24 +50,43 @@ def like_the_source(face, recogniser, people=PEOPLE):
     return torch.cosine_similarity(recogniser(swapped), recogniser(source), dim=1).mean().item()
 
 
-def first_stage(folder, config, plan):
-    """The folder of a first stage, trained where it is not there yet; what can draws from one pool."""
-    dress = "" if plan.dressed else "-undressed"
-    place, pool = folder / f"first-{config.z_dyn_dim}-{plan.pretrain_contrast}{dress}", folder / f"pool{dress}.safetensors"
-    if not (place / "face-pretrained.safetensors").is_file():
-        place.mkdir(parents=True, exist_ok=True)
-        if pool.is_file(): shutil.copy(pool, place / "face-pool.safetensors")
-        train_face("laptop", config=config, training=dataclasses.replace(plan, steps=1), out=place)
-        shutil.copy(place / "face-pool.safetensors", pool)
+def first_stage(folder, config, plan, seed=0):
+    """The folder of a first stage, trained where it is not there yet; those with the same dress draw from one pool."""
+    pool = folder / f"pool-{plan.dressed}.safetensors"
+    place = folder / f"first-{config.z_dyn_dim}-{plan.pretrain_contrast}-{plan.dressed}-{plan.disguise}-{seed}"
+    if not (place / "face.safetensors").is_file():
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        if pool.is_file() and seed == 0: shutil.copy(pool, place / "face-pool.safetensors")
+        train_face("laptop", config=config, training=dataclasses.replace(plan, steps=1), out=place, seed=seed)
+        if seed == 0: shutil.copy(place / "face-pool.safetensors", pool)
     return place
 
 
+def recogniser_of(folder):
+    """The recogniser of a first stage."""
+    recogniser = Recogniser(FaceModel(SMALL).identity_encoder, SMALL.z_id_dim)
+    tensors, _ = read_tensors(folder / "face-pretrained.safetensors")
+    return load_into(recogniser, {k.removeprefix("recogniser/"): v for k, v in tensors.items() if k.startswith("recogniser/")}, folder).eval()
+
+
+@cache
+def frames_in(looks): return held_out_frames(PEOPLE, 24, 2_000_003, SMALL.size, looks)
+
+
+@torch.no_grad()
+def like_the_source(face, recogniser):
+    """Mean cosine of a recogniser's codes: a person, and the person with somebody else's motion."""
+    source, driver = frames_in("plain").images[:, 0], frames_in("plain").images[:, 1].roll(1, 0)
+    swapped = face.decode(face.appearance(source), face.identity(source), *face.motion(driver))
+    return torch.cosine_similarity(recogniser(swapped), recogniser(source), dim=1).mean().item()
+
+
 def measure(face, recogniser):
-    codes, truth = read_codes(face, PEOPLE, 12, seed=2_000_003)
-    strange = {looks: leak_table(face, people=PEOPLE // 2, frames=12, looks=looks) for looks in ("dressed", "held_out")}
-    strange = {f"{key}_{looks}": row[key] for looks, row in strange.items() for key in ("pose_error_deg", "expression_from_z_dyn_r2")}
-    return strange | {**swap_table(face, people=PEOPLE // 2), **leak_table(face, people=PEOPLE, frames=12), "like_source": like_the_source(face, recogniser),
-            "linear": leak_matrix(codes, truth), "network": leak_matrix(codes, truth, fit_mlp)}
+    read = {looks: read_codes(face, frames_in(looks)) for looks in ("plain", "dressed", "held_out")}
+    plain = read.pop("plain")
+    return {**swap_table(face, people=PEOPLE // 2), **leak_table(*plain), **looks_table(plain, read), "like_source": like_the_source(face, recogniser),
+            "linear": leak_matrix(*plain), "network": leak_matrix(*plain, fit_mlp)}
 
 
 def main():
@@ -80,19 +99,20 @@ def main():
     told = json.loads(args.json.read_text()) if args.json.is_file() else {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
-        tensors, _ = read_tensors(first_stage(folder, *variant()) / "face-pretrained.safetensors")
-        recogniser = Recogniser(FaceModel(SMALL).identity_encoder, SMALL.z_id_dim)   # which no second stage has touched
-        load_into(recogniser.eval(), {k.removeprefix("recogniser/"): v for k, v in tensors.items() if k.startswith("recogniser/")}, folder)
+        other, plan, _ = variant()
+        recogniser = recogniser_of(first_stage(folder, other, plan, seed=9))      # that no loss has seen
         for name in args.names or VARIANTS:
-            if name in told: continue
-            config, plan = variant(**VARIANTS[name])
+            config, plan, seed = variant(**VARIANTS[name])
+            trained = {"config": dataclasses.asdict(config), "plan": dataclasses.asdict(plan), "seed": seed}
+            trained = json.loads(json.dumps(trained))                             # tuples become lists, as in the file
+            if name in told and told[name]["trained"] == trained: continue
             first, run = first_stage(folder, config, plan), folder / name.replace(" ", "-").replace(",", "")
             if not (run / "face.safetensors").is_file():
                 shutil.rmtree(run, ignore_errors=True)
                 run.mkdir()
                 for part in ("face-pretrained.safetensors", "face-pool.safetensors"): (run / part).hardlink_to(first / part)
-                train_face("laptop", config=config, training=plan, resume=run)
-            told[name] = measure(load_face(run), recogniser) | {"steps": plan.steps, "first_steps": plan.pretrain_steps}
+                train_face("laptop", config=config, training=plan, resume=run, seed=seed)
+            told[name] = measure(load_face(run), recogniser) | {"trained": trained}
             write_json(args.json, told)
             print(name, {k: round(v, 3) for k, v in told[name].items() if isinstance(v, float)}, flush=True)
 

@@ -29,12 +29,12 @@ class PatchDiscriminator(nn.Module):
 
 # %% ../nbs/07_adversary.ipynb #07-012-767443
 def hinge_loss(true_logits, drawn_logits):
-    "What the discriminator minimises (Lim and Ye 2017)."
+    "What the discriminator minimises (Lim and Ye 2017): logits of any shape to a number."
     return F.relu(1 - true_logits).mean() + F.relu(1 + drawn_logits).mean()
 
 
 def feature_matching(maps, true_maps):
-    "Mean L1 distance of the discriminator's feature maps (Wang et al. 2018, eq. 4)."
+    "Mean L1 distance of the discriminator's feature maps, lists of (B, C, H, W) (Wang et al. 2018, eq. 4); a number."
     return sum((a - b.detach()).abs().mean() for a, b in zip(maps, true_maps)) / len(maps)
 
 

@@ -32,20 +32,20 @@ def augment(images, generator=None):
     x = images * (0.7 + 0.6 * rand(3, 1, 1)) + 0.3 * (rand(3, 1, 1) - 0.5)
     return photograph(x.clamp(0, 1), generator)
 
-# %% ../nbs/07_disentangle.ipynb #07-010-130ff0
+# %% ../nbs/07_disentangle.ipynb #07-010-87ddb4
 def pose_loss(pose, truth):
-    "Squared error of poses, each number in units of about its spread."
+    "Squared error of poses (B, 6), each number in units of about its spread; a number."
     scale = torch.tensor([0.35, 0.2, 0.15, 0.07, 0.07], device=pose.device)
     near = torch.log(pose[:, 5] / truth[:, 5]) / 0.15
     return ((pose[:, :5] - truth[:, :5]) / scale).square().mean() + near.square().mean() / 5
 
 def dynamics_loss(read, truth):
-    "Squared error of expression and gaze (B, 16); closed eyes hide where they look."
+    "Squared error of expression and gaze, read and true (B, 16); closed eyes hide where they look. A number."
     seen = 1 - truth[:, 10:12].amax(dim=1, keepdim=True)
     weight = torch.cat([torch.ones_like(truth[:, :14]), seen.square().expand(-1, 2)], dim=1)
     return (weight * (read - truth).square()).mean() / 0.06
 
-# %% ../nbs/07_disentangle.ipynb #07-015-71a71e
+# %% ../nbs/07_disentangle.ipynb #07-015-f477a6
 def cosface(codes, keys, which, scale=5.0, margin=0.2):
     """CosFace of codes (N, M) against keys (K, M), of which `which` (N,) is each code's own: a number.
 
@@ -55,12 +55,12 @@ def cosface(codes, keys, which, scale=5.0, margin=0.2):
     return F.cross_entropy(scale * (cosine - margin * F.one_hot(which, len(keys))), which)
 
 def contrastive_motion(a, b):
-    "CosFace both ways over codes (N, M): row i of `a` and of `b` are the same dynamics of two people, all others are not."
+    "CosFace both ways over codes (N, M): row i of `a` and of `b` are the same dynamics of two people, all others are not. A number."
     own = torch.arange(len(a), device=a.device)
     return (cosface(a, b, own) + cosface(b, a, own)) / 2
 
 def agreement(a, b):
-    "Squared distance of codes that should be equal, in units of the codes' variance."
+    "Squared distance of codes (N, M) that should be equal, in units of the codes' variance; a number."
     a, b = a.float(), b.float()
     return (a - b).square().mean() / torch.cat([a, b]).var(dim=0).mean().detach().clamp_min(1e-4)
 
@@ -90,11 +90,13 @@ class Recogniser(nn.Module):
     def standardise(self, people): return (people - self.mean) / self.std
     def forward(self, images): return self.encoder(images)
 
-# %% ../nbs/07_disentangle.ipynb #07-024-703eb6
-def pretrain_loss(motion_encoder, recogniser, frames, generator=None, contrast=0.1):
-    "Stage one: true pose, dynamics and person from labelled frames; equal dynamics attract each other, by `contrast`."
+# %% ../nbs/07_disentangle.ipynb #07-024-a794b5
+def pretrain_loss(motion_encoder, recogniser, frames, generator=None, contrast=0.1, disguise=True):
+    """Stage one on labelled frames (P, K): true pose, dynamics and person; equal dynamics attract each other, by `contrast`.
+
+    Returns the loss and its weighed parts. `disguise`: the driver's colours are changed before it is read."""
     images, pose, dynamics = (x.flatten(0, 1) for x in (frames.images, frames.pose, frames.dynamics))
-    with torch.autocast(images.device.type, enabled=False): driver = augment(images, generator)
+    with torch.autocast(images.device.type, enabled=False): driver = augment(images, generator) if disguise else images
     jitter = torch.randn(len(pose), 6, generator=generator).to(pose) * pose.new_tensor([0, 0, .03, .02, .02, .03])
     z_dyn = motion_encoder.read_z_dyn(driver, pose + jitter).float()
     a, b = (z_dyn.unflatten(0, frames.pose.shape[:2])[i::2].flatten(0, 1) for i in (0, 1))
@@ -108,9 +110,11 @@ def pretrain_loss(motion_encoder, recogniser, frames, generator=None, contrast=0
              "contrast": contrast * contrastive_motion(a, b)}
     return sum(parts.values()), parts
 
-# %% ../nbs/07_disentangle.ipynb #07-027-bba432
+# %% ../nbs/07_disentangle.ipynb #07-027-76ee97
 def region_weights(masks, marks, distance):
-    "Where an error counts (B, 1, S, S): the background a little, the face more, eyes and mouth most; mean 1."
+    """Where an error counts (B, 1, S, S): the background a little, the face more, eyes and mouth most; mean 1.
+
+    masks (B, 1, S, S) of the head, marks (B, 3, 2) of eyes and mouth in [-1, 1], distance (B,) of the head."""
     size = masks.shape[-1]
     axis = torch.linspace(-1 + 1 / size, 1 - 1 / size, size, device=masks.device)
     dx = axis - marks[..., 0, None]                                               # (B, 3, S)
@@ -122,7 +126,9 @@ def region_weights(masks, marks, distance):
     return weights / weights.mean(dim=(1, 2, 3), keepdim=True)
 
 def pixel_loss(images, truth, weights):
-    "Weighted L1 of pixels, of their differences to the neighbours, and of the images at half and quarter size."
+    """Weighted L1 of pixels, of their differences to the neighbours, and of the images at half and quarter size.
+
+    images and truth (B, 3, S, S), weights (B, 1, S, S); a number."""
     error = images - truth
     edges = (weights[..., 1:] * error.diff(dim=-1).abs()).mean()
     edges = edges + (weights[..., 1:, :] * error.diff(dim=-2).abs()).mean()
@@ -131,9 +137,11 @@ def pixel_loss(images, truth, weights):
         total = total + (F.avg_pool2d(weights, factor) * F.avg_pool2d(error, factor).abs()).mean()
     return total
 
-# %% ../nbs/07_disentangle.ipynb #07-034-e14ba6
+# %% ../nbs/07_disentangle.ipynb #07-034-fe2b78
 def l_consist(face, volume_i, z_id_i, volume_j, z_id_j, pose_j, z_dyn_i):
-    "VASA-1 sec. 3.1: j's pose put on i, and i's dynamics put on j, both frames of one person, are the same picture."
+    """VASA-1 sec. 3.1: j's pose put on i, and i's dynamics put on j, both frames of one person, are the same picture.
+
+    Volumes (B, C, D, H, W), z_id (B, .), pose (B, 6), z_dyn (B, .); the mean absolute difference of the two."""
     volumes, ids = torch.cat([volume_i, volume_j]), torch.cat([z_id_i, z_id_j])
     a, b = face.decode(volumes, ids, pose_j.repeat(2, 1), z_dyn_i.repeat(2, 1)).chunk(2)
     return (a - b).abs().mean()
@@ -142,10 +150,10 @@ def l_cross_id(code, source_code):
     "VASA-1 sec. 3.1: 1 - cosine of the recogniser's codes (B, .) of the source and of the image with another's motion."
     return 1 - F.cosine_similarity(code.float(), source_code.float(), dim=1).mean()
 
-# %% ../nbs/07_disentangle.ipynb #07-040-a14e0b
+# %% ../nbs/07_disentangle.ipynb #07-040-7b570e
 @dataclass
 class LossWeights:
-    "How much each loss of stage two counts; 0 leaves it out."
+    "How much each loss of stage two counts; `cycle` and `contrast` count for the swapped pictures as well."
     pixels: float = 10.0
     features: float = 1.0
     vgg: float = 1.0             # where VGG19's weights are given
@@ -160,27 +168,34 @@ class LossWeights:
 def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge=None, vgg=None):
     """Stage two on frames (P, K >= 3): the first is the source, the others drive it; then people drive one another.
 
-    `disentangle` in 0..1 is the weight of l_consist and l_cross_id, 0 during the first steps; `judge` is a
-    `PatchDiscriminator` that plays against the decoder, or None; `vgg` a `VGG19` that compares features, or None.
+    P is even and at least 4, neighbours share their dynamics. `disentangle` in 0..1 is the weight of all that is asked of
+    swapped pictures, 0 during the first steps; `judge` is a `PatchDiscriminator` that plays against the decoder, or None;
+    `vgg` a `VGG19` that compares features, or None. Where the motion encoder learns too, it reads dynamics from disguised
+    frames, and what is read back from drawn pictures is compared with the frozen critic's reading of the true ones.
+    Returns the loss and its weighed parts.
     """
     people, k = frames.pose.shape[:2]
-    source, drivers = frames.images[:, :1].flatten(0, 1), frames.images[:, 1:].flatten(0, 1)
-    pose, z_dyn = (x.float().unflatten(0, (people, k)) for x in face.motion(frames.images.flatten(0, 1)))
+    every, source, drivers = (x.flatten(0, 1) for x in (frames.images, frames.images[:, :1], frames.images[:, 1:]))
+    pose = face.motion_encoder.read_pose(every)
+    learns = pose.requires_grad
+    z_dyn = face.motion_encoder.read_z_dyn(augment(every) if learns else every, pose)
+    with torch.no_grad(): told = critic.motion.read_z_dyn(every, pose) if learns else z_dyn
+    pose, z_dyn, told = (x.float().unflatten(0, (people, k)) for x in (pose, z_dyn, told))
     z_id = face.identity(source)
     volume = face.appearance(source, z_id, (pose[:, 0], z_dyn[:, 0]))
     repeat = lambda x: x.repeat_interleave(k - 1, dim=0)
     drive = pose[:, 1:].flatten(0, 1), z_dyn[:, 1:].flatten(0, 1)
     images = face.decode(repeat(volume), repeat(z_id), *drive)
-    where = region_weights(frames.masks[:, 1:].flatten(0, 1), frames.marks[:, 1:].flatten(0, 1), drive[0][:, 5])
+    where = region_weights(frames.masks[:, 1:].flatten(0, 1), frames.marks[:, 1:].flatten(0, 1), frames.pose[:, 1:, 5].flatten())
     some = slice(0, None, k - 1)                                               # one driver of each person is looked at closely
     seen = critic.look(images[some], drive[0][some])
     with torch.no_grad(): truth = critic.look(drivers[some], drive[0][some])
     parts = {"pixels": weights.pixels * pixel_loss(images, drivers, where),
              "features": weights.features * (feature_loss(seen[0], truth[0]) + feature_loss(seen[2], truth[2])),
-             "cycle": weights.cycle * agreement(seen[1], drive[1][some].detach())}
+             "cycle": weights.cycle * agreement(seen[1], told[:, 1])}
     if vgg is not None: parts["vgg"] = weights.vgg * feature_loss(vgg(images[some]), vgg(drivers[some]))
-    keys, pair = z_dyn[::2].flatten(0, 1).detach(), torch.arange(people, device=pose.device) // 2      # dynamics are the same in a pair
-    codes, which = seen[1], pair * k + 1
+    keys, pair = told[::2].flatten(0, 1), torch.arange(people, device=pose.device) // 2      # dynamics are the same in a pair
+    parts["contrast"] = weights.contrast * cosface(seen[1], keys, pair * k + 1)
     if judge is not None:
         game = adversarial_losses(judge, images[some], drivers[some])
         parts |= {"judge": game["judge"], "adversarial": weights.adversarial * game["adversarial"],
@@ -195,12 +210,11 @@ def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge
         swapped = critic.look(face.decode(volume, z_id, pose[other, 2], z_dyn[other, 2]), pose[other, 2])
         with torch.no_grad(): source_code = critic.recogniser(source)
         parts["cross_id"] = disentangle * weights.cross_id * l_cross_id(swapped[3], source_code)
-        parts["swap_cycle"] = disentangle * weights.cycle * agreement(swapped[1], z_dyn[other, 2].detach())
-        codes, which = torch.cat([codes, swapped[1]]), torch.cat([which, pair[other] * k + 2])
-    parts["contrast"] = weights.contrast * cosface(codes, keys, which)
+        parts["swap_cycle"] = disentangle * weights.cycle * agreement(swapped[1], told[other, 2])
+        parts["swap_contrast"] = disentangle * weights.contrast * cosface(swapped[1], keys, pair[other] * k + 2)
     return sum(parts.values()), parts
 
-# %% ../nbs/07_disentangle.ipynb #07-043-2667f9
+# %% ../nbs/07_disentangle.ipynb #07-043-950503
 @dataclass
 class FaceTraining:
     "What `train_face` does with a preset."
@@ -216,6 +230,7 @@ class FaceTraining:
     alone: int = 2000            # steps of stage two before the disentangling losses come in
     judge: int | None = None     # steps of stage two before the discriminator plays; None: it does not
     pretrain_contrast: float = 0.1
+    disguise: bool = True        # of the drivers in stage one
     together: bool = False       # the motion encoder learns in stage two as well, as in the paper
     weights: LossWeights = field(default_factory=LossWeights)
     lr: float = 1e-3
@@ -235,7 +250,7 @@ def inverse_sqrt(lr, flat):
     "A learning rate that stays for `flat` steps and then falls with the square root: it needs no known end."
     return lambda step: lr * min(1.0, math.sqrt(flat / (step + 1)))
 
-# %% ../nbs/07_disentangle.ipynb #07-045-1d4e8e
+# %% ../nbs/07_disentangle.ipynb #07-045-81a5c8
 def train_face(preset="laptop", *, minutes=None, max_steps=None, resume=None, out=None, device="cpu", seed=0,
                quiet=False, config=None, training=None, vgg19=None):
     """Train a face model on the synthetic world and return it (eval).
@@ -283,7 +298,7 @@ def train_face(preset="laptop", *, minutes=None, max_steps=None, resume=None, ou
     if resumed("face-pretrain") or encoder_steps == 0:
         def loss_one(step, generator):
             frames = world.draw(plan.pretrain_pairs, plan.pretrain_frames, generator)
-            return pretrain_loss(face.motion_encoder, recogniser, frames, generator, plan.pretrain_contrast)
+            return pretrain_loss(face.motion_encoder, recogniser, frames, generator, plan.pretrain_contrast, plan.disguise)
         log = fit(loss_one, stage_one, out=place("face-pretrain"), resume=resumed("face-pretrain"), minutes=left(0.4),
                   max_steps=limit(plan.pretrain_steps), lr=inverse_sqrt(plan.lr, plan.pretrain_steps // 3),
                   name="face: encoders", **common)

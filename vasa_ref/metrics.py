@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .clips import Truth, draw, plan_clip, speak
-from .separation import leak_table, psnr, ssim, swap_table
+from .separation import LOOKS, held_out_frames, leak_table, looks_table, psnr, read_codes, ssim, swap_table
 from .estimator import (MotionEstimator, Reading, classify_emotion, correlation, load_metrics, mouth_opening,
                                 train_metrics)
 from .head import direction, look_direction, neutral_pose, random_people, render
@@ -210,10 +210,10 @@ def bench(preset="laptop", quick=False, seed=0, quiet=False):
         figures |= swap_table(talker.face, people, frames, 1_000_003 + seed, read=estimator.motion)
         bar.update()
         people, frames = (8, 8) if quick else (24, 20)
-        figures |= leak_table(talker.face, people, frames, 2_000_003 + seed)
-        for looks in ("dressed", "held_out"):
-            strange = leak_table(talker.face, people, frames, 2_000_003 + seed, looks)
-            figures |= {f"{key}_{looks}": strange[key] for key in ("pose_error_deg", "expression_from_z_dyn_r2")}
+        size = talker.face.config.size
+        read = {looks: read_codes(talker.face, held_out_frames(people, frames, 2_000_003 + seed, size, looks)) for looks in LOOKS}
+        plain = read.pop("plain")
+        figures |= leak_table(*plain) | looks_table(plain, read)
         bar.update()
         figures |= speed(talker, held_out_truth(1000 * seed + 900, seconds=seconds))
         bar.update()

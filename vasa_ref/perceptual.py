@@ -32,7 +32,7 @@ class Critic:
     def look(self, images, pose):
         "Images (B, 3, S, S): feature maps and code of the dynamics in crops aligned by `pose`, then those of the identity."
         encoder = self.motion.dynamics
-        motion_maps = encoder.features(align(images, pose, self.motion.size))
+        motion_maps = encoder.features(align(images, pose.detach(), self.motion.size))
         person_maps = self.recogniser.encoder.features(images)
         return motion_maps, encoder.head(motion_maps), person_maps, self.recogniser.encoder.head(person_maps)
 
@@ -43,7 +43,7 @@ class VGG19(nn.Module):
     `path` is a safetensors file of torchvision's `vgg19().features`, or of all of `vgg19()`; None leaves the weights random.
     Frozen. Raises VasaError for a file that holds something else.
     """
-    groups = ((0, 2), (5, 7), (10, 12, 14, 16), (19, 21, 23, 25), (28, 30, 32, 34))         # torchvision's numbers of the convolutions
+    groups = ((0, 2), (5, 7), (10, 12, 14, 16), (19, 21, 23, 25), (28,))                     # torchvision's numbers of the convolutions
     widths = (64, 128, 256, 512, 512)
 
     def __init__(self, path=None):
@@ -62,7 +62,7 @@ class VGG19(nn.Module):
         except (SafetensorError, OSError) as error: raise VasaError(f"{path} is no safetensors file ({error})") from error
         own = self.features.state_dict()
         if any(name not in told or told[name].shape != x.shape for name, x in own.items()):
-            raise VasaError(f"{path} is not torchvision's VGG19: expected 0.weight to 34.bias of vgg19().features")
+            raise VasaError(f"{path} is not torchvision's VGG19: expected 0.weight to 28.bias of vgg19().features")
         self.features.load_state_dict({name: told[name].float() for name in own})
 
     def forward(self, images):
