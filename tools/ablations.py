@@ -41,15 +41,6 @@ def variant(z_dyn=SMALL.z_dyn_dim, pretrain=PLAN.pretrain_contrast, together=Fal
     return dataclasses.replace(SMALL, z_dyn_dim=z_dyn), plan, seed
 
 
-@torch.no_grad()
-def like_the_source(face, recogniser, people=PEOPLE):
-    """Mean cosine of a frozen recogniser's codes: a person, and the person with somebody else's motion."""
-    images = FreshFrames(face.config.size, "cpu", dressed=False).draw(people // 2, 2, torch.Generator().manual_seed(77)).images
-    source, driver = images[:, 0], images[:, 1].roll(2, 0)
-    swapped = face.decode(face.appearance(source), face.identity(source), *face.motion(driver))
-    return torch.cosine_similarity(recogniser(swapped), recogniser(source), dim=1).mean().item()
-
-
 def first_stage(folder, config, plan, seed=0):
     """The folder of a first stage, trained where it is not there yet; those with the same dress draw from one pool."""
     pool = folder / f"pool-{plan.dressed}.safetensors"
