@@ -3,7 +3,7 @@ import diffusers
 import pytest
 import torch
 
-from vasa_ref.diffusion import NoiseSchedule, add_noise, ddim_step, ddpm_step, guide, randn, sample, sampling
+from vasa_ref.diffusion import NoiseSchedule, add_noise, ddim_step, ddpm_step, dpm_step, guide, randn, sample, sampling
 
 SCHEDULES = {"cosine": (NoiseSchedule.cosine, dict(beta_schedule="squaredcos_cap_v2")),
              "linear": (NoiseSchedule.linear, dict(beta_schedule="linear", beta_start=2e-4, beta_end=4e-2))}
@@ -20,7 +20,8 @@ def network(x_t, t):
 
 
 def twin(kind, options, steps):
-    scheduler = kind(500, prediction_type="sample", clip_sample=False, timestep_spacing="trailing", **options)
+    clip = {} if kind is diffusers.DPMSolverMultistepScheduler else {"clip_sample": False}
+    scheduler = kind(500, prediction_type="sample", timestep_spacing="trailing", **clip, **options)
     scheduler.set_timesteps(steps)
     return scheduler
 
@@ -85,12 +86,13 @@ def test_add_noise_keeps_variance():
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize("sampler, eta", [("ddim", 0.0), ("ddim", 0.3), ("ddim", 1.0), ("ddpm", 0.0)])
+@pytest.mark.parametrize("sampler, eta", [("ddim", 0.0), ("ddim", 0.3), ("ddim", 1.0), ("ddpm", 0.0), ("dpm", 0.0)])
 @pytest.mark.parametrize("steps", [5, 20, 50, 500])
 def test_samplers_equal_diffusers(name, sampler, eta, steps):
     make, options = SCHEDULES[name]
     ours = sample(network, (4, 5, 6), make(), steps, sampler, eta, seeded(1))
-    scheduler = twin(diffusers.DDPMScheduler if sampler == "ddpm" else diffusers.DDIMScheduler, options, steps)
+    kinds = {"ddpm": diffusers.DDPMScheduler, "ddim": diffusers.DDIMScheduler, "dpm": diffusers.DPMSolverMultistepScheduler}
+    scheduler = twin(kinds[sampler], options, steps)
     generator, extra = seeded(1), {"eta": eta} if sampler == "ddim" else {}
     x = torch.randn(4, 5, 6, generator=generator)
     for t in scheduler.timesteps:
@@ -98,7 +100,7 @@ def test_samplers_equal_diffusers(name, sampler, eta, steps):
     assert torch.allclose(ours, x, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("sampler, eta", [("ddim", 0.0), ("ddim", 1.0), ("ddpm", 0.0)])
+@pytest.mark.parametrize("sampler, eta", [("ddim", 0.0), ("ddim", 1.0), ("ddpm", 0.0), ("dpm", 0.0)])
 @pytest.mark.parametrize("steps", [1, 10, 500])
 def test_oracle_is_returned(sampler, eta, steps):
     answer = torch.randn(3, 4, 5, generator=seeded())
@@ -111,6 +113,21 @@ def test_ddim_with_the_true_noise_undoes_add_noise():
     x0, noise = torch.randn(2, 8, 3, generator=seeded())
     x_t = add_noise(x0, 400, noise, schedule)
     assert torch.allclose(ddim_step(x_t, x0, 400, 100, schedule), add_noise(x0, 100, noise, schedule), atol=1e-4)
+
+
+def test_dpm_is_of_the_second_order():
+    "Where the guess changes in a straight line on the solver's clock, two remembered guesses are enough and one is not."
+    schedule = NoiseSchedule.linear()
+    clock = lambda t: (schedule.alpha_bar(t).log() - (1 - schedule.alpha_bar(t)).log()) / 2
+    guess = lambda t: 0.3 + 0.2 * clock(t).reshape(1, 1)
+    def walk(times, remember):
+        x, before = torch.ones(1, 1), None
+        for t, t_prev in zip(times, times[1:]):
+            x, before = dpm_step(x, guess(t), t, t_prev, schedule, before if remember else None), (guess(t), t)
+        return x
+    exact = walk(list(range(400, 99, -1)), True)
+    coarse = list(range(400, 99, -50))
+    assert (walk(coarse, True) - exact).abs() < 0.2 * (walk(coarse, False) - exact).abs()
 
 
 def test_ddpm_is_ddim_with_eta_one():
@@ -149,7 +166,7 @@ def test_sampling_yields_noise_then_every_step_and_sample_its_end():
 
 
 def test_unknown_sampler_is_refused():
-    with pytest.raises(ValueError, match="'ddim' and 'ddpm'"):
+    with pytest.raises(ValueError, match="accepted are ddim, ddpm, dpm"):
         sample(network, (1, 5, 6), NoiseSchedule.cosine(), 5, "euler")
 
 
