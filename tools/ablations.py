@@ -3,7 +3,7 @@
     python tools/ablations.py --json nbs/results/ablations.json [--folder FOLDER] [NAME ...]
 
 Trains each variant that the folder does not hold yet, and writes what `swap_table`, `leak_table` and `leak_matrix` find
-on held-out people, unless the file has it already. The chapter 07_separation shows the file.
+on held-out people, unless the file has it already.
 """
 import argparse
 import dataclasses
@@ -24,8 +24,8 @@ SMALL = FaceConfig(size=64, volume_channels=16, volume_depth=4, volume_size=16, 
                    appearance_widths=(24, 48), volume_blocks=1, canonical_widths=(16, 32, 48), flow_width=16,
                    decoder_widths=(64, 32), decoder_blocks=2, identity_size=64, identity_widths=(16, 32, 64), pose_size=64,
                    pose_widths=(16, 32, 64), motion_size=64, motion_widths=(32, 64, 96))
-PLAN = FaceTraining(people=400, frames=6, pretrain_pairs=4, pretrain_frames=4, pretrain_steps=800, pairs=2, drivers=3,
-                    steps=300, alone=60, lr=1e-3)
+PLAN = FaceTraining(people=400, frames=6, pretrain_pairs=4, pretrain_frames=4, pretrain_steps=4000, pairs=2, drivers=3,
+                    steps=1200, alone=200, lr=1e-3)
 PEOPLE = 64                                                     # held out, on whom is measured
 NO_CONTRAST, LARGE = dict(contrast=0.0, pretrain=0.0), dict(z_dyn=64)
 VARIANTS = {"all": {}, "all, another seed": dict(seed=1), "no consist": dict(consist=0.0), "no cross_id": dict(cross_id=0.0),
