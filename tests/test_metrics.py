@@ -218,7 +218,7 @@ def test_training_arguments():
 KEYS = """self_psnr swap_psnr self_ssim swap_ssim id_from_z_dyn id_chance pose_from_z_dyn_r2 expression_from_z_dyn_r2
     pose_error_deg mouth_corr mouth_lag_frames mouth_corr_languages closure_recall silence_still gaze_error_deg
     distance_error emotion_accuracy seam_ratio delta_p delta_p_true rtf fps_cpu size_px preset people clips seed
-    pose_psnr dynamics_psnr pose_ssim dynamics_ssim gaze_from_z_dyn_r2 pose_error_deg_dressed pose_error_deg_held_out
+    pose_psnr dynamics_psnr pose_ssim dynamics_ssim gaze_from_z_dyn_r2 gaze_open_from_z_dyn_r2 pose_error_deg_dressed pose_error_deg_held_out
     expression_from_z_dyn_r2_dressed expression_from_z_dyn_r2_held_out""".split()
 KEYS += [f"{swap}_{error}" for swap in SWAPS for error in ("pose_deg", "gaze_deg", "mouth", "brows")]
 

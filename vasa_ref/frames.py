@@ -128,6 +128,7 @@ class FreshFrames:
     def __init__(self, size, device, dressed=True): self.size, self.device, self.dressed = size, device, dressed
 
     def draw(self, pairs, frames, generator=None):
+        "`Frames` of 2 * pairs new people: neighbours 2i, 2i + 1 share their dynamics."
         who, pose, dynamics = draw_truth(2 * pairs, frames, generator)
         outfits = random_outfits(2 * pairs, generator, plain=0.3 if self.dressed else 1.0)
         who, pose, dynamics, outfits = (x.to(self.device) for x in (who, pose, dynamics, outfits))

@@ -51,7 +51,7 @@ def fit_ridge(x, y, ridge=1e-2):
 
 
 def fit_mlp(x, y, hidden=64, steps=300, seed=0):
-    """The same with a network of one hidden layer.
+    """The same with a network of one hidden layer: x (N, M), y (N, T) to the function from codes to predictions.
 
     A fifth of the rows decides when it was at its best: trained to the end it would know the others by heart."""
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
