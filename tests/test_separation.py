@@ -177,9 +177,11 @@ def test_both_probes_find_a_factor_that_is_half_noise(fit):
 
 def test_other_looks_are_read_with_what_plain_people_taught():
     generator_ = generator(3)
-    truth = {"expression": torch.rand(300, 14, generator=generator_), "pose": torch.zeros(300, 6)}
+    truth = {"who": torch.arange(6).repeat_interleave(50), "expression": torch.rand(300, 14, generator=generator_), "pose": torch.zeros(300, 6)}
     code = truth["expression"] @ torch.randn(14, 14, generator=generator_)
     strange = {"the same": ({"z_dyn": code, "pose": truth["pose"]}, truth), "turned": ({"z_dyn": -code, "pose": truth["pose"] + 0.1}, truth)}
     table = looks_table(strange["the same"], strange)
+    by_heart = {"z_dyn": torch.randn(300, 200, generator=generator_), "pose": truth["pose"]}       # as many numbers as frames
+    assert looks_table((by_heart, truth), {"same": (by_heart, truth)})["expression_from_z_dyn_r2_same"] < 0.1, "the frames are new to the probe"
     assert table["expression_from_z_dyn_r2_the same"] > 0.9 and table["expression_from_z_dyn_r2_turned"] < 0
     assert table["pose_error_deg_turned"] == pytest.approx(math.degrees(0.1), rel=1e-4)
