@@ -2,6 +2,7 @@
 
 accelerate brings autocast, backward, clipping and several processes; the rest is a page of plain code.
 """
+import atexit
 import math
 import time
 from pathlib import Path
@@ -66,6 +67,9 @@ def fit(loss_fn, modules, *, out, lr=2e-4, betas=(0.9, 0.99), weight_decay=0.0, 
     # A Python process may train one model after another, on other devices and in other precisions: forget the last one.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     accelerator = Accelerator(cpu=torch.device(device).type == "cpu", mixed_precision=mixed_precision)
+    if accelerator.num_processes > 1:
+        atexit.unregister(_leave)
+        atexit.register(_leave)
     device = accelerator.device if accelerator.num_processes > 1 else torch.device(device)
     for module in modules.values():
         module.to(device).train()
@@ -151,6 +155,12 @@ def _trainable(modules):
                 seen.add(id(p))
                 named[f"{key}/{name}"] = p
     return named
+
+
+def _leave():
+    """Several processes part in order at their end: one that simply exits may be aborted by threads that still wait."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _stop(accelerator, device, step, first, max_steps, began, minutes):
