@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import vasa_ref
-from vasa_ref import cli
+from vasa_ref import arguments, cli
 from vasa_ref.errors import VasaError
 
 torch.set_num_threads(1)
@@ -88,6 +88,10 @@ def test_help_of_each_command(vasa, command):
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--preset", "desktop"], "no weights called 'desktop'"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--weights", "no/such"], "no weights called 'no/such'"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--device", "gpu"], "device 'gpu' is not on this machine: accepted are cpu"),
+    (["animate", "p.png", "-", "-o", "o.mp4"], "with --stream only"),
+    (["animate", "p.png", "s.wav", "-o", "-"], "with --stream only"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--curves", "no.json"], "cannot read the curves 'no.json'"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--pose-from", "no.mp4"], "cannot read the video 'no.mp4'"),
     (["portrait", "-o", "p.png", "--size", "4"], "from 16 to 2048 pixels"),
     (["portrait", "-o", "p.png", "--seed", "-1"], "from 0 to"),
     (["portrait", "-o", "p.bmp"], "should end in .png or .jpg"),
@@ -118,6 +122,7 @@ def test_the_lists_in_the_help_are_those_of_the_package():
     from vasa_ref import performer
     assert cli.EMOTIONS == tuple(performer.EMOTIONS)
     assert sum(cli.SHARES.values()) == pytest.approx(1) and cli.SHARES.keys() == cli.TRAINERS.keys()
+    assert tuple(cli.TRAINERS) == arguments.PARTS
 
 
 def test_what_the_commands_call_exists_and_takes_what_they_give():
@@ -185,8 +190,26 @@ def test_animate_hands_everything_on(vasa, fake_talker):
 def test_animate_by_default(vasa, fake_talker):
     assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--quiet") == (0, "", "")
     call = fake_talker[1]
-    assert call["gaze"] == (0.0, 0.0) and call["emotion"] is None and call["steps"] is None and call["temperature"] is None
+    assert not {"gaze", "distance", "emotion"} & call.keys() and call["steps"] is None and call["temperature"] is None
     assert call["cfg_scale"] == {"audio": 0.5, "gaze": 0.0} and call["seed"] == 0
+
+
+def test_curves_are_handed_on_as_key_frames(vasa, fake_talker):
+    Path("c.json").write_text('{"gaze": {"0": [0, 0], "1.5": [10, -5]}, "emotion": {"1": "neutral", "2": {"sad": 0.5}}}')
+    assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--quiet", "--curves", "c.json", "--distance", "1.1") == (0, "", "")
+    call = fake_talker[1]
+    assert call["gaze"] == {0.0: [0, 0], 1.5: [10, -5]} and call["emotion"] == {1.0: "neutral", 2.0: {"sad": 0.5}}
+    assert call["distance"] == 1.1
+
+
+@pytest.mark.parametrize("text, options, said", [
+    ("gaze", [], "accepted is a JSON object"), ("[1, 2]", [], "accepted is a JSON object"), ('{"gaze": 3}', [], "accepted is a JSON"),
+    ('{"gaze": {"now": [0, 0]}}', [], "seconds to values"), ('{"smile": {"0": 1}}', [], "has smile: accepted are gaze, distance"),
+    ('{"gaze": {}}', [], "gaze has no key frames"), ('{"distance": {"0": 1}}', ["--distance", "1.2"], "not both")])
+def test_curves_that_cannot_be_used(vasa, fake_talker, text, options, said):
+    Path("c.json").write_text(text)
+    refused(vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--curves", "c.json", *options), said)
+    assert fake_talker == []
 
 
 def test_an_output_never_replaces_an_input(vasa, fake_talker):
@@ -480,6 +503,45 @@ def test_one_sample_of_sound_is_one_frame(animate, tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(1), 16000)
     (code, out, err), frames = animate(None, tmp_path / "a.wav")
     assert (code, err, frames) == (0, "", 1)
+
+
+def test_another_film_gives_pose_and_dynamics(animate, files, vasa, tmp_path):
+    film = tmp_path / "film.mp4"
+    assert vasa("animate", files / "p.png", files / "s.wav", "-o", film, "--weights", files / "w", "--steps", "2")[0] == 0
+    for options in (("--pose-from", film), ("--dynamics-from", film), ("--pose-from", film, "--dynamics-from", film)):
+        (code, out, err), frames = animate(None, None, *options)
+        assert (code, err, frames) == (0, "", 13)
+    refused(vasa("animate", files / "p.png", files / "s.wav", "-o", film, "--weights", files / "w", "--pose-from", film), "also an input")
+    refused(animate(None, None, "--dynamics-from", files / "s.wav")[0], "cannot read the video")
+
+
+def test_curves_out_of_range_are_one_line(animate, tmp_path):
+    (tmp_path / "c.json").write_text('{"gaze": {"0": [0, 0], "1": [80, 0]}}')
+    result, frames = animate(None, None, "--curves", tmp_path / "c.json")
+    refused(result, "accepted are 2 angles in degrees")
+    assert frames is None
+
+
+def test_a_recording_is_streamed_at_its_own_pace(animate):
+    (code, out, err), frames = animate(None, None, "--stream")
+    assert (code, err, frames) == (0, "", 13) and "0.5 s of video" in out
+    assert all(word in out for word in ("look-ahead", "latency", "95 % within", "drift"))
+
+
+def test_standard_input_to_standard_output(files, tmp_path):
+    """Raw samples in, raw frames out, the report beside them; and the same frames as for the file."""
+    sound = np.random.default_rng(0).integers(-9000, 9000, 8000).astype("<i2").tobytes()
+    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", "--stream", "-", "--weights", files / "w", "--steps", "2", "-o"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    run = lambda out, data: subprocess.run([*map(str, command), str(out)], input=data, capture_output=True, env=env)
+    done = run("-", sound + b"x")                                        # half a sample more
+    assert done.returncode == 0 and len(done.stdout) == 13 * 32 * 32 * 3 and b"look-ahead" in done.stderr
+    assert run(tmp_path / "o.mp4", sound).returncode == 0
+    from vasa_ref.clips import Clip
+    assert Clip.load(tmp_path / "o.mp4").frames.shape == (13, 32, 32, 3)
+    silent = run(tmp_path / "none.mp4", b"")
+    assert silent.returncode == 2 and silent.stderr.decode().startswith("vasa: no sound came") and silent.stderr.count(b"\n") == 1
+    assert os.listdir(tmp_path) == ["o.mp4"]
 
 
 def test_the_seed_decides_the_video(vasa, files, tmp_path):

@@ -94,6 +94,23 @@ def test_sound_is_not_shifted(tmp_path):
     assert np.corrcoef(spoken, heard)[0, 1] > 0.95
 
 
+def test_live_sound_is_asked_for_when_the_frames_are_through(clip, tmp_path):
+    came = []
+    def frames():
+        for frame in clip.frames:
+            came.append(frame)
+            yield frame
+    def sound():
+        assert len(came) == len(clip.frames)
+        return clip.waveform
+    save_video(tmp_path / "live.mp4", frames(), sound)
+    back = Clip.load(tmp_path / "live.mp4")
+    assert len(back) == len(clip) and torch.corrcoef(torch.stack([back.waveform[:len(clip.waveform)], clip.waveform]))[0, 1] > 0.9
+    with pytest.raises(ValueError, match="do not fit"):
+        save_video(tmp_path / "short.mp4", clip.frames, lambda: clip.waveform[:640])
+    assert not (tmp_path / "short.mp4").exists()
+
+
 def test_video_is_what_browsers_play(video):
     described = subprocess.run([files.ffmpeg_exe(), "-hide_banner", "-i", video], capture_output=True, text=True).stderr
     assert "h264" in described and "yuv420p" in described and "bt709" in described and "25 fps" in described

@@ -14,7 +14,7 @@ from vasa_ref.head import look_direction
 from vasa_ref.latents import (CONDITIONS, Conditions, Latents, drop_conditions, encode_clip, fingerprint, made_with,
                               main_direction, make_latents, random_windows)
 from vasa_ref.motion import (EncoderLayer, MotionConfig, MotionModel, MotionStream, attention_mask, generate_motion,
-                             generate_windows, load_motion, motion_loss, random_conditions, train_motion)
+                             load_motion, motion_loss, random_conditions, train_motion)
 from vasa_ref.training import fit
 from vasa_ref.voice import PHONEMES
 from vasa_ref.weights import save_weights
@@ -348,7 +348,7 @@ def test_generated_length_and_determinism(model):
 
 def test_windows_are_pieces_of_the_motion(model):
     audio = torch.randn(120, A, generator=seeded())
-    windows = list(generate_windows(model, audio, steps=3, generator=seeded(1)))
+    windows = list(MotionStream(model, steps=3, generator=seeded(1)).play(audio))
     assert [len(w) for w in windows] == [50, 50, 20]
     seen = []
     motion = generate_motion(model, audio, steps=3, generator=seeded(1), progress=lambda *done: seen.append(done))
@@ -377,6 +377,22 @@ def test_look_ahead_commits_only_what_was_asked(model):
     stream = MotionStream(model, steps=2, generator=seeded(1))
     whole = MotionStream(model, steps=2, generator=seeded(1)).step(audio)
     assert torch.equal(stream.step(audio, commit=4), whole[:4]) and torch.equal(stream.prev_audio, audio[:4])
+
+
+def test_a_control_may_be_a_function_of_the_seconds_played(model):
+    audio, asked = torch.randn(12, A, generator=seeded()), []
+    def gaze(seconds):
+        asked.append(round(seconds, 3))
+        return seconds, 0.0
+    portions = list(MotionStream(model, steps=2, gaze=gaze, generator=seeded(1)).play(audio))
+    assert [len(p) for p in portions] == [5, 5, 2] and asked == [0.1, 0.3, 0.44]      # the middles of the portions
+    by_hand = MotionStream(model, steps=2, generator=seeded(1))
+    for start, seconds, portion in zip((0, 5, 10), asked, portions):
+        by_hand.gaze = seconds, 0.0
+        assert torch.equal(by_hand.step(audio[start:], commit=5), portion)
+    for control in ({"distance": lambda seconds: 1 + seconds}, {"emotion": lambda seconds: torch.full((7,), seconds)}):
+        played = torch.cat(list(MotionStream(model, steps=2, generator=seeded(1), **control).play(audio)))
+        assert played.shape == (12, M) and not torch.allclose(played, torch.cat(portions))
 
 
 def test_controls_change_the_motion(model):

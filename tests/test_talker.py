@@ -10,8 +10,7 @@ from vasa_ref.audio import Wav2Vec2, Wav2Vec2Config, audio_features
 from vasa_ref.clips import Clip
 from vasa_ref.errors import VasaError
 from vasa_ref.motion import MotionConfig, MotionModel, generate_motion
-from vasa_ref.talker import (DISTANCE_LIMITS, GAZE_LIMITS, Appearance, FeatureStream, Talker, most_typical, motion_controls,
-                             portrait_tensor, waveform_tensor)
+from vasa_ref.talker import Appearance, FeatureStream, Talker, film_frames, most_typical, portrait_tensor, waveform_tensor
 
 
 @pytest.fixture(scope="module")
@@ -57,26 +56,6 @@ def test_wrong_waveforms_are_refused(wrong):
         waveform_tensor(wrong)
 
 
-@pytest.mark.parametrize("wrong", [
-    {"gaze": (GAZE_LIMITS[0] + 1, 0)}, {"gaze": (0, -GAZE_LIMITS[1] - 1)}, {"gaze": 3}, {"gaze": (1, 2, 3)}, {"gaze": "left"},
-    {"gaze": (math.nan, 0)}, {"distance": DISTANCE_LIMITS[1] + 0.1}, {"distance": "near"}, {"distance": math.nan},
-    {"emotion": "smug"}, {"emotion": 3}, {"emotion": {"happy": -1}}, {"emotion_strength": 2.1}, {"emotion": "sad", "emotion_strength": "x"},
-    {"cfg_scale": {"audio": math.inf}}, {"cfg_scale": {"audio": -0.1}}, {"cfg_scale": {"loudness": 1}}, {"cfg_scale": 2},
-    {"cfg_scale": {"audio": "x"}}, {"steps": 0}, {"steps": 1.5}, {"steps": True}, {"steps": 100_000},
-    {"temperature": -0.1}, {"temperature": "hot"}])
-def test_wrong_controls_say_what_is_accepted(wrong):
-    with pytest.raises(VasaError, match="accepted"):
-        motion_controls(MotionConfig.tiny(), **wrong)
-
-
-def test_controls_are_translated():
-    chosen = motion_controls(MotionConfig.tiny(), gaze=(90 / 4, -18), distance=1.2, emotion="happy", emotion_strength=0.5, steps=3)
-    assert chosen["gaze"] == pytest.approx((math.pi / 8, -math.pi / 10))
-    assert chosen["emotion"].tolist() == [0, 0.5, 0, 0, 0, 0, 0]
-    assert chosen["cfg_scale"] == {"audio": 0.5} and chosen["steps"] == 3
-    assert motion_controls(MotionConfig.tiny())["emotion"] is None
-
-
 def test_animate_gives_a_clip_of_the_right_length(talker, portrait):
     calls = []
     clip = talker.animate(portrait, speech(2.3), steps=2, progress=lambda done, total: calls.append((done, total)))
@@ -92,6 +71,43 @@ def test_same_seed_same_frames(talker, portrait):
     first, second, other = (talker.animate(portrait, speech(0.4), steps=2, seed=seed).frames for seed in (5, 5, 6))
     by_generator = talker.animate(portrait, speech(0.4), steps=2, generator=torch.Generator().manual_seed(5)).frames
     assert torch.equal(first, second) and torch.equal(first, by_generator) and not torch.equal(first, other)
+
+
+def test_a_film_is_read_in_any_form(talker, tmp_path):
+    film = talker.animate(torch.rand(3, 48, 48, generator=torch.Generator().manual_seed(0)), speech(0.4), steps=2)
+    motion = talker.read(film)
+    assert motion.shape == (10, talker.motion_model.config.motion_dim)
+    pose, z_dyn = talker.face.motion(film.frames.permute(0, 3, 1, 2) / 255)
+    torch.testing.assert_close(motion, torch.cat([pose, z_dyn], 1), atol=1e-4, rtol=1e-4)
+    assert torch.equal(talker.read(film.frames.numpy()), motion)
+    film.save(tmp_path / "film.mp4")
+    assert talker.read(tmp_path / "film.mp4").shape == motion.shape
+    for wrong in (Clip(None, speech(0.4)), torch.zeros(2, 8, 8, 3), torch.zeros(8, 8, 3, dtype=torch.uint8), film.frames[:0]):
+        with pytest.raises(VasaError, match="accepted are a Clip"):
+            film_frames(wrong)
+
+
+def test_tracks_of_another_film_replace_pose_and_dynamics(talker, portrait):
+    motion = torch.randn(4, talker.motion_model.config.motion_dim, generator=torch.Generator().manual_seed(0))
+    generated = talker.motion(speech(0.4), steps=2)
+    for given, pose, z_dyn in (({"pose": motion}, motion, generated), ({"dynamics": motion}, generated, motion)):
+        first = torch.cat([pose[:4, :6], z_dyn[:4, 6:]], 1)
+        expected = torch.cat(list(talker.decode(talker.encode(portrait), first)))
+        for frames in (talker.frames(portrait, speech(0.4), steps=2, **given),
+                       talker.animate(portrait, speech(0.4), steps=2, **given).frames):
+            assert (torch.stack(list(frames))[:4].int() - expected.int()).abs().max() <= 1
+        assert len(list(talker.stream(portrait, [speech(0.4)], steps=2, **given))) == 10
+    for wrong in ({"pose": motion[:, :6]}, {"dynamics": motion[:0]}, {"dynamics": motion[0]}):
+        with pytest.raises(VasaError, match="as `read` gives"):
+            talker.frames(portrait, speech(0.4), **wrong)
+
+
+def test_curves_reach_the_frames_offline_and_streamed(talker, portrait):
+    curve, sound = {"gaze": {0: (-30, 0), 0.4: (30, 0)}}, speech(0.8)
+    motion = talker.motion(sound, steps=2, **curve)
+    assert motion.shape[0] == 20 and not torch.allclose(motion, talker.motion(sound, steps=2), atol=1e-4)
+    one, cut = (torch.stack(list(talker.stream(portrait, chunks, steps=2, **curve))) for chunks in ([sound], sound.split(700)))
+    assert torch.equal(one, cut) and not torch.equal(one, torch.stack(list(talker.stream(portrait, [sound], steps=2))))
 
 
 def test_motion_is_that_of_the_motion_model(talker):

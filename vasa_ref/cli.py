@@ -3,171 +3,26 @@
 Checks go from cheap to dear: arguments, then files, then work. What a user did wrong is one line on stderr and exit
 code 2; an output file appears only when it is complete. Heavy imports wait until a command needs them.
 """
-import argparse
 import importlib
 import io
+import itertools
 import json
 import os
 import sys
 import time
 from pathlib import Path
 
-from . import __version__
+from .arguments import EMOTIONS, make_parser
 from .errors import VasaError
 
 __all__ = ["main", "make_parser"]
 
-EMOTIONS = ("neutral", "happy", "sad", "angry", "surprised", "afraid", "disgusted")   # performer.EMOTIONS
-PRESETS = ("tiny", "laptop", "paper")
 TRAINERS = {   # part: module, function, where an earlier call left something to resume
     "audio": ("audio", "train_audio", "checkpoint.safetensors"),
     "face": ("disentangle", "train_face", "face-*/checkpoint.safetensors"),
     "motion": ("motion", "train_motion", "motion-training/checkpoint.safetensors"),
     "metrics": ("estimator", "train_metrics", "metrics/checkpoint.safetensors")}
 SHARES = {"audio": 0.15, "face": 0.5, "motion": 0.25, "metrics": 0.1}   # of the minutes of `vasa train all`
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message):
-        self.exit(2, f"vasa: {' '.join(message.split())} (see `{self.prog} --help`)\n")
-
-
-def number(low, high, unit="", kind=float):
-    """An argument type: a number from `low` to `high`."""
-    def parse(text):
-        low_high = f"{low} to {high}" if kind is int else f"{low:g} to {high:g}"
-        accepted = f"{'a whole number' if kind is int else 'a number'} from {low_high}{unit and ' ' + unit}"
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {accepted}") from None
-        if not low <= value <= high:   # also refuses NaN
-            raise argparse.ArgumentTypeError(f"{text} is out of range: accepted is {accepted}")
-        return value
-    return parse
-
-
-class Gaze(argparse.Action):
-    """Two angles with ranges of their own."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        for value, name, limit in zip(values, ("YAW", "PITCH"), (45, 30)):
-            if not -limit <= value <= limit:
-                accepted = f"-{limit} to {limit} degrees"
-                raise argparse.ArgumentError(self, f"{name} {value:g} is out of range: accepted is {accepted}")
-        setattr(namespace, self.dest, tuple(values))
-
-
-def make_parser():
-    """The parser of the whole command line."""
-    layout = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-    parser = Parser(prog="vasa", **layout, description="A portrait speaks: a reference implementation of VASA-1.\n"
-                    "The shipped weights know the people of a synthetic world, and nobody real.",
-                    epilog="examples:\n  vasa portrait -o her.png --seed 3\n"
-                    "  vasa say \"Good morning.\" -o morning.wav\n"
-                    "  vasa animate her.png morning.wav -o out.mp4 --gaze 15 0 --emotion happy")
-    parser.add_argument("--version", action="version", version=f"vasa_ref {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-
-    def command(name, run, summary, example):
-        sub = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".",
-                                  epilog="examples:\n  " + "\n  ".join(example.split("\n")), **layout)
-        sub.set_defaults(run=run)
-        sub.add_argument("--quiet", action="store_true", help="print nothing but errors")
-        return sub
-
-    def with_weights(sub):
-        which = sub.add_mutually_exclusive_group()
-        which.add_argument("--preset", metavar="NAME", help="shipped weights (default: laptop)")
-        which.add_argument("--weights", metavar="FOLDER", help="a folder of weights that `vasa train` wrote")
-
-    def with_seed(sub, what):
-        sub.add_argument("--seed", type=number(0, 2**31 - 1, kind=int), default=0, metavar="N",
-                         help=what + " (default: 0)")
-
-    def with_device(sub):
-        sub.add_argument("--device", default="cpu", metavar="D", help="where torch computes: cpu, cuda, cuda:1, mps "
-                         "(default: cpu)")
-
-    sub = command("animate", animate, "portrait and speech in, video of the speaking portrait out",
-                  "vasa animate her.png morning.wav -o out.mp4\n"
-                  "vasa animate her.png morning.wav -o out.mp4 --gaze -20 5 --distance 1.2 --emotion sad")
-    sub.add_argument("portrait", metavar="PORTRAIT", help="a picture of any format and size")
-    sub.add_argument("audio", metavar="AUDIO", help="speech of any format, rate and number of channels")
-    sub.add_argument("-o", "--out", required=True, metavar="OUT.mp4",
-                     help="the video: H.264 and AAC, 25 frames per second")
-    sub.add_argument("--gaze", nargs=2, type=float, default=(0.0, 0.0), metavar=("YAW", "PITCH"), action=Gaze,
-                     help="main gaze in degrees: yaw -45 to 45, positive to the viewer's right; pitch -30 to 30, "
-                     "positive upwards (default: 0 0, at the viewer); the shipped weights have learnt -20 to 20 and "
-                     "-12 to 12")
-    sub.add_argument("--distance", type=number(0.5, 2.0), default=1.0, metavar="X",
-                     help="distance of head and camera relative to the mean, 0.5 to 2 (default: 1); the shipped weights "
-                     "have learnt 0.85 to 1.25")
-    sub.add_argument("--emotion", choices=EMOTIONS, metavar="NAME",
-                     help=", ".join(EMOTIONS) + " (default: what the audio says)")
-    sub.add_argument("--emotion-strength", type=number(0.0, 2.0), metavar="S",
-                     help="of --emotion, 0 to 2 (default: 1)")
-    sub.add_argument("--cfg-audio", type=number(0.0, 10.0), default=0.5, metavar="L",
-                     help="guidance towards the audio, 0 to 10 (default: 0.5)")
-    sub.add_argument("--cfg-gaze", type=number(0.0, 10.0), default=0.0, metavar="L",
-                     help="guidance towards the gaze, 0 to 10 (default: 0; the paper's is 1)")
-    sub.add_argument("--steps", type=number(1, 500, kind=int), metavar="N",
-                     help="denoising steps per window, 1 to 500 (default: the weights' own)")
-    sub.add_argument("--temperature", type=number(0.0, 2.0), metavar="T",
-                     help="of the noise that the motion starts from, 0 to 2: less is calmer, and keeps closer to the gaze "
-                     "(default: the weights' own)")
-    with_seed(sub, "the same seed gives the same video")
-    with_weights(sub)
-    with_device(sub)
-
-    sub = command("portrait", portrait, "a person of the synthetic world",
-                  "vasa portrait -o her.png --seed 3 --size 512")
-    sub.add_argument("-o", "--out", required=True, metavar="P.png", help="the picture: .png or .jpg")
-    with_seed(sub, "which person")
-    sub.add_argument("--size", type=number(16, 2048, "pixels", int), default=256, metavar="PX",
-                     help="width and height in pixels, 16 to 2048 (default: 256)")
-
-    sub = command("say", say, "speech of the synthetic world", "vasa say \"Good morning.\" -o morning.wav\n"
-                  "vasa say \"Guten Morgen.\" -o morgen.wav --language de")
-    sub.add_argument("text", metavar="TEXT", help="what to say")
-    sub.add_argument("-o", "--out", required=True, metavar="S.wav",
-                     help="the sound: 16 kHz, mono, 16 bit; .wav or .flac")
-    sub.add_argument("--voice", metavar="NAME", help="a voice of the package; a wrong name lists them")
-    sub.add_argument("--language", metavar="L", default="en",
-                     help="a language of the package, such as en, de, fr; a wrong name lists them (default: en)")
-
-    sub = command("train", train, "train on the synthetic world, which needs no download",
-                  "vasa train all --preset tiny --minutes 4 --out runs/tiny\n"
-                  "vasa train face --minutes 10 --resume runs/laptop --device cuda")
-    sub.add_argument("part", choices=[*TRAINERS, "all"], metavar="PART",
-                     help=", ".join(TRAINERS) + ", or all of them in turn")
-    sub.add_argument("--preset", choices=PRESETS, metavar="NAME",
-                     help=", ".join(PRESETS) + " (default: that of --resume, else laptop)")
-    sub.add_argument("--minutes", type=number(0.01, 100_000), default=10.0, metavar="M",
-                     help="wall clock of this call; all parts share it (default: 10)")
-    sub.add_argument("--resume", metavar="FOLDER", help="continue what an earlier call left there")
-    sub.add_argument("--out", metavar="FOLDER",
-                     help="weights and checkpoints (default: the folder of --resume, else runs/NAME)")
-    sub.add_argument("--vgg19", metavar="FILE", help="VGG19's weights as safetensors: the face is compared by its features too")
-    with_seed(sub, "of the first weights and of the draws; motion always has the same clips")
-    with_device(sub)
-
-    sub = command("bench", bench, "every quality figure of the weights, on held-out people, voices and words",
-                  "vasa bench --quick\nvasa bench --json bench.json")
-    sub.add_argument("--json", metavar="FILE", help="write the figures as one flat object")
-    sub.add_argument("--quick", action="store_true", help="fewer clips: a minute instead of many, and wider error bars")
-    with_seed(sub, "of the held-out clips")
-    with_weights(sub)
-
-    sub = command("latency", latency, "what each frame costs, offline and streaming",
-                  "vasa latency\nvasa latency --preset paper --device cuda --json latency.json")
-    sub.add_argument("--preset", choices=PRESETS, default="laptop", metavar="NAME",
-                     help=", ".join(PRESETS) + "; sizes count here, so weights are random (default: laptop)")
-    sub.add_argument("--json", metavar="FILE", help="write the figures as one flat object")
-    with_device(sub)
-    return parser
 
 
 def check_output(path, *suffixes, inputs=()):
@@ -208,20 +63,53 @@ def print_table(figures):
         print(f"{key:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")
 
 
+def read_curves(path, given):
+    """{"gaze": {seconds: value}, ...} of a --curves file; `given` are the options that would contradict it."""
+    try:
+        curves = json.loads(Path(path).read_text())
+        curves = {name: {float(t): value for t, value in curve.items()} for name, curve in curves.items()}
+    except (ValueError, AttributeError, UnicodeDecodeError):
+        raise VasaError(f"--curves {path}: accepted is a JSON object of objects, seconds to values") from None
+    if unknown := sorted(set(curves) - {"gaze", "distance", "emotion"}):
+        raise VasaError(f"--curves {path} has {', '.join(unknown)}: accepted are gaze, distance, emotion")
+    if twice := sorted(set(curves) & given):
+        raise VasaError(f"{', '.join(twice)}: either in --curves or as an option of its own, not both")
+    if empty := [name for name, curve in curves.items() if not curve]:
+        raise VasaError(f"--curves {path}: {empty[0]} has no key frames")
+    return curves
+
+
 def animate(args):
-    from .files import PICTURES, SOUNDS, existing_file
+    from .files import PICTURES, SOUNDS, VIDEOS, existing_file
     from .weights import weights_folder
-    if args.emotion is None and args.emotion_strength is not None:
+    wanted = {name: value for name in ("gaze", "distance", "emotion") if (value := getattr(args, name)) is not None}
+    if args.curves:
+        wanted |= read_curves(existing_file(args.curves, "curves", "accepted is a JSON file"), set(wanted))
+    if "emotion" not in wanted and args.emotion_strength is not None:
         raise VasaError("--emotion-strength needs an --emotion: " + ", ".join(EMOTIONS))
+    if "-" in (args.audio, args.out) and not args.stream:
+        raise VasaError("- stands for standard input and output with --stream only: expected a file")
     strength = 1.0 if args.emotion_strength is None else args.emotion_strength
     device = check_device(args.device)
     folder = weights_folder(args.weights or args.preset or "laptop")
-    inputs = [existing_file(args.portrait, "portrait", PICTURES), existing_file(args.audio, "speech", SOUNDS)]
-    out = check_output(args.out, ".mp4", inputs=inputs)
+    files = [(args.portrait, "portrait", PICTURES)] + [(args.audio, "speech", SOUNDS)] * (args.audio != "-")
+    films = {"pose": args.pose_from, "dynamics": args.dynamics_from}
+    films = {part: existing_file(film, "video", VIDEOS) for part, film in films.items() if film}
+    inputs = [existing_file(*file) for file in files] + list(films.values())
+    out = "-" if args.out == "-" else check_output(args.out, ".mp4", inputs=inputs)
 
-    from tqdm import tqdm
     from .talker import Talker
     talker = Talker.from_pretrained(folder, device=device)
+    read = {film: talker.read(film) for film in set(films.values())}
+    wanted |= {part: read[film] for part, film in films.items()}
+    wanted |= dict(emotion_strength=strength, steps=args.steps, temperature=args.temperature, seed=args.seed,
+                   cfg_scale={"audio": args.cfg_audio, "gaze": args.cfg_gaze})
+    (play if args.stream else make_video)(args, talker, out, wanted)
+
+
+def make_video(args, talker, out, wanted):
+    """The whole recording at once."""
+    from tqdm import tqdm
     began, frames = time.perf_counter(), 0
     with tqdm(unit=" frames", leave=False, disable=args.quiet or None) as bar:   # None: only where a person looks
 
@@ -230,13 +118,35 @@ def animate(args):
             frames, bar.total = done, total
             bar.update()
 
-        talker.animate_to_file(out, *map(str, inputs), gaze=args.gaze, distance=args.distance, emotion=args.emotion,
-                               emotion_strength=strength, steps=args.steps, temperature=args.temperature, seed=args.seed,
-                               cfg_scale={"audio": args.cfg_audio, "gaze": args.cfg_gaze}, progress=progress)
+        talker.animate_to_file(out, args.portrait, args.audio, progress=progress, **wanted)
     took, length = time.perf_counter() - began, frames / 25
     if not args.quiet:
         print(f"{out}: {length:.1f} s of video, {talker.size} x {talker.size} pixels, made in {took:.1f} s "
               f"(real-time factor {took / length:.2f})")
+
+
+def play(args, talker, out, wanted):
+    """While the sound arrives."""
+    from . import live
+    from .clips import load_audio, save_video
+    clock = live.Clock()
+    source = live.from_pipe(sys.stdin.buffer) if args.audio == "-" else live.in_real_time(load_audio(args.audio))
+    frames = clock.shown(talker.stream(args.portrait, clock.heard(source), **wanted))
+    try:
+        if out == "-":
+            live.to_pipe(frames)
+        else:
+            first = next(frames, None)
+            if first is None:
+                raise VasaError("no sound came: expected raw 16 bit samples on standard input")
+            save_video(out, itertools.chain([first], frames), clock.sound)
+    except BrokenPipeError:   # who watched has gone
+        sys.stdout = open(os.devnull, "w")
+    if not args.quiet:
+        told = {"latency_s": "latency {:.2f} s", "latency_s_p95": "95 % within {:.2f} s", "drift": "drift {:+.3f} s per s"}
+        report = ", ".join(told[name].format(value) for name, value in clock.report().items())
+        print(f"{out}: {len(clock.left) / 25:.1f} s of video, {talker.size} x {talker.size} pixels, look-ahead "
+              f"{talker.delay():.2f} s{report and ', '}{report}", file=sys.stderr if out == "-" else sys.stdout)
 
 
 def portrait(args):
@@ -347,11 +257,14 @@ def report(figures, out, quiet):
         write_json(out, figures)
 
 
+COMMANDS = {command.__name__: command for command in (animate, portrait, say, train, bench, latency)}
+
+
 def main(argv=None):
     """Run one command; the exit code is 0, or 2 with one line on stderr."""
     args = make_parser().parse_args(argv)
     try:
-        args.run(args)
+        COMMANDS[args.command](args)
     except (VasaError, OSError, FloatingPointError, MemoryError) as error:
         print(f"vasa: {explain(error)}", file=sys.stderr)
         return 2

@@ -15,10 +15,11 @@ import ipywidgets as widgets
 import torch
 
 from .clips import Clip, load_audio, load_portrait
+from .directing import DISTANCE_LIMITS, GAZE_LIMITS, POSE_LIMITS
 from .errors import VasaError
 from .head import EXPRESSIONS, neutral_pose, random_people, render
 from .performer import EMOTIONS
-from .talker import DISTANCE_LIMITS, GAZE_LIMITS, POSE_LIMITS, Talker
+from .talker import Talker
 from .voice import LANGUAGES, VOICES, say
 
 # %% ../nbs/11_controls.ipynb #11-007-34c335

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLIPS', 'MotionConfig', 'Attention', 'EncoderLayer', 'mlp', 'TimestepEmbedder', 'attention_mask', 'MotionModel',
-           'motion_loss', 'random_conditions', 'MotionStream', 'generate_windows', 'generate_motion', 'train_motion',
-           'load_motion']
+           'motion_loss', 'random_conditions', 'MotionStream', 'generate_motion', 'train_motion', 'load_motion']
 
 # %% ../nbs/09_motion.ipynb #09-003-f59fb3
 import math
@@ -26,6 +25,7 @@ from .diffusion import NoiseSchedule, add_noise, guide, sample
 from .disentangle import load_face
 from .errors import VasaError
 from .latents import CONDITIONS, Conditions, Latents, drop_conditions, make_latents, random_windows
+from .performer import FPS
 from .training import fit
 from .weights import config_from, load_into, load_weights, save_weights, weights_folder
 
@@ -246,8 +246,9 @@ class MotionStream:
     """One performance, made window by window (VASA-1 sec. 3.3), in constant memory.
 
     gaze: (yaw, pitch) in radians, camera's frame, 0 = at the viewer; distance relative to the mean; emotion (7,)
-    offsets or None for the null: these three may be changed between steps. cfg_scale: eq. 2's scale by condition,
-    absent or 0 for none; steps of DDIM; temperature of its first noise; `generator` makes it repeatable. Raises VasaError for unknown scales."""
+    offsets or None for the null. Each of these three may be changed between steps, or be a function of the seconds
+    played. cfg_scale: eq. 2's scale by condition, absent or 0 for none; steps of DDIM; temperature of its first noise;
+    `generator` makes it repeatable. Raises VasaError for unknown scales."""
     def __init__(self, model: MotionModel, *, gaze=(0.0, 0.0), distance: float = 1.0, emotion=None,
                  cfg_scale: dict[str, float] | None = None, steps: int | None = None, sampler: str = "ddim",
                  eta: float = 0.0, temperature: float | None = None, generator: torch.Generator | None = None):
@@ -260,22 +261,25 @@ class MotionStream:
         if temperature is None: temperature = config.temperature
         self.sampling = dict(steps=steps or config.steps, sampler=sampler, eta=eta, temperature=temperature,
                              generator=generator)
+        self.played = 0                                                                 # frames
         self.prev_motion = torch.zeros(0, config.motion_dim, device=model.device)       # normalised, up to K frames
         self.prev_audio = torch.zeros(0, config.audio_dim, device=model.device)
 
-    def conditions(self, audio: Tensor) -> Conditions:
-        "The conditions (batch of one) of the next window, for the audio (n <= W, A) at hand."
+    def conditions(self, audio: Tensor, seconds: float = 0.0) -> Conditions:
+        "The conditions (batch of one) of the next window, for the audio (n <= W, A) at hand; controls as at `seconds`."
         config, device = self.model.config, self.model.device
+        gaze, distance, emotion = (control(seconds) if callable(control) else control
+                                   for control in (self.gaze, self.distance, self.emotion))
         past, n = config.context - len(self.prev_motion), len(audio)
         kept_past = (torch.arange(config.context, device=device) >= past)[None]
         heard = (torch.arange(config.window, device=device) < n)[None]
         keep = {"prev_motion": kept_past, "prev_audio": kept_past, "audio": heard}
-        if self.emotion is None: keep["emotion"] = torch.zeros(1, dtype=torch.bool, device=device)
+        if emotion is None: keep["emotion"] = torch.zeros(1, dtype=torch.bool, device=device)
         def vector(values, dim): return torch.as_tensor(values, dtype=torch.float32, device=device).reshape(1, dim)
         prev_motion, prev_audio = (F.pad(x, (0, 0, past, 0))[None] for x in (self.prev_motion, self.prev_audio))
-        emotion = vector(torch.zeros(7) if self.emotion is None else self.emotion, 7)
+        emotion = vector(torch.zeros(7) if emotion is None else emotion, 7)
         return Conditions(prev_motion, prev_audio, F.pad(audio, (0, 0, 0, config.window - n))[None],
-                          vector(self.gaze, 2), vector(self.distance, 1), emotion, keep)
+                          vector(gaze, 2), vector(distance, 1), emotion, keep)
 
     @torch.no_grad()
     def step(self, audio: Tensor, commit: int | None = None) -> Tensor:
@@ -287,8 +291,9 @@ class MotionStream:
         if audio.ndim != 2 or not 1 <= len(audio) <= config.window or audio.shape[1] != config.audio_dim:
             raise VasaError(f"audio features are {tuple(audio.shape)}; "
                             f"accepted is (1 to {config.window}, {config.audio_dim})")
-        passes = 1 + len(self.cfg_scale)
-        encoded = model.encode(self.conditions(audio).passes(self.cfg_scale))
+        n = len(audio) if commit is None else min(commit, len(audio))
+        passes, middle = 1 + len(self.cfg_scale), (self.played + n / 2) / FPS
+        encoded = model.encode(self.conditions(audio, middle).passes(self.cfg_scale))
         def denoise(x_t, t):
             x0, *nulls = model.denoise(x_t.expand(passes, -1, -1), t.expand(passes), encoded).split(1)
             return guide(x0, dict(zip(self.cfg_scale, nulls)), self.cfg_scale)
@@ -297,16 +302,18 @@ class MotionStream:
         if config.lean and len(self.prev_motion):
             fading = config.lean * 0.5 ** torch.arange(config.window, device=model.device)
             motion = motion + fading[:, None] * (self.prev_motion[-1] - motion[0])
-        n = len(audio) if commit is None else min(commit, len(audio))
+        self.played += n
         self.prev_motion = torch.cat([self.prev_motion, motion[:n]])[-config.context:]
         self.prev_audio = torch.cat([self.prev_audio, audio[:n]])[-config.context:]
         return model.denormalise(motion[:n])
 
-
-def generate_windows(model: MotionModel, audio: Tensor, **controls) -> Iterator[Tensor]:
-    "Motion of audio features (T, A) in windows (n <= W, M), one after another; `controls` as in `MotionStream`."
-    stream = MotionStream(model, **controls)
-    for window in audio.split(model.config.window): yield stream.step(window)
+    def play(self, audio: Tensor, follow: int = 5) -> Iterator[Tensor]:
+        """Motion of audio features (T, A) in portions (n, M), each made when it is asked for: of a whole window, or of
+        `follow` frames where a control is a function of time."""
+        window = self.model.config.window
+        changes = any(callable(control) for control in (self.gaze, self.distance, self.emotion))
+        commit = min(follow, window) if changes else window
+        for start in range(0, len(audio), commit): yield self.step(audio[start:start + window], commit)
 
 
 def generate_motion(model: MotionModel, audio: Tensor, *, progress: Callable[[int, int], None] | None = None,
@@ -318,7 +325,7 @@ def generate_motion(model: MotionModel, audio: Tensor, *, progress: Callable[[in
     if audio.ndim != 2 or not len(audio):
         raise VasaError(f"audio features are {tuple(audio.shape)}; accepted is (T >= 1, A)")
     windows, done = [], 0
-    for window in generate_windows(model, audio, **controls):
+    for window in MotionStream(model, **controls).play(audio):
         windows.append(window)
         done += len(window)
         if progress is not None: progress(done, len(audio))
