@@ -7,7 +7,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vasa_ref.errors import VasaError
-from vasa_ref.latency import Stage, count, floor_seconds, latency, machine_limits, offline_fps, stages, stream_figures
+from vasa_ref.latency import (Stage, count, drift, floor_seconds, latency, machine_limits, offline_fps, stages, stream_figures,
+                              stream_latency)
 from vasa_ref.talker import Talker
 
 
@@ -68,15 +69,23 @@ def test_percentiles_need_enough_steps():
     assert "stream_ms_p50" in figures and "stream_ms_p95" not in figures and "stream_ms_p99" not in figures
 
 
+def test_latency_of_a_live_stream():
+    """By hand: steps of two frames; the first needs 0.2 s of sound, the third takes too long and delays the fourth."""
+    late = stream_latency([0.05, 0.05, 0.2, 0.05], 2, 0.2)
+    done = [0.25, 0.33, 0.56, 0.61]               # the steps' sound is there at 0.2, 0.28, 0.36, 0.44
+    assert late.tolist() == pytest.approx([done[i // 2] - i * 0.04 for i in range(8)])
+    assert drift(torch.arange(50) * 0.04 * 0.3 + 1) == pytest.approx(0.3)
+
+
 def test_latency_is_a_flat_object_of_the_known_keys():
     before = torch.get_num_threads()
     figures = latency("tiny", quick=True, threads=1)
     assert torch.get_num_threads() == before
     keys = {"device", "preset", "size_px", "params_face", "params_motion", "gmac_per_frame", "gmac_per_portrait",
             "offline_fps", "stream_fps", "stream_ms_p50", "stream_ms_p95", "stream_ms_p99", "first_frame_ms",
-            "lookahead_ms", "peak_memory_mb", "torch", "date"}
+            "lookahead_ms", "latency_ms", "drift", "peak_memory_mb", "torch", "date"}
     assert set(figures) <= keys and {"offline_fps", "stream_fps", "gmac_per_frame"} <= set(figures)
-    assert all(math.isfinite(v) and v > 0 for v in figures.values() if not isinstance(v, str))
+    assert all(math.isfinite(v) and (v > 0 or k == "drift") for k, v in figures.items() if not isinstance(v, str))
     assert figures["size_px"] == Talker.random("tiny").size
 
 

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['aten', 'macs_of', 'Ledger', 'count', 'Stage', 'stages', 'synchronise', 'timed', 'machine_limits', 'measure',
-           'floor_seconds', 'roofline', 'offline_fps', 'stream_figures', 'device_name', 'peak_memory_mb', 'latency']
+           'floor_seconds', 'roofline', 'offline_fps', 'stream_latency', 'drift', 'stream_figures', 'device_name',
+           'peak_memory_mb', 'latency']
 
-# %% ../nbs/13_latency.ipynb #13-003-9cc524
+# %% ../nbs/13_latency.ipynb #13-003-7db01c
 import math
 import platform
 import time
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .audio import FRAME, audio_features
+from .performer import FPS
 from .talker import Appearance, Talker
 
 # %% ../nbs/13_latency.ipynb #13-007-1a13db
@@ -150,7 +152,7 @@ def floor_seconds(stage, limits) -> tuple[float, float]:
     "The least seconds of a call for its arithmetic, and for its memory."
     return stage.macs / limits[0], stage.bytes / limits[1]
 
-# %% ../nbs/13_latency.ipynb #13-031-cde765
+# %% ../nbs/13_latency.ipynb #13-032-cde765
 def roofline(ax, table, limits, title=""):
     "Draws stages as points under the roof of (MAC/s, B/s)."
     peak, bandwidth = limits
@@ -163,34 +165,54 @@ def roofline(ax, table, limits, title=""):
     ax.set(xlabel="MACs per byte", ylabel="G MAC/s", title=title)
     ax.legend(fontsize=7)
 
-# %% ../nbs/13_latency.ipynb #13-034-6694ba
+# %% ../nbs/13_latency.ipynb #13-035-6694ba
 def offline_fps(table, window) -> float:
     "Frames per second offline, the portrait left out: it is encoded once for a video of any length."
     return window / sum(s.calls * s.seconds for s in table)
 
-# %% ../nbs/13_latency.ipynb #13-038-8d01d7
+# %% ../nbs/13_latency.ipynb #13-039-0ab51c
+def stream_latency(steps, new_frames, delay) -> Tensor:
+    """Latency (T,) in seconds of each frame of a live stream: from its sound to the end of its step.
+
+    steps: seconds that each step computes; delay: seconds of sound that the first step needs to have heard."""
+    done, late = 0.0, []
+    for i, took in enumerate(steps):
+        done = max(done, delay + i * new_frames / FPS) + took
+        late += [done - (i * new_frames + k) / FPS for k in range(new_frames)]
+    return torch.tensor(late)
+
+
+def drift(late) -> float:
+    "Seconds per second by which latencies (T,) grow: the slope of the line through them."
+    t = torch.arange(len(late)) / FPS
+    return (((t - t.mean()) * (late - late.mean())).sum() / (t - t.mean()).square().sum()).item()
+
+# %% ../nbs/13_latency.ipynb #13-042-a18a2a
 def stream_figures(talker, budget=10.0, new_frames=5, lookahead=2) -> dict:
-    "Figures of streaming for `budget` seconds (at least two steps): the sound is there whenever it is asked for."
+    """Figures of streaming for `budget` seconds or a minute of video, at least two steps: the sound is there whenever it
+    is asked for. `latency_ms` (median) and `drift` are those that the same steps would have had live."""
     size, steps, began = talker.size, [], time.perf_counter()
     appearance = talker.encode(torch.rand(3, size, size, generator=torch.Generator().manual_seed(0)))
     silence = iter(lambda: torch.zeros(FRAME), None)                              # for ever
     frames = talker.stream(appearance, silence, new_frames=new_frames, lookahead=lookahead)
     for _ in talker.stream(appearance, [torch.zeros(FRAME)], new_frames=1, lookahead=0, steps=1): pass       # warm up
     synchronise(talker.device)
-    while len(steps) < 2 or (time.perf_counter() - began < budget and len(steps) < 300):
+    while len(steps) < 2 or (time.perf_counter() - began < budget and len(steps) * new_frames < 60 * FPS):
         start = time.perf_counter()
         next(frames)
         first = time.perf_counter() - start
         for _ in range(new_frames - 1): next(frames)
         steps.append((time.perf_counter() - start, first))
     per_frame = torch.tensor([took for took, _ in steps]) * 1e3 / new_frames
+    late = stream_latency([took for took, _ in steps], new_frames, talker.delay(new_frames, lookahead))
     figures = {"stream_fps": 1e3 / per_frame.mean().item(), "first_frame_ms": 1e3 * steps[0][1],
-               "lookahead_ms": 1e3 * talker.delay(new_frames, lookahead)}
+               "lookahead_ms": 1e3 * talker.delay(new_frames, lookahead), "latency_ms": 1e3 * late.median().item(),
+               "drift": drift(late)}
     enough = {50: 2, 95: 20, 99: 100}
     return figures | {f"stream_ms_p{percent}": per_frame.quantile(percent / 100).item()
                       for percent, least in enough.items() if len(steps) >= least}
 
-# %% ../nbs/13_latency.ipynb #13-043-e4d401
+# %% ../nbs/13_latency.ipynb #13-047-e80b09
 def device_name(device) -> str:
     "What computes, in words."
     if device.type == "cuda": return torch.cuda.get_device_name(device)
@@ -228,7 +250,7 @@ def latency(preset="laptop", device="cpu", quick=False, threads=None) -> dict:
                 "params_face": size(talker.face), "params_motion": size(talker.motion_model),
                 "gmac_per_frame": per_frame / 1e9, "gmac_per_portrait": table[0].macs / 1e9,
                 "offline_fps": offline_fps(table, window),
-                **stream_figures(talker, budget=0 if quick else 20), "peak_memory_mb": peak_memory_mb(device),
+                **stream_figures(talker, budget=0 if quick else 60), "peak_memory_mb": peak_memory_mb(device),
                 "torch": torch.__version__, "date": date.today().isoformat()}
     finally:
         torch.set_num_threads(before)

@@ -8,10 +8,10 @@ import time
 import numpy as np
 import torch
 
+from .audio import FRAME
+from .latency import drift
+
 __all__ = ["Clock", "from_pipe", "in_real_time", "to_pipe"]
-
-FRAME = 640   # samples at 16 kHz that pass while one of 25 frames is shown
-
 
 class Clock:
     """Notes when sound came and when frames left.
@@ -41,11 +41,10 @@ class Clock:
         """{"latency_s", "latency_s_p95": from a frame's first sample to its leaving; "drift": seconds per second that
         latency grows by, 0 where the machine keeps up}; absent where too few frames left."""
         first = [bisect.bisect_right(self.samples, i * FRAME) for i in range(len(self.left))]
-        late = np.array([left - self.arrived[i] for left, i in zip(self.left, first)])
+        late = torch.tensor([left - self.arrived[i] for left, i in zip(self.left, first)])
         if len(late) < 2:
             return {}
-        slope = np.polyfit(np.arange(len(late)) / 25, late, 1)[0]
-        return {"latency_s": float(np.median(late)), "latency_s_p95": float(np.quantile(late, 0.95)), "drift": float(slope)}
+        return {"latency_s": late.median().item(), "latency_s_p95": late.quantile(0.95).item(), "drift": drift(late)}
 
 
 def in_real_time(waveform):
