@@ -33,6 +33,17 @@ def model():
     return MotionModel(CONFIG).eval()
 
 
+@pytest.fixture(params=["tokens", "adaptive"])
+def either(request, model):
+    """A model whose wishes are tokens, and one whose layers adapt to them."""
+    if request.param == "tokens":
+        return model
+    model = MotionModel(replace(CONFIG, adaptive=True, skip=False)).eval()
+    for layer in model.layers:
+        nn.init.normal_(layer.adapt.weight, std=0.1)      # they begin at zero, where layers say nothing
+    return model
+
+
 def conditions(n=2, seed=0, config=CONFIG, **keep):
     gen = seeded(seed)
 
@@ -89,7 +100,7 @@ def test_encoder_layer_equals_torch():
 def test_memory_equals_one_encoder_with_a_block_mask(model):
     "Conditions encoded once and remembered give what one long sequence gives whose conditions do not look at x_t."
     c, (x_t, t) = conditions(), noisy()
-    memory, skip, last = model.encode(c)
+    memory, skip, wish, last = model.encode(c)
     parts = {name: model.embed(c, name) for name in CONDITIONS}
     past, now = model.position.split([CONFIG.context, CONFIG.window])
     for name, position in (("prev_motion", past), ("prev_audio", past), ("audio", now)):
@@ -105,6 +116,22 @@ def test_memory_equals_one_encoder_with_a_block_mask(model):
     guess = alpha_bar.sqrt() * x_t + (1 - alpha_bar).sqrt() * model.output(model.norm(x[:, n + 1:]))
     assert torch.allclose(guess + (1 - alpha_bar) * model.carry * last, model(x_t, t, c), atol=1e-5)
     assert len(memory) == CONFIG.layers
+
+
+def test_adaptive_layers_begin_as_the_identity_and_leave_the_wishes_to_the_vector():
+    torch.manual_seed(0)
+    layer, x, vector = EncoderLayer(32, 4, adaptive=True), torch.randn(2, 7, 32), torch.randn(2, 1, 32)
+    assert torch.equal(layer(x, vector=vector)[0], x) and not torch.allclose(layer(x)[0], x)
+    nn.init.normal_(layer.adapt.weight)
+    shift, scale, weight, *second = layer.adapt(nn.functional.silu(vector)).chunk(6, -1)
+    heard = x + weight * layer.attention(layer.norm1(x) * (1 + scale) + shift)[0]
+    expected = heard + second[2] * layer.mlp(layer.norm2(heard) * (1 + second[1]) + second[0])
+    assert torch.allclose(layer(x, vector=vector)[0], expected, atol=1e-6)
+    k, w, mask = CONFIG.context, CONFIG.window, attention_mask(replace(CONFIG, adaptive=True))
+    closed = [0, 1, 2, 3 + 2 * k + w]
+    plain = attention_mask(CONFIG)
+    plain[1:, closed] = False
+    assert torch.equal(mask, plain)
 
 
 def test_preconditioned_output_is_x_t_itself_where_it_is_clean():
@@ -134,7 +161,8 @@ def test_presets_and_parameter_counts():
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
-def test_each_condition_counts_and_its_null_does_not(model, name):
+def test_each_condition_counts_and_its_null_does_not(either, name):
+    model = either
     (x_t, t), c = noisy(), conditions()
     changed = replace(c, **{name: getattr(c, name) + 1})
     assert (model(x_t, t, c) - model(x_t, t, changed)).abs().max() > 1e-4
@@ -326,7 +354,8 @@ def test_frames_that_do_not_exist_do_not_count(model):
     assert torch.allclose(loss, motion_loss(model, elsewhere, c, valid, seeded())[0])
 
 
-def test_gradients_reach_every_parameter(model):
+def test_gradients_reach_every_parameter(either):
+    model = either
     data = toy_latents(4, 0)
     model.train()
     for step in range(4):

@@ -6,7 +6,7 @@
 __all__ = ['CLIPS', 'MotionConfig', 'Attention', 'EncoderLayer', 'mlp', 'TimestepEmbedder', 'attention_mask', 'MotionModel',
            'motion_loss', 'random_conditions', 'MotionStream', 'generate_motion', 'train_motion', 'load_motion']
 
-# %% ../nbs/09_motion.ipynb #09-003-f59fb3
+# %% ../nbs/09_motion.ipynb #09-003-ac40d2
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ from .performer import FPS
 from .training import fit
 from .weights import config_from, load_into, load_weights, save_weights, weights_folder
 
-# %% ../nbs/09_motion.ipynb #09-007-059beb
+# %% ../nbs/09_motion.ipynb #09-007-3d8e74
 @dataclass
 class MotionConfig:
     "Sizes and training choices of a `MotionModel`; `tiny()`, `laptop()`, `paper()` are presets of the same class."
@@ -44,6 +44,7 @@ class MotionConfig:
     skip: bool = True                # audio of a frame, gaze, distance, emotion are also added to its motion token
     carry: bool = True               # the last frame before the window is also added to the output, at high t
     precondition: bool = True        # x_t is also added to the output, at low t
+    adaptive: bool = False           # t, gaze, distance, emotion scale and shift the layers (adaLN) and are no tokens
     lean: float = 0.3                # how far a window's first frame is drawn to the last one before; then half of it
     temperature: float = 1.0         # of the noise that generation starts from
     times: int = 500                 # T of the cosine schedule
@@ -70,7 +71,7 @@ class MotionConfig:
         return replace(cls(motion_dim=6 + 128, audio_dim=768, width=512, layers=8, heads=8, audio_reach=None,
                            skip=False, carry=False, precondition=False, lean=0.0, steps=50, lr=1e-4), **changes)
 
-# %% ../nbs/09_motion.ipynb #09-013-71c1f2
+# %% ../nbs/09_motion.ipynb #09-013-00539b
 class Attention(nn.Module):
     "Multi-head attention over a sequence, which may be longer at the front by the keys and values of a memory."
     def __init__(self, width: int, heads: int):
@@ -89,16 +90,22 @@ class Attention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    "A layer of a transformer encoder, norm first: attention, then two linear layers, each with a way around."
-    def __init__(self, width: int, heads: int):
+    """A layer of a transformer encoder, norm first: attention, then two linear layers, each with a way around.
+
+    `adaptive`: a vector may shift and scale what both hear, and weigh what they say (adaLN-Zero, Peebles and Xie 2023)."""
+    def __init__(self, width: int, heads: int, adaptive: bool = False):
         super().__init__()
         self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads)
         self.norm2, self.mlp = nn.LayerNorm(width), mlp(width, 4 * width, width)
+        self.adapt = nn.Linear(width, 6 * width) if adaptive else None
+        if adaptive: nn.init.zeros_(self.adapt.weight); nn.init.zeros_(self.adapt.bias)
 
-    def forward(self, x, memory=None, mask=None):                                       # (B, L, D)
-        update, own = self.attention(self.norm1(x), memory, mask)
-        x = x + update
-        return x + self.mlp(self.norm2(x)), own
+    def forward(self, x, memory=None, mask=None, vector=None):                          # (B, L, D), vector (B, 1, D)
+        shift, scale, weight, shift2, scale2, weight2 = (
+            (0, 0, 1, 0, 0, 1) if vector is None else self.adapt(F.silu(vector)).chunk(6, -1))
+        update, own = self.attention(self.norm1(x) * (1 + scale) + shift, memory, mask)
+        x = x + weight * update
+        return x + weight2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2), own
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -117,7 +124,7 @@ class TimestepEmbedder(nn.Module):
         angles = t[:, None, None] * self.frequencies                                    # (B, 1, D / 2)
         return self.mlp(torch.cat([angles.cos(), angles.sin()], -1))
 
-# %% ../nbs/09_motion.ipynb #09-022-374ce9
+# %% ../nbs/09_motion.ipynb #09-022-a248c0
 def attention_mask(config: MotionConfig) -> Tensor:
     """Who may look at whom: (1 + W, C + 1 + W) bool. Rows: the time token, the W motion frames. Columns: the C
     condition tokens (gaze, distance, emotion, K prev_motion, K prev_audio, W audio), then the rows' tokens again."""
@@ -127,9 +134,10 @@ def attention_mask(config: MotionConfig) -> Tensor:
         audio_frames = torch.arange(-context, window)
         near = (torch.arange(window)[:, None] - audio_frames).abs() <= config.audio_reach
         mask[1:, 3 + context:3 + 2 * context + window] = near
+    if config.adaptive: mask[1:, [0, 1, 2, -window - 1]] = False                            # gaze, distance, emotion, t
     return mask
 
-# %% ../nbs/09_motion.ipynb #09-025-53872b
+# %% ../nbs/09_motion.ipynb #09-025-ed796a
 class MotionModel(nn.Module):
     """H of VASA-1 eq. 1: a transformer encoder over [conditions, t, x_t] that predicts the clean window.
 
@@ -146,7 +154,7 @@ class MotionModel(nn.Module):
         self.nulls = nn.ParameterDict({name: tokens() for name in CONDITIONS})
         self.types = nn.ParameterDict({name: tokens() for name in CONDITIONS + ("motion",)})
         self.position = tokens(config.context + config.window)           # one per frame, for its motion and its audio
-        self.layers = nn.ModuleList(EncoderLayer(width, config.heads) for _ in range(config.layers))
+        self.layers = nn.ModuleList(EncoderLayer(width, config.heads, config.adaptive) for _ in range(config.layers))
         self.norm, self.output = nn.LayerNorm(width), nn.Linear(width, config.motion_dim)
         fading = torch.exp(-torch.arange(config.window) / 8)[:, None].repeat(1, config.motion_dim)
         self.carry = nn.Parameter(fading) if config.carry else None      # (W, M)
@@ -179,25 +187,27 @@ class MotionModel(nn.Module):
         return torch.where(keep, self.inputs[name](value), self.nulls[name]) + self.types[name]
 
     def encode(self, conditions: Conditions):
-        "What all steps need of the conditions: keys and values per layer, what is added, the last frame before."
+        "What all steps need of the conditions: keys, values per layer, what is added, what adapts, the last frame before."
         x = {name: self.embed(conditions, name) for name in CONDITIONS}                 # (B, frames, D) each
         past, now = self.position.split([self.config.context, self.config.window])
-        skip = sum(x[name] for name in ("audio", "gaze", "distance", "emotion")) if self.config.skip else 0
+        wish = x["gaze"] + x["distance"] + x["emotion"]
+        skip = x["audio"] + wish if self.config.skip else 0
         for name, place in (("prev_motion", past), ("prev_audio", past), ("audio", now)): x[name] = x[name] + place
         x, memory = torch.cat([x[name] for name in CONDITIONS], 1), []                  # (B, C, D)
         for layer in self.layers:
             x, own = layer(x)
             memory.append(own)
         last, keep = (values[:, -1:] for values in conditions.tokens("prev_motion"))
-        return memory, skip, torch.where(keep, last, 0)
+        return memory, skip, wish, torch.where(keep, last, 0)
 
     def denoise(self, x_t: Tensor, t: Tensor, encoded) -> Tensor:
         "x_t (B, W, M) at times t (B,), with the encoded conditions -> x0 (B, W, M)."
-        memory, skip, last = encoded
+        memory, skip, wish, last = encoded
         x = self.inputs["motion"](x_t) + self.types["motion"] + self.position[self.config.context:] + skip
-        x = torch.cat([self.time(t), x], 1)                                             # (B, 1 + W, D)
+        now = self.time(t)                                                              # (B, 1, D)
+        x, vector = torch.cat([now, x], 1), now + wish if self.config.adaptive else None
         for layer, own in zip(self.layers, memory):
-            x, _ = layer(x, own, self.mask)
+            x, _ = layer(x, own, self.mask, vector)                                     # (B, 1 + W, D)
         x0 = self.output(self.norm(x[:, 1:])).to(x_t.dtype)                             # (B, W, M)
         alpha_bar = self.schedule.alpha_bar(t).to(x_t)[:, None, None]                   # in full also under autocast
         if self.config.precondition: x0 = alpha_bar.sqrt() * x_t + (1 - alpha_bar).sqrt() * x0
@@ -241,7 +251,7 @@ def random_conditions(model: MotionModel, latents: Latents, generator: torch.Gen
     probs = config.drop_prob, config.drop_prev_prob, config.drop_tail_prob
     return x0, drop_conditions(conditions, generator, *probs), valid
 
-# %% ../nbs/09_motion.ipynb #09-042-d68458
+# %% ../nbs/09_motion.ipynb #09-042-90cdc6
 class MotionStream:
     """One performance, made window by window (VASA-1 sec. 3.3), in constant memory.
 
@@ -331,7 +341,7 @@ def generate_motion(model: MotionModel, audio: Tensor, *, progress: Callable[[in
         if progress is not None: progress(done, len(audio))
     return torch.cat(windows)
 
-# %% ../nbs/09_motion.ipynb #09-066-d4771f
+# %% ../nbs/09_motion.ipynb #09-069-d4771f
 CLIPS = {"tiny": 24, "laptop": 3000, "paper": 20000}
 
 def train_motion(preset: str = "laptop", *, data=None, minutes: float | None = None, max_steps: int | None = None,
