@@ -119,10 +119,10 @@ def test_what_is_wrong_is_said_in_one_line(vasa, tmp_path, monkeypatch, argv, sa
 
 
 def test_the_lists_in_the_help_are_those_of_the_package():
-    from vasa_ref import performer
+    from vasa_ref import diffusion, performer
     assert cli.EMOTIONS == tuple(performer.EMOTIONS)
     assert sum(cli.SHARES.values()) == pytest.approx(1) and cli.SHARES.keys() == cli.TRAINERS.keys()
-    assert tuple(cli.TRAINERS) == arguments.PARTS
+    assert tuple(cli.TRAINERS) == arguments.PARTS and arguments.SAMPLERS == diffusion.SAMPLERS
 
 
 def test_what_the_commands_call_exists_and_takes_what_they_give():
@@ -177,14 +177,14 @@ def fake_talker(monkeypatch, tmp_path):
 def test_animate_hands_everything_on(vasa, fake_talker):
     code, out, err = vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--gaze", "-30", "15", "--distance", "1.25",
                           "--emotion", "sad", "--emotion-strength", "0.5", "--cfg-audio", "2", "--cfg-gaze", "0",
-                          "--steps", "7", "--temperature", "0.5", "--seed", "9")
+                          "--steps", "7", "--sampler", "dpm", "--temperature", "0.5", "--seed", "9")
     assert (code, err) == (0, "")
     assert "o.mp4: 2.0 s of video, 8 x 8 pixels" in out and "real-time factor" in out
     loaded, call = fake_talker
     assert loaded == {"folder": Path("shipped"), "device": torch.device("cpu")}
     assert call == {"path": Path("o.mp4"), "portrait": "p.png", "audio": "s.mp4", "gaze": (-30.0, 15.0), "distance": 1.25,
                     "emotion": "sad", "emotion_strength": 0.5, "cfg_scale": {"audio": 2.0, "gaze": 0.0}, "steps": 7,
-                    "temperature": 0.5, "seed": 9}
+                    "sampler": "dpm", "temperature": 0.5, "seed": 9}
 
 
 def test_animate_by_default(vasa, fake_talker):

@@ -15,7 +15,7 @@ from vasa_ref.motion import MotionConfig
     {"emotion": "smug"}, {"emotion": 3}, {"emotion": {"happy": -1}}, {"emotion_strength": 2.1}, {"emotion": "sad", "emotion_strength": "x"},
     {"cfg_scale": {"audio": math.inf}}, {"cfg_scale": {"audio": -0.1}}, {"cfg_scale": {"loudness": 1}}, {"cfg_scale": 2},
     {"cfg_scale": {"audio": "x"}}, {"steps": 0}, {"steps": 1.5}, {"steps": True}, {"steps": 100_000},
-    {"temperature": -0.1}, {"temperature": "hot"}, {"gaze": {}}, {"gaze": {0: (0, 0), "1": (0, 0)}}, {"gaze": {-1: (0, 0)}},
+    {"temperature": -0.1}, {"temperature": "hot"}, {"sampler": "fast"}, {"gaze": {}}, {"gaze": {0: (0, 0), "1": (0, 0)}}, {"gaze": {-1: (0, 0)}},
     {"gaze": {math.nan: (0, 0)}}, {"gaze": {0: (0, 0), 1: (90, 0)}}, {"distance": {0: "near"}}, {"emotion": {0: "smug"}},
     {"emotion": {0: None, 1: "sad"}}, {"emotion": {0: {"happy": 3}}}, {"emotion": {0: "sad", "happy": 1}}])
 def test_wrong_controls_say_what_is_accepted(wrong):

@@ -7,6 +7,7 @@ __all__ = ["make_parser"]
 
 EMOTIONS = ("neutral", "happy", "sad", "angry", "surprised", "afraid", "disgusted")   # performer.EMOTIONS
 PRESETS = ("tiny", "laptop", "paper")
+SAMPLERS = ("ddim", "ddpm", "dpm")   # diffusion.SAMPLERS
 PARTS = ("audio", "face", "motion", "metrics")
 
 
@@ -108,6 +109,8 @@ def make_parser():
                      help="guidance towards the gaze, 0 to 10 (default: 0; the paper's is 1)")
     sub.add_argument("--steps", type=number(1, 500, kind=int), metavar="N",
                      help="denoising steps per window, 1 to 500 (default: the weights' own)")
+    sub.add_argument("--sampler", choices=SAMPLERS, default="ddim", metavar="NAME",
+                     help=", ".join(SAMPLERS) + ": how the steps are made (default: ddim); dpm does more with few")
     sub.add_argument("--temperature", type=number(0.0, 2.0), metavar="T",
                      help="of the noise that the motion starts from, 0 to 2: less is calmer, and keeps closer to the gaze "
                      "(default: the weights' own)")

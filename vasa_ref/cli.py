@@ -102,7 +102,7 @@ def animate(args):
     talker = Talker.from_pretrained(folder, device=device)
     read = {film: talker.read(film) for film in set(films.values())}
     wanted |= {part: read[film] for part, film in films.items()}
-    wanted |= dict(emotion_strength=strength, steps=args.steps, temperature=args.temperature, seed=args.seed,
+    wanted |= dict(emotion_strength=strength, steps=args.steps, sampler=args.sampler, temperature=args.temperature, seed=args.seed,
                    cfg_scale={"audio": args.cfg_audio, "gaze": args.cfg_gaze})
     (play if args.stream else make_video)(args, talker, out, wanted)
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .diffusion import SAMPLERS
 from .errors import VasaError
 from .motion import CONDITIONS, MotionConfig
 from .performer import emotion_vector
@@ -71,13 +72,14 @@ def fixed_or_curve(what: str, value, read: Callable):
 
 # %% ../nbs/10_directing.ipynb #10-016-89fa2a
 def motion_controls(config: MotionConfig, *, gaze=(0.0, 0.0), distance=1.0, emotion=None, emotion_strength=1.0,
-                    cfg_scale=None, steps=None, temperature=None) -> dict:
+                    cfg_scale=None, steps=None, sampler="ddim", temperature=None) -> dict:
     """What the user wants, in the units of `MotionStream`; VASA-1 sec. 3.2's g, d, e and eq. 2's scales.
 
     gaze: main direction (yaw, pitch) in degrees, camera's frame, (0, 0) at the viewer; distance relative to the mean;
     emotion: a name, a dict of weights, or None for what the audio says; each of these three may also be a dict of
     seconds to such values, a `Curve`. emotion_strength 0 to 2; cfg_scale: {condition: scale}, None for {"audio": 0.5};
-    steps of denoising and temperature of its first noise, 0 to 2, less for calmer performances, None for the weights' own.
+    steps of denoising, by which sampler, and temperature of its first noise, 0 to 2, less for calmer performances;
+    None for the weights' own.
     Raises VasaError that says what is accepted."""
     chosen = {"gaze": fixed_or_curve("gaze", gaze, lambda value: degrees("gaze", value, GAZE_LIMITS)),
               "distance": fixed_or_curve("distance", distance, relative_distance)}
@@ -95,9 +97,10 @@ def motion_controls(config: MotionConfig, *, gaze=(0.0, 0.0), distance=1.0, emot
     whole = isinstance(steps, int) and not isinstance(steps, bool)
     if steps is not None and not (whole and 1 <= steps <= config.times):
         raise VasaError(f"steps {steps!r}: accepted is a whole number from 1 to {config.times}")
+    if sampler not in SAMPLERS: raise VasaError(f"sampler {sampler!r}: accepted are {', '.join(SAMPLERS)}")
     if temperature is not None and (numbers([temperature], 1) is None or not 0 <= temperature <= 2):
         raise VasaError(f"temperature {temperature!r}: accepted is a number from 0 to 2")
-    return chosen | {"steps": steps, "temperature": temperature}
+    return chosen | {"steps": steps, "sampler": sampler, "temperature": temperature}
 
 # %% ../nbs/10_directing.ipynb #10-029-c73805
 def held_pose(pose) -> Tensor:

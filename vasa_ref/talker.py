@@ -154,8 +154,8 @@ class Talker:
         return counted(chain.from_iterable(batches), frames_for(len(waveform)), progress)
 
     def animate(self, portrait, audio, *, gaze=(0.0, 0.0), distance=1.0, emotion=None, emotion_strength=1.0,
-                cfg_scale=None, steps=None, temperature=None, seed: int = 0, generator=None, pose=None, dynamics=None,
-                progress=None) -> Clip:
+                cfg_scale=None, steps=None, sampler="ddim", temperature=None, seed: int = 0, generator=None, pose=None,
+                dynamics=None, progress=None) -> Clip:
         """The video of a portrait that speaks, as a `Clip`: controls as in `motion_controls`, a seed or a generator, and
         progress(frames done, frames in all).
 
@@ -163,8 +163,8 @@ class Talker:
         the place of the generated one. dynamics: such motion, whose z_dyn takes its place. The last frame of both stays."""
         waveform = waveform_tensor(audio)
         frames = self.frames(portrait, waveform, gaze=gaze, distance=distance, emotion=emotion, pose=pose, seed=seed,
-                             emotion_strength=emotion_strength, cfg_scale=cfg_scale, steps=steps, dynamics=dynamics,
-                             temperature=temperature, generator=generator, progress=progress)
+                             emotion_strength=emotion_strength, cfg_scale=cfg_scale, steps=steps, sampler=sampler,
+                             dynamics=dynamics, temperature=temperature, generator=generator, progress=progress)
         return Clip(torch.stack(list(frames)), waveform)
 
     def animate_to_file(self, path, portrait, audio, *, crf: int = 18, **options) -> Path:
