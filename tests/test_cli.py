@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -205,7 +206,9 @@ def test_curves_are_handed_on_as_key_frames(vasa, fake_talker):
 @pytest.mark.parametrize("text, options, said", [
     ("gaze", [], "accepted is a JSON object"), ("[1, 2]", [], "accepted is a JSON object"), ('{"gaze": 3}', [], "accepted is a JSON"),
     ('{"gaze": {"now": [0, 0]}}', [], "seconds to values"), ('{"smile": {"0": 1}}', [], "has smile: accepted are gaze, distance"),
-    ('{"gaze": {}}', [], "gaze has no key frames"), ('{"distance": {"0": 1}}', ["--distance", "1.2"], "not both")])
+    ('{"gaze": {}}', [], "gaze has no key frames"), ("[" * 100_000, [], "accepted is a JSON object"),
+    ('{"gaze": {"1": [0, 0], "1.0": [9, 0]}}', [], "two key frames at one time"), ('{"gaze": {"0": "12"}}', [], "2 angles in degrees"),
+    ('{"distance": {"0": 1' + 400 * "0" + "}}", [], "from 0.5 to 2"), ('{"distance": {"0": 1}}', ["--distance", "1.2"], "not both")])
 def test_curves_that_cannot_be_used(vasa, fake_talker, text, options, said):
     Path("c.json").write_text(text)
     refused(vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--curves", "c.json", *options), said)
@@ -513,6 +516,8 @@ def test_another_film_gives_pose_and_dynamics(animate, files, vasa, tmp_path):
         assert (code, err, frames) == (0, "", 13)
     refused(vasa("animate", files / "p.png", files / "s.wav", "-o", film, "--weights", files / "w", "--pose-from", film), "also an input")
     refused(animate(None, None, "--dynamics-from", files / "s.wav")[0], "cannot read the video")
+    refused(animate(None, None, "--pose-from", film, "--distance", "1.1")[0], "both set the distance")
+    refused(animate(None, None, "--dynamics-from", film, "--emotion", "sad")[0], "both set the expression")
 
 
 def test_curves_out_of_range_are_one_line(animate, tmp_path):
@@ -523,9 +528,10 @@ def test_curves_out_of_range_are_one_line(animate, tmp_path):
 
 
 def test_a_recording_is_streamed_at_its_own_pace(animate):
+    began = time.monotonic()
     (code, out, err), frames = animate(None, None, "--stream")
-    assert (code, err, frames) == (0, "", 13) and "0.5 s of video" in out
-    assert all(word in out for word in ("look-ahead", "latency", "95 % within", "drift"))
+    assert (code, err, frames) == (0, "", 13) and "0.5 s of video" in out and time.monotonic() - began >= 0.5
+    assert all(word in out for word in ("look-ahead", "latency", "95 % within"))
 
 
 def test_standard_input_to_standard_output(files, tmp_path):
@@ -538,10 +544,32 @@ def test_standard_input_to_standard_output(files, tmp_path):
     assert done.returncode == 0 and len(done.stdout) == 13 * 32 * 32 * 3 and b"look-ahead" in done.stderr
     assert run(tmp_path / "o.mp4", sound).returncode == 0
     from vasa_ref.clips import Clip
-    assert Clip.load(tmp_path / "o.mp4").frames.shape == (13, 32, 32, 3)
-    silent = run(tmp_path / "none.mp4", b"")
-    assert silent.returncode == 2 and silent.stderr.decode().startswith("vasa: no sound came") and silent.stderr.count(b"\n") == 1
+    frames = Clip.load(tmp_path / "o.mp4").frames
+    raw = np.frombuffer(done.stdout, np.uint8).reshape(frames.shape)
+    alike = lambda a, b: np.corrcoef(a.mean(-1).ravel(), b.mean(-1).ravel())[0, 1]       # of grey values: x264 thins out colours
+    assert alike(raw, frames.numpy()) > 0.6 > 0.3 > alike(raw[:, ::-1], frames.numpy())
+    for out in (tmp_path / "none.mp4", "-"):
+        silent = run(out, b"")
+        assert silent.returncode == 2 and silent.stdout == b""
+        assert silent.stderr.decode().startswith("vasa: no sound came") and silent.stderr.count(b"\n") == 1
     assert os.listdir(tmp_path) == ["o.mp4"]
+
+
+def test_an_interrupt_ends_live_sound_and_the_video_is_whole(files, tmp_path):
+    import signal
+    out = tmp_path / "o.mp4"
+    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", "--stream", "-", "--weights", files / "w", "--steps", "1", "-o", out]
+    process = subprocess.Popen([*map(str, command)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                               env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+    process.stdin.write(bytes(2 * 16_000))                                # a second, and the microphone stays open
+    process.stdin.flush()
+    began = time.monotonic()
+    while time.monotonic() - began < 60 and not any(path.name != "o.mp4" for path in tmp_path.iterdir()):
+        time.sleep(0.1)                                                   # until the video is being written
+    os.killpg(process.pid, signal.SIGINT)                                 # as a terminal does, to all of the group
+    assert process.wait(timeout=60) == 0, process.stderr.read()
+    from vasa_ref.clips import Clip
+    assert len(Clip.load(out)) == 25 and os.listdir(tmp_path) == ["o.mp4"]
 
 
 def test_the_seed_decides_the_video(vasa, files, tmp_path):

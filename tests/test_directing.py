@@ -10,7 +10,7 @@ from vasa_ref.motion import MotionConfig
 
 
 @pytest.mark.parametrize("wrong", [
-    {"gaze": (GAZE_LIMITS[0] + 1, 0)}, {"gaze": (0, -GAZE_LIMITS[1] - 1)}, {"gaze": 3}, {"gaze": (1, 2, 3)}, {"gaze": "left"},
+    {"gaze": (GAZE_LIMITS[0] + 1, 0)}, {"gaze": (0, -GAZE_LIMITS[1] - 1)}, {"gaze": 3}, {"gaze": (1, 2, 3)}, {"gaze": "left"}, {"gaze": "12"}, {"gaze": {10**400: (0, 0)}}, {"distance": 10**400},
     {"gaze": (math.nan, 0)}, {"distance": DISTANCE_LIMITS[1] + 0.1}, {"distance": "near"}, {"distance": math.nan},
     {"emotion": "smug"}, {"emotion": 3}, {"emotion": {"happy": -1}}, {"emotion_strength": 2.1}, {"emotion": "sad", "emotion_strength": "x"},
     {"cfg_scale": {"audio": math.inf}}, {"cfg_scale": {"audio": -0.1}}, {"cfg_scale": {"loudness": 1}}, {"cfg_scale": 2},

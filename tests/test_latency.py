@@ -74,7 +74,8 @@ def test_latency_of_a_live_stream():
     late = stream_latency([0.05, 0.05, 0.2, 0.05], 2, 0.2)
     done = [0.25, 0.33, 0.56, 0.61]               # the steps' sound is there at 0.2, 0.28, 0.36, 0.44
     assert late.tolist() == pytest.approx([done[i // 2] - i * 0.04 for i in range(8)])
-    assert drift(torch.arange(50) * 0.04 * 0.3 + 1) == pytest.approx(0.3)
+    assert drift(torch.arange(50) * 0.04 * 0.3 + 1, 1) == pytest.approx(0.3) and drift(torch.zeros(50), 5) == 0
+    assert drift(torch.zeros(45), 5) is None
 
 
 def test_latency_is_a_flat_object_of_the_known_keys():

@@ -127,11 +127,12 @@ def test_adaptive_layers_begin_as_the_identity_and_leave_the_wishes_to_the_vecto
     heard = x + weight * layer.attention(layer.norm1(x) * (1 + scale) + shift)[0]
     expected = heard + second[2] * layer.mlp(layer.norm2(heard) * (1 + second[1]) + second[0])
     assert torch.allclose(layer(x, vector=vector)[0], expected, atol=1e-6)
-    k, w, mask = CONFIG.context, CONFIG.window, attention_mask(replace(CONFIG, adaptive=True))
-    closed = [0, 1, 2, 3 + 2 * k + w]
-    plain = attention_mask(CONFIG)
-    plain[1:, closed] = False
+    mask, plain = attention_mask(replace(CONFIG, adaptive=True)), attention_mask(CONFIG)[:, 3:]
+    plain[1:, -CONFIG.window - 1] = False                                       # t
     assert torch.equal(mask, plain)
+    model, c = MotionModel(replace(CONFIG, adaptive=True)), conditions()
+    told, other = model.encode(c), model.encode(replace(c, gaze=c.gaze + 1, distance=c.distance + 1, emotion=c.emotion + 1))
+    assert all(torch.equal(a, b) for pair in zip(told[0], other[0]) for a, b in zip(*pair)) and not torch.equal(told[2], other[2])
 
 
 def test_preconditioned_output_is_x_t_itself_where_it_is_clean():

@@ -10,7 +10,7 @@ from vasa_ref.audio import Wav2Vec2, Wav2Vec2Config, audio_features
 from vasa_ref.clips import Clip
 from vasa_ref.errors import VasaError
 from vasa_ref.motion import MotionConfig, MotionModel, generate_motion
-from vasa_ref.talker import Appearance, FeatureStream, Talker, film_frames, most_typical, portrait_tensor, waveform_tensor
+from vasa_ref.talker import Appearance, FeatureStream, Talker, most_typical, portrait_tensor, waveform_tensor
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +82,9 @@ def test_a_film_is_read_in_any_form(talker, tmp_path):
     assert torch.equal(talker.read(film.frames.numpy()), motion)
     film.save(tmp_path / "film.mp4")
     assert talker.read(tmp_path / "film.mp4").shape == motion.shape
-    for wrong in (Clip(None, speech(0.4)), torch.zeros(2, 8, 8, 3), torch.zeros(8, 8, 3, dtype=torch.uint8), film.frames[:0]):
+    for wrong in (Clip(None, speech(0.4)), torch.zeros(2, 8, 8, 3), torch.zeros(8, 8, 3, dtype=torch.uint8), film.frames[:0], None, [1]):
         with pytest.raises(VasaError, match="accepted are a Clip"):
-            film_frames(wrong)
+            talker.read(wrong)
 
 
 def test_tracks_of_another_film_replace_pose_and_dynamics(talker, portrait):
@@ -97,7 +97,10 @@ def test_tracks_of_another_film_replace_pose_and_dynamics(talker, portrait):
                        talker.animate(portrait, speech(0.4), steps=2, **given).frames):
             assert (torch.stack(list(frames))[:4].int() - expected.int()).abs().max() <= 1
         assert len(list(talker.stream(portrait, [speech(0.4)], steps=2, **given))) == 10
-    for wrong in ({"pose": motion[:, :6]}, {"dynamics": motion[:0]}, {"dynamics": motion[0]}):
+    assert torch.equal(talker.tracks(pose=motion.numpy())["pose"], motion[:, :6])
+    assert torch.equal(talker.tracks(pose=torch.tensor([9.0, 0, 0]))["pose"], talker.tracks(pose=(9, 0, 0))["pose"])
+    for wrong in ({"pose": motion[:, :6]}, {"dynamics": motion[:0]}, {"dynamics": motion[0]}, {"dynamics": motion * math.nan},
+                  {"dynamics": [1, 2]}, {"dynamics": "x"}):
         with pytest.raises(VasaError, match="as `read` gives"):
             talker.frames(portrait, speech(0.4), **wrong)
 

@@ -8,6 +8,7 @@ measure it on held-out people. A variant that the file has already is left as it
 """
 import argparse
 import dataclasses
+import hashlib
 import json
 import tempfile
 from functools import cache
@@ -73,6 +74,9 @@ def variant(steps=PLAN.steps, wider=1, seed=0, **weights):
     return Plan(**{**vars(PLAN), "steps": steps, "wider": wider, "weights": dataclasses.replace(LossWeights(), **weights)}), seed
 
 
+def digest(content): return hashlib.sha256(content).hexdigest()[:12]
+
+
 @cache
 def judge_of(folder):
     """A recogniser that no loss of the ablation has seen, trained where the folder does not hold it."""
@@ -118,11 +122,11 @@ def main():
         for name in args.names or VARIANTS:
             plan, seed = variant(**VARIANTS[name])
             face = load_face(start)
-            trained = json.loads(json.dumps({"plan": dataclasses.asdict(plan), "seed": seed}))     # tuples become lists, as in the file
+            trained = {"weights": digest((Path(start) / "face.safetensors").read_bytes()), "plan": dataclasses.asdict(plan), "seed": seed}
             if name in told and told[name]["trained"] == trained: continue
             if plan.steps:
                 pool = Pool.make(plan.people, plan.frames, face.config.size, dressed=plan.dressed, path=folder / "pool.safetensors")
-                face = go_on(face, pool, plan, seed, folder / name.replace(" ", "-").replace(",", ""))
+                face = go_on(face, pool, plan, seed, folder / f"{name.replace(' ', '-').replace(',', '')}-{digest(repr(trained).encode())}")
             told[name] = measure(face, judge_of(folder)) | {"trained": trained}
             write_json(args.json, told)
             print(name, {k: round(v, 3) for k, v in told[name].items() if isinstance(v, float)}, flush=True)

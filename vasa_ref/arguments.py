@@ -87,7 +87,7 @@ def make_parser():
                      help="the video: H.264 and AAC, 25 frames per second; with --stream also -, for raw RGB frames on "
                      "standard output")
     sub.add_argument("--stream", action="store_true", help="make frames while the sound arrives, and say how late they "
-                     "are; a recording is played at its own pace")
+                     "are; a recording is played at its own pace, and an interrupt ends live sound")
     sub.add_argument("--curves", metavar="FILE", help="JSON with gaze, distance, emotion or some of them, each an object of "
                      'seconds to values, such as {"gaze": {"0": [0, 0], "2": [15, 0]}, "emotion": {"1": "neutral", "3": "happy"}}')
     sub.add_argument("--pose-from", metavar="VIDEO", help="the head moves as in this video of one face")

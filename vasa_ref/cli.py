@@ -8,10 +8,12 @@ import io
 import itertools
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
+from . import live
 from .arguments import EMOTIONS, make_parser
 from .errors import VasaError
 
@@ -66,16 +68,17 @@ def print_table(figures):
 def read_curves(path, given):
     """{"gaze": {seconds: value}, ...} of a --curves file; `given` are the options that would contradict it."""
     try:
-        curves = json.loads(Path(path).read_text())
-        curves = {name: {float(t): value for t, value in curve.items()} for name, curve in curves.items()}
-    except (ValueError, AttributeError, UnicodeDecodeError):
+        told = json.loads(Path(path).read_text())
+        curves = {name: {float(t): value for t, value in curve.items()} for name, curve in told.items()}
+    except (ValueError, AttributeError, RecursionError):
         raise VasaError(f"--curves {path}: accepted is a JSON object of objects, seconds to values") from None
     if unknown := sorted(set(curves) - {"gaze", "distance", "emotion"}):
         raise VasaError(f"--curves {path} has {', '.join(unknown)}: accepted are gaze, distance, emotion")
     if twice := sorted(set(curves) & given):
         raise VasaError(f"{', '.join(twice)}: either in --curves or as an option of its own, not both")
-    if empty := [name for name, curve in curves.items() if not curve]:
-        raise VasaError(f"--curves {path}: {empty[0]} has no key frames")
+    for name, curve in curves.items():
+        if not curve or len(curve) < len(told[name]):
+            raise VasaError(f"--curves {path}: {name} has {'two key frames at one time' if curve else 'no key frames'}")
     return curves
 
 
@@ -87,8 +90,13 @@ def animate(args):
         wanted |= read_curves(existing_file(args.curves, "curves", "accepted is a JSON file"), set(wanted))
     if "emotion" not in wanted and args.emotion_strength is not None:
         raise VasaError("--emotion-strength needs an --emotion: " + ", ".join(EMOTIONS))
+    for film, option, part in (("pose", "distance", "distance"), ("dynamics", "emotion", "expression")):
+        if getattr(args, f"{film}_from") and option in wanted:
+            raise VasaError(f"{option} and --{film}-from both set the {part}: expected one of them")
     if "-" in (args.audio, args.out) and not args.stream:
         raise VasaError("- stands for standard input and output with --stream only: expected a file")
+    if args.audio == "-" and sys.stdin is None:
+        raise VasaError("standard input is closed: expected raw 16 bit samples there")
     strength = 1.0 if args.emotion_strength is None else args.emotion_strength
     device = check_device(args.device)
     folder = weights_folder(args.weights or args.preset or "laptop")
@@ -97,7 +105,11 @@ def animate(args):
     films = {part: existing_file(film, "video", VIDEOS) for part, film in films.items() if film}
     inputs = [existing_file(*file) for file in files] + list(films.values())
     out = "-" if args.out == "-" else check_output(args.out, ".mp4", inputs=inputs)
+    args.pipe = live.Pipe() if args.audio == "-" else None   # listens from here on, while weights are loaded
 
+    from .directing import motion_controls
+    from .motion import MotionConfig
+    motion_controls(MotionConfig(), emotion_strength=strength, **wanted)
     from .talker import Talker
     talker = Talker.from_pretrained(folder, device=device)
     read = {film: talker.read(film) for film in set(films.values())}
@@ -126,27 +138,31 @@ def make_video(args, talker, out, wanted):
 
 
 def play(args, talker, out, wanted):
-    """While the sound arrives."""
-    from . import live
+    """While the sound arrives. An interrupt ends the sound; a second one ends the work."""
     from .clips import load_audio, save_video
-    clock = live.Clock()
-    source = live.from_pipe(sys.stdin.buffer) if args.audio == "-" else live.in_real_time(load_audio(args.audio))
+    from .files import ffmpeg_exe
+    if out != "-":
+        ffmpeg_exe()   # or say that there is none, before sound is lost
+    clock = live.Clock(keep=out != "-")
+    if args.pipe:
+        def stop(*_):
+            args.pipe.stop()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, stop)
+    source = args.pipe or live.in_real_time(load_audio(args.audio))
     frames = clock.shown(talker.stream(args.portrait, clock.heard(source), **wanted))
+    if (first := next(frames, None)) is None:
+        raise VasaError("no sound came: expected raw 16 bit samples on standard input")
+    frames = itertools.chain([first], frames)
     try:
-        if out == "-":
-            live.to_pipe(frames)
-        else:
-            first = next(frames, None)
-            if first is None:
-                raise VasaError("no sound came: expected raw 16 bit samples on standard input")
-            save_video(out, itertools.chain([first], frames), clock.sound)
+        save_video(out, frames, clock.sound) if out != "-" else live.to_pipe(frames)
     except BrokenPipeError:   # who watched has gone
         sys.stdout = open(os.devnull, "w")
     if not args.quiet:
         told = {"latency_s": "latency {:.2f} s", "latency_s_p95": "95 % within {:.2f} s", "drift": "drift {:+.3f} s per s"}
-        report = ", ".join(told[name].format(value) for name, value in clock.report().items())
+        report = [told[name].format(value) for name, value in clock.report().items()]
         print(f"{out}: {len(clock.left) / 25:.1f} s of video, {talker.size} x {talker.size} pixels, look-ahead "
-              f"{talker.delay():.2f} s{report and ', '}{report}", file=sys.stderr if out == "-" else sys.stdout)
+              f"{talker.delay():.2f} s, {', '.join(report)}", file=sys.stderr if out == "-" else sys.stdout)
 
 
 def portrait(args):

@@ -129,7 +129,7 @@ def save_video(path, frames, waveform, fps: int = FPS, crf: int = 18) -> Path:
         raise ValueError("a video needs at least one frame and one sample")
     size = f"{first.shape[1]}x{first.shape[0]}"
     doing, advice = f"cannot write the video {str(path)!r}", "free some space or choose another folder"
-    with atomic_path(path) as beside, tempfile.TemporaryDirectory() as folder:
+    with atomic_path(path) as beside, tempfile.TemporaryDirectory(dir=path.parent) as folder:
         video = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", r=fps, s=size)
         video = video.filter("scale", out_color_matrix="bt709", out_range="tv").filter("format", "yuv420p")
         video = video.filter("setparams", color_primaries="bt709", color_trc="bt709", colorspace="bt709")

@@ -6,7 +6,7 @@
 __all__ = ['GAZE_LIMITS', 'DISTANCE_LIMITS', 'POSE_LIMITS', 'DEFAULT_SCALE', 'numbers', 'degrees', 'relative_distance', 'Curve',
            'fixed_or_curve', 'motion_controls', 'held_pose', 'replaced']
 
-# %% ../nbs/10_directing.ipynb #10-003-ac353c
+# %% ../nbs/10_directing.ipynb #10-003-abface
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from .errors import VasaError
 from .motion import CONDITIONS, MotionConfig
 from .performer import emotion_vector
 
-# %% ../nbs/10_directing.ipynb #10-009-a27d8e
+# %% ../nbs/10_directing.ipynb #10-009-9d0a2a
 GAZE_LIMITS = 45.0, 30.0         # degrees: yaw, pitch
 DISTANCE_LIMITS = 0.5, 2.0       # relative to the mean
 POSE_LIMITS = 45.0, 30.0, 30.0   # degrees: yaw, pitch, roll
@@ -30,8 +30,9 @@ DEFAULT_SCALE = {"audio": 0.5}
 
 def numbers(value, count: int) -> list[float] | None:
     "`value` as `count` finite floats, or None where it is something else."
+    if isinstance(value, (str, bytes)): return None
     try: value = [float(v) for v in value]
-    except (TypeError, ValueError): return None
+    except (TypeError, ValueError, OverflowError): return None
     return value if len(value) == count and all(map(math.isfinite, value)) else None
 
 
@@ -51,7 +52,7 @@ def relative_distance(value) -> float:
         raise VasaError(f"distance {value!r}: accepted is a number from {low} to {high}, where 1 is the mean")
     return float(value)
 
-# %% ../nbs/10_directing.ipynb #10-012-b79a32
+# %% ../nbs/10_directing.ipynb #10-012-2956a2
 @dataclass
 class Curve:
     "A value that changes: key frames `values` (n, D) at `times` (n,) in seconds, rising, with straight lines between."
@@ -65,12 +66,12 @@ class Curve:
 def fixed_or_curve(what: str, value, read: Callable):
     "read(value); or, for a dict of seconds to values, the `Curve` through what `read` makes of each; or VasaError."
     if not isinstance(value, dict) or not any(isinstance(key, Real) for key in value): return read(value)
-    if not all(isinstance(t, Real) and math.isfinite(t) and t >= 0 for t in value):
+    if not all(isinstance(t, Real) and 0 <= t < 1e9 for t in value):
         raise VasaError(f"{what} has key frames at {', '.join(map(repr, value))}; accepted are seconds, 0 and more")
     times = sorted(value)
     return Curve(np.array(times, float), np.stack([np.atleast_1d(read(value[t])) for t in times]))
 
-# %% ../nbs/10_directing.ipynb #10-016-89fa2a
+# %% ../nbs/10_directing.ipynb #10-016-bcc97b
 def motion_controls(config: MotionConfig, *, gaze=(0.0, 0.0), distance=1.0, emotion=None, emotion_strength=1.0,
                     cfg_scale=None, steps=None, sampler="ddim", temperature=None) -> dict:
     """What the user wants, in the units of `MotionStream`; VASA-1 sec. 3.2's g, d, e and eq. 2's scales.

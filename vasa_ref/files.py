@@ -1,6 +1,6 @@
 """Files at the edge of the package: what can go wrong with pictures, sound and video, each said in one sentence.
 
-Every function raises `VasaError` with what was given, what is wrong, and what is accepted. The program ffmpeg is the
+Every function that opens one raises `VasaError` with what was given, what is wrong, and what is accepted. The program ffmpeg is the
 one on PATH, or the one of imageio-ffmpeg.
 """
 import io
@@ -138,7 +138,7 @@ def run_ffmpeg(stream, doing, advice, **pipes):
     command = ffmpeg.compile(stream, cmd=ffmpeg_exe(), overwrite_output=True)
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, **pipes}
     with tempfile.TemporaryFile() as log:  # not a pipe: nobody reads while frames flow, and a full pipe stops both
-        process = subprocess.Popen(command, stderr=log, **pipes)
+        process = subprocess.Popen(command, stderr=log, start_new_session=True, **pipes)  # our interrupts are ours
         gone = False  # ffmpeg closed its input before we were done
         try:
             yield process

@@ -170,7 +170,7 @@ def offline_fps(table, window) -> float:
     "Frames per second offline, the portrait left out: it is encoded once for a video of any length."
     return window / sum(s.calls * s.seconds for s in table)
 
-# %% ../nbs/13_latency.ipynb #13-039-0ab51c
+# %% ../nbs/13_latency.ipynb #13-039-4cff06
 def stream_latency(steps, new_frames, delay) -> Tensor:
     """Latency (T,) in seconds of each frame of a live stream: from its sound to the end of its step.
 
@@ -179,15 +179,18 @@ def stream_latency(steps, new_frames, delay) -> Tensor:
     for i, took in enumerate(steps):
         done = max(done, delay + i * new_frames / FPS) + took
         late += [done - (i * new_frames + k) / FPS for k in range(new_frames)]
-    return torch.tensor(late)
+    return torch.tensor(late, dtype=torch.float64)
 
 
-def drift(late) -> float:
-    "Seconds per second by which latencies (T,) grow: the slope of the line through them."
-    t = torch.arange(len(late)) / FPS
-    return (((t - t.mean()) * (late - late.mean())).sum() / (t - t.mean()).square().sum()).item()
+def drift(late, new_frames) -> float | None:
+    """Seconds per second by which latencies (T,) grow: the slope of the line through the first of each step's frames;
+    None where there are fewer than ten steps."""
+    first = late[::new_frames]
+    if len(first) < 10: return None
+    t = torch.arange(len(first), dtype=late.dtype) * new_frames / FPS
+    return (((t - t.mean()) * (first - first.mean())).sum() / (t - t.mean()).square().sum()).item()
 
-# %% ../nbs/13_latency.ipynb #13-042-a18a2a
+# %% ../nbs/13_latency.ipynb #13-042-81e909
 def stream_figures(talker, budget=10.0, new_frames=5, lookahead=2) -> dict:
     """Figures of streaming for `budget` seconds or a minute of video, at least two steps: the sound is there whenever it
     is asked for. `latency_ms` (median) and `drift` are those that the same steps would have had live."""
@@ -206,13 +209,13 @@ def stream_figures(talker, budget=10.0, new_frames=5, lookahead=2) -> dict:
     per_frame = torch.tensor([took for took, _ in steps]) * 1e3 / new_frames
     late = stream_latency([took for took, _ in steps], new_frames, talker.delay(new_frames, lookahead))
     figures = {"stream_fps": 1e3 / per_frame.mean().item(), "first_frame_ms": 1e3 * steps[0][1],
-               "lookahead_ms": 1e3 * talker.delay(new_frames, lookahead), "latency_ms": 1e3 * late.median().item(),
-               "drift": drift(late)}
+               "lookahead_ms": 1e3 * talker.delay(new_frames, lookahead), "latency_ms": 1e3 * late.median().item()}
+    if (slope := drift(late, new_frames)) is not None: figures["drift"] = slope
     enough = {50: 2, 95: 20, 99: 100}
     return figures | {f"stream_ms_p{percent}": per_frame.quantile(percent / 100).item()
                       for percent, least in enough.items() if len(steps) >= least}
 
-# %% ../nbs/13_latency.ipynb #13-047-e80b09
+# %% ../nbs/13_latency.ipynb #13-047-a79042
 def device_name(device) -> str:
     "What computes, in words."
     if device.type == "cuda": return torch.cuda.get_device_name(device)
@@ -234,8 +237,8 @@ def latency(preset="laptop", device="cpu", quick=False, threads=None) -> dict:
     """What a preset costs with random weights: a flat dict of counts, frames per second and delays (VASA-1 sec. 3.3).
 
     quick: one run of each stage and two steps of streaming; threads: of torch on a CPU, None to leave them as they are.
-    The video file is not written here. `offline_fps` leaves the portrait out; `stream_ms_*` are per frame, percentiles
-    are absent where there were too few steps. Raises VasaError for an unknown preset."""
+    The video file is not written here. `offline_fps` leaves the portrait out; `stream_ms_*` are per frame; percentiles
+    and `drift` are absent where there were too few steps. Raises VasaError for an unknown preset."""
     device, before = torch.device(device), torch.get_num_threads()
     if threads: torch.set_num_threads(threads)
     try:

@@ -1,30 +1,32 @@
-"""Sound that arrives while frames leave: a microphone's samples in, frames or a video out, and a clock beside them."""
+"""Sound that arrives while frames leave: a microphone's samples in, raw frames out, and a clock beside them.
+
+Nothing heavy is imported before it is needed: the clock has to run while torch and the weights are loaded.
+"""
 import bisect
+import os
 import queue
 import sys
 import threading
 import time
 
-import numpy as np
-import torch
+__all__ = ["Clock", "Pipe", "in_real_time", "to_pipe"]
 
-from .audio import FRAME
-from .latency import drift
+FRAME, RATE = 640, 16_000   # samples of one of 25 frames, and of a second
 
-__all__ = ["Clock", "from_pipe", "in_real_time", "to_pipe"]
 
 class Clock:
     """Notes when sound came and when frames left.
 
-    `heard(chunks)` and `shown(frames)` hand on what they get; `sound` is what was heard, `report()` the figures."""
+    `heard(chunks)` and `shown(frames)` hand on what they get; `sound()` is what was heard, where it is to be kept."""
 
-    def __init__(self):
-        self.chunks, self.arrived, self.samples, self.left = [], [], [], []
+    def __init__(self, keep=True):
+        self.keep, self.chunks, self.arrived, self.samples, self.left = keep, [], [], [], []
 
     def heard(self, chunks):
         """Chunks (n,) out of pairs (time of arrival, chunk)."""
         for when, chunk in chunks:
-            self.chunks.append(chunk)
+            if self.keep:
+                self.chunks.append(chunk)
             self.arrived.append(when)
             self.samples.append(len(chunk) + (self.samples[-1] if self.samples else 0))
             yield chunk
@@ -35,52 +37,73 @@ class Clock:
             yield frame
 
     def sound(self):
+        import torch
         return torch.cat(self.chunks) if self.chunks else torch.zeros(0)
 
-    def report(self):
-        """{"latency_s", "latency_s_p95": from a frame's first sample to its leaving; "drift": seconds per second that
-        latency grows by, 0 where the machine keeps up}; absent where too few frames left."""
-        first = [bisect.bisect_right(self.samples, i * FRAME) for i in range(len(self.left))]
-        late = torch.tensor([left - self.arrived[i] for left, i in zip(self.left, first)])
-        if len(late) < 2:
+    def report(self, new_frames=5):
+        """{"latency_s", "latency_s_p95"}: from the moment at which a frame's first sample was spoken to its leaving; and
+        "drift", see `latency.drift`, for steps of `new_frames`. Absent where too few frames left."""
+        import torch
+        from .latency import drift
+        late = []
+        for i, left in enumerate(self.left):
+            chunk = bisect.bisect_right(self.samples, i * FRAME)
+            late.append(left - self.arrived[chunk] + (self.samples[chunk] - i * FRAME) / RATE)
+        if not late:
             return {}
-        return {"latency_s": late.median().item(), "latency_s_p95": late.quantile(0.95).item(), "drift": drift(late)}
+        late = torch.tensor(late, dtype=torch.float64)
+        figures = {"latency_s": late.median().item(), "latency_s_p95": late.quantile(0.95).item()}
+        return figures | ({} if (slope := drift(late, new_frames)) is None else {"drift": slope})
 
 
 def in_real_time(waveform):
     """(time, chunk) of a recording (N,), at the pace at which it was spoken."""
     began = time.monotonic()
     for i, chunk in enumerate(waveform.split(FRAME), 1):
-        due = began + i * FRAME / 16_000
+        due = began + i * FRAME / RATE
         time.sleep(max(0.0, due - time.monotonic()))
         yield due, chunk
 
 
-def from_pipe(pipe):
-    """(time, chunk) of raw 16-bit PCM, 16 kHz, one channel, from a binary file, as it comes; a last odd byte is left out."""
-    arrivals = queue.Queue()
+class Pipe:
+    """(time, chunk) of raw 16-bit PCM, 16 kHz, one channel, as it comes; a last odd byte is left out.
 
-    def listen():   # in a thread of its own, so that the time is that of the arrival and not of our attention
-        while data := pipe.read1(2 * FRAME):
-            arrivals.put((time.monotonic(), data))
-        arrivals.put(None)
+    read() gives some bytes, b"" at the end; it is called in a thread of its own from now on, so that the times are those
+    of the arrivals and not of our attention. `stop()` ends the sound after what has arrived. An OSError of `read` is
+    raised where chunks are taken."""
 
-    threading.Thread(target=listen, daemon=True).start()
-    odd = b""
-    while (arrival := arrivals.get()) is not None:
-        when, data = arrival
-        data = odd + data
-        whole = len(data) // 2 * 2
-        odd = data[whole:]
-        if whole:
-            yield when, torch.from_numpy(np.frombuffer(data[:whole], "<i2").astype(np.float32) / 32768)
+    def __init__(self, read=lambda: os.read(0, 2 * FRAME)):
+        self.arrivals = queue.Queue()
+        threading.Thread(target=self.listen, args=(read,), daemon=True).start()
+
+    def listen(self, read):
+        try:
+            while data := read():
+                self.arrivals.put((time.monotonic(), data))
+        except OSError as error:
+            self.arrivals.put(error)
+        self.stop()
+
+    def stop(self):
+        self.arrivals.put(None)
+
+    def __iter__(self):
+        import numpy as np
+        import torch
+        odd = b""
+        while (arrival := self.arrivals.get()) is not None:
+            if isinstance(arrival, OSError):
+                raise arrival
+            when, data = arrival[0], odd + arrival[1]
+            whole = len(data) // 2 * 2
+            odd = data[whole:]
+            if whole:
+                yield when, torch.from_numpy(np.frombuffer(data[:whole], "<i2").astype(np.float32) / 32768)
 
 
 def to_pipe(frames, pipe=None):
-    """Frames uint8 (S, S, 3) as raw RGB, each at once; returns how many."""
-    pipe, count = pipe or sys.stdout.buffer, 0
+    """Writes frames uint8 (S, S, 3) as raw RGB, each at once."""
+    pipe = pipe or sys.stdout.buffer
     for frame in frames:
         pipe.write(frame.numpy().tobytes())
         pipe.flush()
-        count += 1
-    return count

@@ -124,20 +124,21 @@ class TimestepEmbedder(nn.Module):
         angles = t[:, None, None] * self.frequencies                                    # (B, 1, D / 2)
         return self.mlp(torch.cat([angles.cos(), angles.sin()], -1))
 
-# %% ../nbs/09_motion.ipynb #09-022-a248c0
+# %% ../nbs/09_motion.ipynb #09-022-40c827
 def attention_mask(config: MotionConfig) -> Tensor:
     """Who may look at whom: (1 + W, C + 1 + W) bool. Rows: the time token, the W motion frames. Columns: the C
-    condition tokens (gaze, distance, emotion, K prev_motion, K prev_audio, W audio), then the rows' tokens again."""
-    window, context = config.window, config.context
-    mask = torch.ones(1 + window, 3 + 2 * context + window + 1 + window, dtype=torch.bool)
+    condition tokens (gaze, distance, emotion, K prev_motion, K prev_audio, W audio), then the rows' tokens again.
+    `adaptive` has no tokens of gaze, distance, emotion, and t is not looked at."""
+    window, context, wishes = config.window, config.context, 0 if config.adaptive else 3
+    mask = torch.ones(1 + window, wishes + 2 * context + window + 1 + window, dtype=torch.bool)
     if config.audio_reach is not None:
         audio_frames = torch.arange(-context, window)
         near = (torch.arange(window)[:, None] - audio_frames).abs() <= config.audio_reach
-        mask[1:, 3 + context:3 + 2 * context + window] = near
-    if config.adaptive: mask[1:, [0, 1, 2, -window - 1]] = False                            # gaze, distance, emotion, t
+        mask[1:, wishes + context:wishes + 2 * context + window] = near
+    mask[1:, -window - 1] = not config.adaptive
     return mask
 
-# %% ../nbs/09_motion.ipynb #09-025-ed796a
+# %% ../nbs/09_motion.ipynb #09-025-4cd155
 class MotionModel(nn.Module):
     """H of VASA-1 eq. 1: a transformer encoder over [conditions, t, x_t] that predicts the clean window.
 
@@ -193,7 +194,8 @@ class MotionModel(nn.Module):
         wish = x["gaze"] + x["distance"] + x["emotion"]
         skip = x["audio"] + wish if self.config.skip else 0
         for name, place in (("prev_motion", past), ("prev_audio", past), ("audio", now)): x[name] = x[name] + place
-        x, memory = torch.cat([x[name] for name in CONDITIONS], 1), []                  # (B, C, D)
+        tokens = [name for name in CONDITIONS if not (self.config.adaptive and name in ("gaze", "distance", "emotion"))]
+        x, memory = torch.cat([x[name] for name in tokens], 1), []                      # (B, C, D)
         for layer in self.layers:
             x, own = layer(x)
             memory.append(own)
