@@ -40,7 +40,7 @@ def ssim(images, truth, window=11, sigma=1.5):
     s = (2 * mean_a * mean_b + c1) * (2 * covariance + c2) / ((mean_a ** 2 + mean_b ** 2 + c1) * (var_a + var_b + c2))
     return s.mean(dim=(1, 2, 3))
 
-# %% ../nbs/07_separation.ipynb #07-011-875efe
+# %% ../nbs/07_separation.ipynb #07-011-206e20
 def fit_ridge(x, y, ridge=1e-2):
     "Ridge regression of y (N, T) on x (N, M): the function that predicts y from x."
     ones = lambda x: torch.cat([x, torch.ones(len(x), 1)], dim=1).double()
@@ -138,7 +138,7 @@ def reading_errors(seen, true):
     return {"pose_deg": (pose - true_pose)[:, :3].abs().mean(dim=1).rad2deg(), "gaze_deg": gap[:, 14:].mean(dim=1).rad2deg(),
             "mouth": gap[:, :7].mean(dim=1), "brows": gap[:, 7:10].mean(dim=1)}
 
-# %% ../nbs/07_separation.ipynb #07-023-44bade
+# %% ../nbs/07_separation.ipynb #07-023-3b0d5c
 def held_out_frames(people, frames, seed, size, looks="plain", device="cpu"):
     "The frames of `held_out_people`, rendered at `size` pixels: `Frames` with independent dynamics."
     who, outfits, pose, dynamics = held_out_people(people, frames, seed, looks, device)
