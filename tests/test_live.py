@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import vasa_ref
+from vasa_ref import live
 from vasa_ref.live import Clock, Pipe, in_real_time, to_pipe
 
 
@@ -53,6 +54,12 @@ def test_the_process_ends_while_the_pipe_is_open():
     process.stdin.write(bytes(200))
     process.stdin.flush()
     assert process.wait(timeout=60) == 0 and process.stdout.read() == b"100\n" and process.stderr.read() == b""
+
+
+def test_units_are_those_of_the_package():
+    from vasa_ref.audio import FRAME
+    from vasa_ref.voice import SAMPLE_RATE
+    assert (live.FRAME, live.RATE) == (FRAME, SAMPLE_RATE)
 
 
 def test_a_recording_comes_at_its_own_pace():
