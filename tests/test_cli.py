@@ -178,20 +178,21 @@ def fake_talker(monkeypatch, tmp_path):
 def test_animate_hands_everything_on(vasa, fake_talker):
     code, out, err = vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--gaze", "-30", "15", "--distance", "1.25",
                           "--emotion", "sad", "--emotion-strength", "0.5", "--cfg-audio", "2", "--cfg-gaze", "0",
-                          "--steps", "7", "--sampler", "dpm", "--temperature", "0.5", "--seed", "9")
+                          "--steps", "7", "--sampler", "dpm", "--temperature", "0.5", "--seed", "9",
+                          "--head-motion", "1.5", "--blink-rate", "30")
     assert (code, err) == (0, "")
     assert "o.mp4: 2.0 s of video, 8 x 8 pixels" in out and "real-time factor" in out
     loaded, call = fake_talker
     assert loaded == {"folder": Path("shipped"), "device": torch.device("cpu")}
     assert call == {"path": Path("o.mp4"), "portrait": "p.png", "audio": "s.mp4", "gaze": (-30.0, 15.0), "distance": 1.25,
                     "emotion": "sad", "emotion_strength": 0.5, "cfg_scale": {"audio": 2.0, "gaze": 0.0}, "steps": 7,
-                    "sampler": "dpm", "temperature": 0.5, "seed": 9}
+                    "sampler": "dpm", "temperature": 0.5, "seed": 9, "head_motion": 1.5, "blink_rate": 30.0}
 
 
 def test_animate_by_default(vasa, fake_talker):
     assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--quiet") == (0, "", "")
     call = fake_talker[1]
-    assert not {"gaze", "distance", "emotion"} & call.keys() and call["steps"] is None and call["temperature"] is None
+    assert not {"gaze", "distance", "emotion", "head_motion", "blink_rate"} & call.keys() and call["steps"] is None and call["temperature"] is None
     assert call["cfg_scale"] == {"audio": 0.5, "gaze": 0.0} and call["seed"] == 0
 
 
@@ -517,6 +518,7 @@ def test_another_film_gives_pose_and_dynamics(animate, files, vasa, tmp_path):
     refused(vasa("animate", files / "p.png", files / "s.wav", "-o", film, "--weights", files / "w", "--pose-from", film), "also an input")
     refused(animate(None, None, "--dynamics-from", files / "s.wav")[0], "cannot read the video")
     refused(animate(None, None, "--pose-from", film, "--distance", "1.1")[0], "both set the distance")
+    refused(animate(None, None, "--dynamics-from", film, "--blink-rate", "9")[0], "both set the blinks")
     refused(animate(None, None, "--dynamics-from", film, "--emotion", "sad")[0], "both set the expression")
 
 

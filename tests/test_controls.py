@@ -87,7 +87,7 @@ def test_sweep_is_a_labelled_sheet(talker):
 
 def test_panel_shows_the_settings_it_was_given(talker):
     given = Settings(portrait=9, text="No.", voice="ada", language="de", gaze=(10.0, -5.0), distance=1.1, emotion="sad", emotion_strength=0.5,
-                     pose=(5.0, 0.0, -5.0), cfg_audio=1.0, cfg_gaze=2.0, steps=2, seed=4)
+                     head_motion=1.5, blink_rate=30.0, pose=(5.0, 0.0, -5.0), cfg_audio=1.0, cfg_gaze=2.0, steps=2, seed=4)
     assert Controls(talker, given).settings == given
     assert Controls(talker, replace(QUICK, steps=None)).settings.steps == talker.motion_model.config.steps
 
@@ -95,7 +95,7 @@ def test_panel_shows_the_settings_it_was_given(talker):
 @pytest.mark.parametrize("name, value, field, expected", [
     ("gaze_yaw", 15, "gaze", (15, 0)), ("gaze_pitch", -10, "gaze", (0, -10)), ("distance", 1.3, "distance", 1.3), ("emotion", "happy", "emotion", "happy"),
     ("cfg_gaze", 3, "cfg_gaze", 3), ("cfg_audio", 2, "cfg_audio", 2), ("steps", 3, "steps", 3), ("seed", 5, "seed", 5), ("person", 11, "portrait", 11),
-    ("hold", True, "pose", (0, 0, 0))])
+    ("hold", True, "pose", (0, 0, 0)), ("manner", True, "blink_rate", 20)])
 def test_a_slider_changes_the_setting_and_the_still(panel, name, value, field, expected):
     before = panel.still.value
     panel.inputs[name].value = value
@@ -161,7 +161,8 @@ def test_uploads(panel):
 def test_only_what_matters_is_shown(panel):
     inputs = panel.inputs
     hidden = inputs.keys() - shown(inputs)
-    assert hidden == {"portrait_path", "portrait_upload", "audio_path", "audio_upload", "head_yaw", "head_pitch", "head_roll"}
+    assert hidden == {"portrait_path", "portrait_upload", "audio_path", "audio_upload", "head_yaw", "head_pitch", "head_roll",
+                      "head_motion", "blink_rate"}
     inputs["hold"].value, inputs["speech_from"].value = True, "path"
     assert all((inputs[name].layout.display == "none") == (name not in shown(inputs)) for name in inputs)
     assert inputs["head_yaw"].layout.display is None and inputs["text"].layout.display == "none"

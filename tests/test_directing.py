@@ -13,6 +13,7 @@ from vasa_ref.motion import MotionConfig
     {"gaze": (GAZE_LIMITS[0] + 1, 0)}, {"gaze": (0, -GAZE_LIMITS[1] - 1)}, {"gaze": 3}, {"gaze": (1, 2, 3)}, {"gaze": "left"}, {"gaze": "12"}, {"gaze": {10**400: (0, 0)}}, {"distance": 10**400},
     {"gaze": (math.nan, 0)}, {"distance": DISTANCE_LIMITS[1] + 0.1}, {"distance": "near"}, {"distance": math.nan},
     {"emotion": "smug"}, {"emotion": 3}, {"emotion": {"happy": -1}}, {"emotion_strength": 2.1}, {"emotion": "sad", "emotion_strength": "x"},
+    {"distance": None}, {"head_motion": 3.1}, {"head_motion": "calm"}, {"blink_rate": -1}, {"blink_rate": {0: None}},
     {"cfg_scale": {"audio": math.inf}}, {"cfg_scale": {"audio": -0.1}}, {"cfg_scale": {"loudness": 1}}, {"cfg_scale": 2},
     {"cfg_scale": {"audio": "x"}}, {"steps": 0}, {"steps": 1.5}, {"steps": True}, {"steps": 100_000},
     {"temperature": -0.1}, {"temperature": "hot"}, {"sampler": "fast"}, {"gaze": {}}, {"gaze": {0: (0, 0), "1": (0, 0)}}, {"gaze": {-1: (0, 0)}},
@@ -28,7 +29,10 @@ def test_controls_are_translated():
     assert chosen["gaze"] == pytest.approx((math.pi / 8, -math.pi / 10))
     assert chosen["emotion"].tolist() == [0, 0.5, 0, 0, 0, 0, 0]
     assert chosen["cfg_scale"] == {"audio": 0.5} and chosen["steps"] == 3
-    assert motion_controls(MotionConfig.tiny())["emotion"] is None
+    plain = motion_controls(MotionConfig.tiny())
+    assert all(plain[name] is None for name in ("emotion", "head_motion", "blink_rate"))
+    manner = motion_controls(MotionConfig.tiny(), head_motion=0, blink_rate={0: 10, 2: 30})
+    assert manner["head_motion"] == 0.0 and manner["blink_rate"](1.0).item() == 20
 
 
 def test_key_frames_become_curves():

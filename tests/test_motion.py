@@ -11,8 +11,8 @@ from vasa_ref.clips import make_clip, make_clips
 from vasa_ref.errors import VasaError
 from vasa_ref.face import FaceConfig, FaceModel
 from vasa_ref.head import look_direction
-from vasa_ref.latents import (CONDITIONS, Conditions, Latents, drop_conditions, encode_clip, fingerprint, made_with,
-                              main_direction, make_latents, random_windows)
+from vasa_ref.latents import (CONDITIONS, WISHES, Conditions, Latents, blink_rate, delta_p, drop_conditions, encode_clip,
+                              fingerprint, made_with, main_direction, make_latents, random_windows)
 from vasa_ref.motion import (EncoderLayer, MotionConfig, MotionModel, MotionStream, attention_mask, generate_motion,
                              load_motion, motion_loss, random_conditions, train_motion)
 from vasa_ref.training import fit
@@ -50,7 +50,7 @@ def conditions(n=2, seed=0, config=CONFIG, **keep):
     def draw(*shape):
         return torch.randn(n, *shape, generator=gen)
     return Conditions(draw(config.context, config.motion_dim), draw(config.context, config.audio_dim),
-                      draw(config.window, config.audio_dim), draw(2), draw(1), draw(7),
+                      draw(config.window, config.audio_dim), *map(draw, WISHES.values()),
                       {name: torch.full((n,), value) for name, value in keep.items()})
 
 
@@ -73,7 +73,7 @@ def toy_latents(clips, seed, audio_dim=A, motion_dim=M):
         pose[:, 5] += distance
         motion = torch.cat([pose, source.tanh()], 1)
         parts.append(Latents(motion, source @ mix, torch.tensor([frames]), gaze[None], distance[None],
-                             torch.rand(1, 7, generator=gen)))
+                             torch.rand(1, 7, generator=gen), torch.rand(1, 1, generator=gen), 60 * torch.rand(1, 1, generator=gen)))
     return Latents.cat(parts)
 
 
@@ -127,7 +127,7 @@ def test_adaptive_layers_begin_as_the_identity_and_leave_the_wishes_to_the_vecto
     heard = x + weight * layer.attention(layer.norm1(x) * (1 + scale) + shift)[0]
     expected = heard + second[2] * layer.mlp(layer.norm2(heard) * (1 + second[1]) + second[0])
     assert torch.allclose(layer(x, vector=vector)[0], expected, atol=1e-6)
-    mask, plain = attention_mask(replace(CONFIG, adaptive=True)), attention_mask(CONFIG)[:, 3:]
+    mask, plain = attention_mask(replace(CONFIG, adaptive=True)), attention_mask(CONFIG)[:, len(WISHES):]
     plain[1:, -CONFIG.window - 1] = False                                       # t
     assert torch.equal(mask, plain)
     model, c = MotionModel(replace(CONFIG, adaptive=True)), conditions()
@@ -145,9 +145,10 @@ def test_preconditioned_output_is_x_t_itself_where_it_is_clean():
 def test_attention_mask(reach):
     config = replace(CONFIG, audio_reach=reach)
     mask, k, w = attention_mask(config), config.context, config.window
-    assert mask.shape == (1 + w, 3 + 2 * k + w + 1 + w)
-    assert mask[0].all() and mask[:, :3 + k].all() and mask[:, 3 + 2 * k + w:].all()
-    audio = mask[1:, 3 + k:3 + 2 * k + w]
+    assert mask.shape == (1 + w, len(WISHES) + 2 * k + w + 1 + w)
+    first = len(WISHES) + k
+    assert mask[0].all() and mask[:, :first].all() and mask[:, first + k + w:].all()
+    audio = mask[1:, first:first + k + w]
     distance = (torch.arange(w)[:, None] + k - torch.arange(k + w)).abs()
     assert torch.equal(audio, distance <= (math.inf if reach is None else reach))
 
@@ -220,7 +221,7 @@ def test_constant_channels_do_not_blow_up(model):
 def test_random_windows_are_contiguous_and_inside_their_clip():
     lengths = torch.tensor([120, 20, 61])
     rows = torch.arange(201.)[:, None]
-    data = Latents(rows, rows * 2, lengths, torch.zeros(3, 2), torch.ones(3, 1), torch.zeros(3, 7))
+    data = Latents(rows, rows * 2, lengths, *(torch.zeros(3, dim) for dim in WISHES.values()))
     motion, audio, exists, clip = random_windows(data, 50, 10, 400, seeded())
     assert torch.equal(audio, 2 * motion) and set(clip.tolist()) == {0, 1, 2}
     first = (lengths.cumsum(0) - lengths)[clip][:, None]
@@ -263,6 +264,7 @@ def test_encode_clip(encoders, clips):
     truth = clips[0].truth.motion
     assert torch.allclose(got.gaze[0], truth.main_gaze) and torch.allclose(got.emotion[0], truth.emotion)
     assert abs(got.distance.item() - truth.distance) < 1e-6
+    assert abs(got.head_motion.item() - delta_p(truth.pose)) < 1e-6 and got.blink_rate.item() == blink_rate(truth.expression)
 
 
 def test_encode_clip_without_truth_reads_gaze_and_distance(encoders):
@@ -273,9 +275,19 @@ def test_encode_clip_without_truth_reads_gaze_and_distance(encoders):
     pose, dynamics = got.motion[:, :6], face.read_dynamics(got.motion[:, 6:])
     assert torch.allclose(got.gaze[0], main_direction(look_direction(pose, dynamics[:, 14:])), atol=1e-5)
     assert torch.allclose(got.distance[0, 0], pose[:, 5].mean()) and got.emotion.isnan().all()
+    assert got.blink_rate.item() == blink_rate(dynamics)
     clip.frames = None
     with pytest.raises(ValueError, match="frames or truth"):
         encode_clip(clip, face, audio)
+
+
+def test_liveliness_without_truth_is_that_of_smoothed_poses(encoders, monkeypatch):
+    face, audio = encoders
+    clip, pose = make_clip(1, size=face.config.size, seconds=0.4), torch.randn(10, 6, generator=seeded())
+    clip.truth = None
+    monkeypatch.setattr(face, "motion", lambda images: (pose, torch.zeros(10, face.config.z_dyn_dim)))
+    smooth = (pose[:-2] + pose[1:-1] + pose[2:]) / 3
+    assert abs(encode_clip(clip, face, audio, batch=10).head_motion.item() - delta_p(smooth)) < 1e-4
 
 
 def test_latents_grow_and_are_made_anew_for_other_encoders(encoders, clips, tmp_path):
@@ -295,6 +307,16 @@ def test_latents_grow_and_are_made_anew_for_other_encoders(encoders, clips, tmp_
         make_latents(face, audio, 3, clips=iter([]), quiet=True)
 
 
+def test_delta_p_and_blink_rate():
+    assert abs(delta_p(torch.tensor([0.0, 1.0, -1.0]).deg2rad()[:, None] * torch.tensor([1, 2, 3, 9, 9, 9])) - 3.0) < 1e-4
+    assert delta_p(torch.randn(1, 6)) == 0
+    lids = torch.zeros(75, 14)
+    assert blink_rate(lids) == 0
+    lids[0, 10:12], lids[5:9, 10:12], lids[70:, 10:12] = 1, 0.9, 0.9
+    lids[30:34, 10] = 0.8                                                    # a wink
+    assert blink_rate(lids) == 60
+
+
 def test_main_direction_is_the_mode():
     looks = torch.cat([torch.full((60, 2), 0.1), torch.full((40, 2), 0.9)])
     assert torch.allclose(main_direction(looks), torch.tensor([0.1, 0.1]))
@@ -305,6 +327,8 @@ def test_drop_out_rates():
     kept = drop_conditions(conditions(n), seeded(), 0.1, 0.5, 0.2).keep
     for name in ("gaze", "distance", "emotion"):
         assert abs(1 - kept[name].float().mean() - 0.1) < 0.02
+    assert abs((~kept["head_motion"] & ~kept["blink_rate"]).float().mean() - 0.307) < 0.03
+    assert abs((kept["head_motion"] ^ kept["blink_rate"]).float().mean() - 0.126) < 0.02
     assert abs((~kept["audio"].any(1)).float().mean() - 0.1) < 0.02
     tail = (kept["audio"].any(1) & ~kept["audio"][:, -1]).float().mean()
     assert abs(tail - 0.18) < 0.03
@@ -429,10 +453,20 @@ def test_controls_change_the_motion(model):
     audio = torch.randn(20, A, generator=seeded())
     plain = generate_motion(model, audio, steps=3, generator=seeded())
     for controls in (dict(gaze=(0.4, 0.0)), dict(distance=1.3), dict(emotion=torch.eye(7)[1]), dict(cfg_scale={}),
+                     dict(head_motion=1.5), dict(head_motion=lambda seconds: 0.5), dict(blink_rate=30.0), dict(gaze=None),
                      dict(cfg_scale={"audio": 0.5, "gaze": 1.0, "emotion": 2.0}), dict(sampler="ddpm"), dict(eta=1.0),
                      dict(temperature=0.5)):
         other = generate_motion(model, audio, **{"steps": 3, "generator": seeded(), **controls})
         assert not torch.allclose(plain, other), controls
+
+
+def test_wishes_become_conditions_in_the_units_of_the_latents(model):
+    model.set_statistics(head_motion=torch.tensor([[0.2], [0.4]]), blink_rate=torch.tensor([[0.0], [30.0]]))
+    stream = MotionStream(model, gaze=None, distance=lambda seconds: 1 + seconds, head_motion=2.0, blink_rate=12)
+    c = stream.conditions(torch.randn(5, A), seconds=0.5)
+    assert {name: bool(c.keep[name]) for name in WISHES} == dict(gaze=False, distance=True, emotion=False, head_motion=True,
+                                                                 blink_rate=True)
+    assert [round(getattr(c, name).item(), 5) for name in ("distance", "head_motion", "blink_rate")] == [1.5, 0.6, 12.0]
 
 
 def test_guidance_is_equation_2_through_the_sampler(model):
@@ -466,7 +500,7 @@ def test_training_makes_the_mouth_follow_the_audio():
     torch.manual_seed(0)
     config = MotionConfig.tiny(motion_dim=M, audio_dim=A, width=32, heads=2, batch=16, lr=3e-3)
     model = MotionModel(config)
-    model.set_statistics(motion=train.motion, audio=train.audio, gaze=train.gaze, distance=train.distance)
+    model.set_statistics(**dict(train.items()))
 
     def correlation():
         ends, scores = test.lengths.cumsum(0).tolist(), []

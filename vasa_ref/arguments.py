@@ -8,6 +8,7 @@ __all__ = ["make_parser"]
 EMOTIONS = ("neutral", "happy", "sad", "angry", "surprised", "afraid", "disgusted")   # performer.EMOTIONS
 PRESETS = ("tiny", "laptop", "paper")
 SAMPLERS = ("ddim", "ddpm", "dpm")   # diffusion.SAMPLERS
+CURVES = ("gaze", "distance", "emotion", "head_motion", "blink_rate")   # latents.WISHES
 PARTS = ("audio", "face", "motion", "metrics")
 
 
@@ -88,7 +89,7 @@ def make_parser():
                      "standard output")
     sub.add_argument("--stream", action="store_true", help="make frames while the sound arrives, and say how late they "
                      "are; a recording is played at its own pace, and an interrupt ends live sound")
-    sub.add_argument("--curves", metavar="FILE", help="JSON with gaze, distance, emotion or some of them, each an object of "
+    sub.add_argument("--curves", metavar="FILE", help="JSON with gaze, distance, emotion, head_motion, blink_rate or some of them, each an object of "
                      'seconds to values, such as {"gaze": {"0": [0, 0], "2": [15, 0]}, "emotion": {"1": "neutral", "3": "happy"}}')
     sub.add_argument("--pose-from", metavar="VIDEO", help="the head moves as in this video of one face")
     sub.add_argument("--dynamics-from", metavar="VIDEO", help="lips, expression and eyes move as in this video of one face")
@@ -103,6 +104,11 @@ def make_parser():
                      help=", ".join(EMOTIONS) + " (default: what the audio says)")
     sub.add_argument("--emotion-strength", type=number(0.0, 2.0), metavar="S",
                      help="of --emotion, 0 to 2 (default: 1)")
+    sub.add_argument("--head-motion", type=number(0.0, 3.0), metavar="X",
+                     help="liveliness of the head relative to the mean, 0 to 3 (default: as the model likes); the shipped "
+                     "weights have learnt 0.5 to 1.6")
+    sub.add_argument("--blink-rate", type=number(0.0, 90.0), metavar="N",
+                     help="blinks per minute, 0 to 90 (default: as the model likes); the shipped weights have learnt 0 to 60")
     sub.add_argument("--cfg-audio", type=number(0.0, 10.0), default=0.5, metavar="L",
                      help="guidance towards the audio, 0 to 10 (default: 0.5)")
     sub.add_argument("--cfg-gaze", type=number(0.0, 10.0), default=0.0, metavar="L",

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['TAPES', 'mel_filters', 'log_mel', 'Wav2Vec2Config', 'ConvLayer', 'FeatureExtractor', 'PositionalConv', 'band_mask',
-           'Attention', 'EncoderLayer', 'Encoder', 'Wav2Vec2', 'audio_features', 'add_noise', 'PhonemeRecogniser',
-           'mel_start', 'recogniser_loss', 'train_audio', 'load_recogniser', 'load_audio_encoder']
+           'Attention', 'EncoderLayer', 'Encoder', 'Wav2Vec2', 'audio_features', 'PhonemeRecogniser', 'mel_start',
+           'recogniser_loss', 'train_audio', 'load_recogniser', 'load_audio_encoder']
 
-# %% ../nbs/05_audio.ipynb #05-003-59dd58
+# %% ../nbs/05_audio.ipynb #05-003-15c854
 import math
 import time
 from collections import OrderedDict
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from .acoustics import as_heard
 from .checkpoints import read_checkpoint
 from .errors import VasaError
 from .tape import FRAME, STEP, make_tape
@@ -289,23 +290,7 @@ def audio_features(encoder, waveform, frames=None, first=0, chunk=500, rate=25):
         rows.append(rearrange(states, "(t two) a -> t two a", two=2)[start - low:stop - low])
     return torch.cat(rows).mean(1) if rate == 25 else rearrange(torch.cat(rows), "t two a -> (t two) a")
 
-# %% ../nbs/05_audio.ipynb #05-069-1349a7
-def add_noise(speech, tape, generator):
-    """Speech (B, N) as a microphone may hear it -> (noisy (B, N) in [-1, 1], gain (B, 1)): a gain of -26 to 6 dB, and
-    three times in four noise of a random colour at 2 to 40 dB, or talk from the tape at 8 to 30 dB."""
-    B, N = speech.shape
-    uniform = lambda a, b: a + (b - a) * torch.rand(B, 1, generator=generator)
-    gain = 10 ** (uniform(-26, 6) / 20)
-    colour = torch.arange(1, N // 2 + 2) ** -(uniform(0, 2) / 2)           # (B, N / 2 + 1) amplitudes
-    noise = torch.fft.irfft(torch.fft.rfft(torch.randn(B, N, generator=generator)) * colour, N)
-    talk, others = uniform(0, 1) < 0.25, torch.randint(len(tape.waveform) - N, (B,), generator=generator)
-    noise = torch.where(talk, tape.crops(others, N), noise)
-    level = lambda x: x.square().mean(1, keepdim=True).add(1e-8).sqrt()
-    decibel = torch.where(talk, uniform(8, 30), uniform(2, 40))
-    wanted = level(gain * speech).clamp(min=3e-3) * 10 ** (-decibel / 20) * (uniform(0, 1) < 0.75)
-    return (gain * speech + noise / level(noise) * wanted).clamp(-1, 1), gain
-
-# %% ../nbs/05_audio.ipynb #05-072-3aa067
+# %% ../nbs/05_audio.ipynb #05-071-3aa067
 class PhonemeRecogniser(nn.Module):
     """A Wav2Vec2 with two linear heads on its last hidden state: phoneme scores (B, T, 48), and loudness, pitch and
     voicing (B, T, 3) as on the `Tape`. Its encoder, once trained, stands in for the pre-trained one of VASA-1 3.2."""
@@ -326,13 +311,14 @@ def mel_start(conv):
     pairs = torch.cat([angle.cos(), angle.sin()]) * torch.hann_window(kernel, periodic=False)
     with torch.no_grad(): conv.weight.copy_((pairs / pairs.norm(dim=1, keepdim=True))[:, None])
 
-# %% ../nbs/05_audio.ipynb #05-076-07be97
+# %% ../nbs/05_audio.ipynb #05-075-8a9365
 def recogniser_loss(model, tape, generator, batch=8, seconds=2.0, device="cpu"):
     "Loss and its parts on `batch` random noisy crops of the tape: phonemes (cross-entropy) + 0.2 prosody."
     config, T = model.config, round(seconds * SAMPLE_RATE / model.config.hop)
     N = T * config.hop + config.receptive_field - config.hop
     starts = torch.randint((len(tape.waveform) - N) // STEP, (batch,), generator=generator) * STEP
-    waveform, gain = add_noise(tape.crops(starts, N), tape, generator)
+    others = torch.randint(len(tape.waveform) - N, (batch,), generator=generator)
+    waveform, gain = as_heard(tape.crops(starts, N), tape.crops(others, N), generator)
     centres = starts[:, None] + config.receptive_field // 2 + config.hop * torch.arange(T)   # (B, T) samples
     labels = tape.labels[centres // STEP].long().to(device)
     loud, pitch, voiced = tape.prosody[:, centres // FRAME].float()                          # (B, T) each
@@ -344,7 +330,7 @@ def recogniser_loss(model, tape, generator, batch=8, seconds=2.0, device="cpu"):
     accuracy = (scores.argmax(-1) == labels).float().mean()
     return phoneme + 0.2 * tune, {"phoneme": phoneme, "prosody": tune, "accuracy": accuracy}
 
-# %% ../nbs/05_audio.ipynb #05-080-c3d6be
+# %% ../nbs/05_audio.ipynb #05-079-c3d6be
 TAPES = {"tiny": 100, "laptop": 2000}        # utterances to train on
 
 def train_audio(preset="laptop", *, minutes=None, max_steps=None, resume=None, out=None, device="cpu", seed=0,

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from . import live
-from .arguments import EMOTIONS, make_parser
+from .arguments import CURVES, EMOTIONS, make_parser
 from .errors import VasaError
 
 __all__ = ["main", "make_parser"]
@@ -72,8 +72,8 @@ def read_curves(path, given):
         curves = {name: {float(t): value for t, value in curve.items()} for name, curve in told.items()}
     except (ValueError, AttributeError, RecursionError):
         raise VasaError(f"--curves {path}: accepted is a JSON object of objects, seconds to values") from None
-    if unknown := sorted(set(curves) - {"gaze", "distance", "emotion"}):
-        raise VasaError(f"--curves {path} has {', '.join(unknown)}: accepted are gaze, distance, emotion")
+    if unknown := sorted(set(curves) - set(CURVES)):
+        raise VasaError(f"--curves {path} has {', '.join(unknown)}: accepted are {', '.join(CURVES)}")
     if twice := sorted(set(curves) & given):
         raise VasaError(f"{', '.join(twice)}: either in --curves or as an option of its own, not both")
     for name, curve in curves.items():
@@ -85,12 +85,13 @@ def read_curves(path, given):
 def animate(args):
     from .files import PICTURES, SOUNDS, VIDEOS, existing_file
     from .weights import weights_folder
-    wanted = {name: value for name in ("gaze", "distance", "emotion") if (value := getattr(args, name)) is not None}
+    wanted = {name: value for name in CURVES if (value := getattr(args, name)) is not None}
     if args.curves:
         wanted |= read_curves(existing_file(args.curves, "curves", "accepted is a JSON file"), set(wanted))
     if "emotion" not in wanted and args.emotion_strength is not None:
         raise VasaError("--emotion-strength needs an --emotion: " + ", ".join(EMOTIONS))
-    for film, option, part in (("pose", "distance", "distance"), ("dynamics", "emotion", "expression")):
+    for film, option, part in (("pose", "distance", "distance"), ("pose", "head_motion", "motion of the head"),
+                               ("dynamics", "emotion", "expression"), ("dynamics", "blink_rate", "blinks")):
         if getattr(args, f"{film}_from") and option in wanted:
             raise VasaError(f"{option} and --{film}-from both set the {part}: expected one of them")
     if "-" in (args.audio, args.out) and not args.stream:

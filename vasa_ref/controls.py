@@ -6,7 +6,7 @@
 __all__ = ['SOURCES', 'Settings', 'from_file', 'portrait_of', 'speech_of', 'draw_still', 'make_video', 'sweep', 'label', 'choice',
            'source', 'typed', 'whole', 'slider', 'make_inputs', 'shown', 'chosen_file', 'read_inputs', 'Controls']
 
-# %% ../nbs/11_controls.ipynb #11-003-f8cb93
+# %% ../nbs/11_controls.ipynb #11-003-0374d7
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,14 +15,14 @@ import ipywidgets as widgets
 import torch
 
 from .clips import Clip, load_audio, load_portrait
-from .directing import DISTANCE_LIMITS, GAZE_LIMITS, POSE_LIMITS
+from .directing import BLINK_LIMITS, DISTANCE_LIMITS, GAZE_LIMITS, HEAD_MOTION_LIMITS, POSE_LIMITS
 from .errors import VasaError
 from .head import EXPRESSIONS, neutral_pose, random_people, render
 from .performer import EMOTIONS
 from .talker import Talker
 from .voice import LANGUAGES, VOICES, say
 
-# %% ../nbs/11_controls.ipynb #11-007-34c335
+# %% ../nbs/11_controls.ipynb #11-007-3e2e4c
 @dataclass(frozen=True)
 class Settings:
     "All that a video depends on; gaze in degrees, the others as in `Talker.animate`."
@@ -35,6 +35,8 @@ class Settings:
     distance: float = 1.0
     emotion: str | None = None
     emotion_strength: float = 1.0
+    head_motion: float | None = None                         # relative to the mean; None: as the model likes
+    blink_rate: float | None = None                          # per minute; None: as the model likes
     pose: tuple[float, float, float] | None = None           # yaw, pitch, roll; None: the model moves the head
     cfg_audio: float = 0.5
     cfg_gaze: float = 0.0
@@ -43,7 +45,7 @@ class Settings:
 
     def controls(self) -> dict:
         "The part that `Talker`'s methods take as keywords."
-        names = "gaze", "distance", "emotion", "emotion_strength", "pose", "steps", "seed"
+        names = "gaze", "distance", "emotion", "emotion_strength", "head_motion", "blink_rate", "pose", "steps", "seed"
         scales = {"audio": self.cfg_audio, "gaze": self.cfg_gaze}
         return {name: getattr(self, name) for name in names} | {"cfg_scale": scales}
 
@@ -127,7 +129,7 @@ def slider(value, low, high, step, text):
     return widgets.FloatSlider(value=value, min=low, max=high, step=step, description=text, continuous_update=False,
                                style={"description_width": "110px"})
 
-# %% ../nbs/11_controls.ipynb #11-037-728b1d
+# %% ../nbs/11_controls.ipynb #11-037-be2320
 def make_inputs(settings: Settings) -> dict:
     "One widget per setting, by name, filled in from `settings`."
     s, seeds = settings, 2**31 - 1
@@ -150,16 +152,20 @@ def make_inputs(settings: Settings) -> dict:
         "distance": slider(s.distance, *DISTANCE_LIMITS, 0.01, "distance"),
         "emotion": choice(emotions, s.emotion, "emotion"),
         "emotion_strength": slider(s.emotion_strength, 0, 2, 0.1, "strength"),
+        "manner": widgets.Checkbox(value=s.head_motion is not None or s.blink_rate is not None, description="set motion and blinks"),
+        "head_motion": slider(1.0 if s.head_motion is None else s.head_motion, *HEAD_MOTION_LIMITS, 0.1, "head motion"),
+        "blink_rate": slider(20.0 if s.blink_rate is None else s.blink_rate, *BLINK_LIMITS, 5, "blinks a minute"),
         "hold": widgets.Checkbox(value=held, description="hold the head"),
         **{f"head_{name}": slider(angle, -limit, limit, 1, f"head {name}") for name, angle, limit in turns},
         "cfg_audio": slider(s.cfg_audio, 0, 5, 0.1, "guidance: audio"),
         "cfg_gaze": slider(s.cfg_gaze, 0, 5, 0.1, "guidance: gaze"),
         "steps": whole(s.steps or 10, 1, 500, "steps"), "seed": whole(s.seed, 0, seeds, "seed")}
 
-# %% ../nbs/11_controls.ipynb #11-039-71972f
+# %% ../nbs/11_controls.ipynb #11-039-6fda96
 def shown(inputs: dict) -> set:
     "Names of the widgets that matter under the chosen sources."
     hidden = set() if inputs["hold"].value else {"head_yaw", "head_pitch", "head_roll"}
+    if not inputs["manner"].value: hidden |= {"head_motion", "blink_rate"}
     for source, rows in SOURCES.items():
         hidden |= {name for origin in rows.keys() - {inputs[source].value} for name in rows[origin]}
     return inputs.keys() - hidden
@@ -176,6 +182,7 @@ def read_inputs(inputs: dict) -> Settings:
     "The settings that the widgets show; VasaError where a file was not chosen yet."
     names = shown(inputs)
     value = {name: widget.value if name in names else "" for name, widget in inputs.items()}
+    manner = ("head_motion", "blink_rate") if value["manner"] else ()
     plain = ("distance", "emotion", "emotion_strength", "cfg_audio", "cfg_gaze", "steps", "seed")
     speech = ("text", "voice", "language") if value["speech_from"] == "text" else ()
     files = [None if value[source] == first else chosen_file(value[f"{what}_path"], value[f"{what}_upload"])
@@ -183,7 +190,7 @@ def read_inputs(inputs: dict) -> Settings:
     return Settings(portrait=value["person"] if files[0] is None else files[0], audio=files[1],
                     gaze=(value["gaze_yaw"], value["gaze_pitch"]),
                     pose=(value["head_yaw"], value["head_pitch"], value["head_roll"]) if value["hold"] else None,
-                    **{name: value[name] for name in plain + speech})
+                    **{name: value[name] for name in plain + speech + manner})
 
 # %% ../nbs/11_controls.ipynb #11-042-37df6a
 class Controls:

@@ -6,7 +6,7 @@
 __all__ = ['CLIPS', 'MotionConfig', 'Attention', 'EncoderLayer', 'mlp', 'TimestepEmbedder', 'attention_mask', 'MotionModel',
            'motion_loss', 'random_conditions', 'MotionStream', 'generate_motion', 'train_motion', 'load_motion']
 
-# %% ../nbs/09_motion.ipynb #09-003-ac40d2
+# %% ../nbs/09_motion.ipynb #09-003-fd0a55
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ from .clips import read_clips
 from .diffusion import NoiseSchedule, add_noise, guide, sample
 from .disentangle import load_face
 from .errors import VasaError
-from .latents import CONDITIONS, Conditions, Latents, drop_conditions, make_latents, random_windows
+from .latents import CONDITIONS, WISHES, Conditions, Latents, drop_conditions, make_latents, random_windows
 from .performer import FPS
 from .training import fit
 from .weights import config_from, load_into, load_weights, save_weights, weights_folder
@@ -124,12 +124,12 @@ class TimestepEmbedder(nn.Module):
         angles = t[:, None, None] * self.frequencies                                    # (B, 1, D / 2)
         return self.mlp(torch.cat([angles.cos(), angles.sin()], -1))
 
-# %% ../nbs/09_motion.ipynb #09-022-40c827
+# %% ../nbs/09_motion.ipynb #09-022-c039d2
 def attention_mask(config: MotionConfig) -> Tensor:
     """Who may look at whom: (1 + W, C + 1 + W) bool. Rows: the time token, the W motion frames. Columns: the C
-    condition tokens (gaze, distance, emotion, K prev_motion, K prev_audio, W audio), then the rows' tokens again.
-    `adaptive` has no tokens of gaze, distance, emotion, and t is not looked at."""
-    window, context, wishes = config.window, config.context, 0 if config.adaptive else 3
+    condition tokens (the wishes, K prev_motion, K prev_audio, W audio), then the rows' tokens again. `adaptive` has
+    no tokens of wishes, and t is not looked at."""
+    window, context, wishes = config.window, config.context, 0 if config.adaptive else len(WISHES)
     mask = torch.ones(1 + window, wishes + 2 * context + window + 1 + window, dtype=torch.bool)
     if config.audio_reach is not None:
         audio_frames = torch.arange(-context, window)
@@ -138,16 +138,16 @@ def attention_mask(config: MotionConfig) -> Tensor:
     mask[1:, -window - 1] = not config.adaptive
     return mask
 
-# %% ../nbs/09_motion.ipynb #09-025-4cd155
+# %% ../nbs/09_motion.ipynb #09-025-c65317
 class MotionModel(nn.Module):
     """H of VASA-1 eq. 1: a transformer encoder over [conditions, t, x_t] that predicts the clean window.
 
-    Motion goes in and out normalised; audio, gaze, distance come as they are. Statistics are buffers, saved with the
+    Motion goes in and out normalised; audio and wishes come as they are. Statistics are buffers, saved with the
     weights."""
     def __init__(self, config: MotionConfig):
         super().__init__()
         self.config, width = config, config.width
-        dims = dict(gaze=2, distance=1, emotion=7, prev_motion=config.motion_dim, prev_audio=config.audio_dim)
+        dims = WISHES | dict(prev_motion=config.motion_dim, prev_audio=config.audio_dim)
         self.inputs = nn.ModuleDict({name: nn.Linear(dim, width) for name, dim in dims.items()})
         self.inputs["audio"], self.inputs["motion"] = self.inputs["prev_audio"], nn.Linear(config.motion_dim, width)
         self.time = TimestepEmbedder(width)
@@ -160,7 +160,9 @@ class MotionModel(nn.Module):
         fading = torch.exp(-torch.arange(config.window) / 8)[:, None].repeat(1, config.motion_dim)
         self.carry = nn.Parameter(fading) if config.carry else None      # (W, M)
         self.register_buffer("mask", attention_mask(config), persistent=False)
-        for name, dim in (("motion", config.motion_dim), ("audio", config.audio_dim), ("gaze", 2), ("distance", 1)):
+        self.normalised = {name: dim for name, dim in WISHES.items() if name != "emotion"}
+        self.normalised |= {"motion": config.motion_dim, "audio": config.audio_dim}
+        for name, dim in self.normalised.items():
             self.register_buffer(f"{name}_mean", torch.zeros(dim))
             self.register_buffer(f"{name}_std", torch.ones(dim))
         self.schedule = NoiseSchedule.cosine(config.times)
@@ -169,8 +171,9 @@ class MotionModel(nn.Module):
     def device(self): return self.output.weight.device
 
     def set_statistics(self, **data: Tensor) -> None:
-        "Keep mean and standard deviation of motion=, audio=, gaze=, distance= (N, dim) in the buffers."
-        for name, values in data.items():
+        "Keep mean and standard deviation of what is given by the names of `Latents`, each (N, dim), in the buffers."
+        for name in data.keys() & self.normalised.keys():
+            values = data[name]
             std = values.std(0, correction=0)
             getattr(self, f"{name}_mean").copy_(values.mean(0))
             getattr(self, f"{name}_std").copy_(std.clamp(min=1e-4).maximum(0.02 * std.mean()))
@@ -183,7 +186,7 @@ class MotionModel(nn.Module):
         "One condition as tokens (B, frames, D): its value or its learned null, and its type."
         value, keep = conditions.tokens(name)
         kind = name.removeprefix("prev_")
-        if kind in ("audio", "gaze", "distance"):
+        if kind in self.normalised and name != "prev_motion":
             value = (value - getattr(self, f"{kind}_mean")) / getattr(self, f"{kind}_std")
         return torch.where(keep, self.inputs[name](value), self.nulls[name]) + self.types[name]
 
@@ -191,10 +194,10 @@ class MotionModel(nn.Module):
         "What all steps need of the conditions: keys, values per layer, what is added, what adapts, the last frame before."
         x = {name: self.embed(conditions, name) for name in CONDITIONS}                 # (B, frames, D) each
         past, now = self.position.split([self.config.context, self.config.window])
-        wish = x["gaze"] + x["distance"] + x["emotion"]
+        wish = sum(x[name] for name in WISHES)
         skip = x["audio"] + wish if self.config.skip else 0
         for name, place in (("prev_motion", past), ("prev_audio", past), ("audio", now)): x[name] = x[name] + place
-        tokens = [name for name in CONDITIONS if not (self.config.adaptive and name in ("gaze", "distance", "emotion"))]
+        tokens = [name for name in CONDITIONS if not (self.config.adaptive and name in WISHES)]
         x, memory = torch.cat([x[name] for name in tokens], 1), []                      # (B, C, D)
         for layer in self.layers:
             x, own = layer(x)
@@ -218,7 +221,7 @@ class MotionModel(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         return self.denoise(x_t, t, self.encode(conditions))
 
-# %% ../nbs/09_motion.ipynb #09-033-47b619
+# %% ../nbs/09_motion.ipynb #09-033-471bdb
 def motion_loss(model: MotionModel, x0: Tensor, conditions: Conditions, valid: Tensor, generator: torch.Generator):
     """VASA-1 eq. 1 plus the same on velocities, pose and dynamics weighed apart: (loss, its parts by name).
 
@@ -246,25 +249,27 @@ def random_conditions(model: MotionModel, latents: Latents, generator: torch.Gen
     motion, audio, exists, clip = random_windows(latents, config.window, config.context, config.batch, generator)
     prev_motion, x0 = model.normalise(motion).split(split, 1)
     (prev_audio, audio), (past, valid) = audio.split(split, 1), exists.split(split, 1)
-    emotion = latents.emotion[clip]
-    keep = {"prev_motion": past, "prev_audio": past, "audio": valid, "emotion": emotion.isfinite().all(1)}
-    conditions = Conditions(prev_motion, prev_audio, audio, latents.gaze[clip], latents.distance[clip],
-                            emotion.nan_to_num(), keep)
+    wishes = {name: getattr(latents, name)[clip] for name in WISHES}
+    keep = {"prev_motion": past, "prev_audio": past, "audio": valid, "emotion": wishes["emotion"].isfinite().all(1)}
+    wishes["emotion"] = wishes["emotion"].nan_to_num()
+    conditions = Conditions(prev_motion, prev_audio, audio, **wishes, keep=keep)
     probs = config.drop_prob, config.drop_prev_prob, config.drop_tail_prob
     return x0, drop_conditions(conditions, generator, *probs), valid
 
-# %% ../nbs/09_motion.ipynb #09-042-90cdc6
+# %% ../nbs/09_motion.ipynb #09-042-aec3fa
 class MotionStream:
     """One performance, made window by window (VASA-1 sec. 3.3), in constant memory.
 
-    gaze: (yaw, pitch) in radians, camera's frame, 0 = at the viewer; distance relative to the mean; emotion (7,)
-    offsets or None for the null. Each of these three may be changed between steps, or be a function of the seconds
-    played. cfg_scale: eq. 2's scale by condition, absent or 0 for none; steps of DDIM; temperature of its first noise;
+    The wishes: gaze (yaw, pitch) in radians, camera's frame, 0 = at the viewer; distance relative to the mean; emotion
+    (7,) offsets; head_motion relative to the mean; blink_rate per minute. Each may be changed between steps, be a
+    function of the seconds played, or None: the null. cfg_scale: eq. 2's scale by condition, absent or 0 for none; steps of DDIM; temperature of its first noise;
     `generator` makes it repeatable. Raises VasaError for unknown scales."""
     def __init__(self, model: MotionModel, *, gaze=(0.0, 0.0), distance: float = 1.0, emotion=None,
+                 head_motion: float | None = None, blink_rate: float | None = None,
                  cfg_scale: dict[str, float] | None = None, steps: int | None = None, sampler: str = "ddim",
                  eta: float = 0.0, temperature: float | None = None, generator: torch.Generator | None = None):
         self.model, self.gaze, self.distance, self.emotion = model, gaze, distance, emotion
+        self.head_motion, self.blink_rate = head_motion, blink_rate
         cfg_scale = {"audio": 0.5} if cfg_scale is None else dict(cfg_scale)
         if unknown := sorted(set(cfg_scale) - set(CONDITIONS)):
             raise VasaError(f"cfg_scale has {', '.join(unknown)}; accepted are {', '.join(CONDITIONS)}")
@@ -278,20 +283,21 @@ class MotionStream:
         self.prev_audio = torch.zeros(0, config.audio_dim, device=model.device)
 
     def conditions(self, audio: Tensor, seconds: float = 0.0) -> Conditions:
-        "The conditions (batch of one) of the next window, for the audio (n <= W, A) at hand; controls as at `seconds`."
+        "The conditions (batch of one) of the next window, for the audio (n <= W, A) at hand; wishes as at `seconds`."
         config, device = self.model.config, self.model.device
-        gaze, distance, emotion = (control(seconds) if callable(control) else control
-                                   for control in (self.gaze, self.distance, self.emotion))
         past, n = config.context - len(self.prev_motion), len(audio)
         kept_past = (torch.arange(config.context, device=device) >= past)[None]
         heard = (torch.arange(config.window, device=device) < n)[None]
         keep = {"prev_motion": kept_past, "prev_audio": kept_past, "audio": heard}
-        if emotion is None: keep["emotion"] = torch.zeros(1, dtype=torch.bool, device=device)
-        def vector(values, dim): return torch.as_tensor(values, dtype=torch.float32, device=device).reshape(1, dim)
+        wishes = {name: getattr(self, name) for name in WISHES}
+        wishes = {name: wish(seconds) if callable(wish) else wish for name, wish in wishes.items()}
+        for name, wish in wishes.items():
+            keep[name] = torch.tensor([wish is not None], device=device)
+            wish = torch.as_tensor(0.0 if wish is None else wish, dtype=torch.float32, device=device)
+            wishes[name] = wish.reshape(1, -1).expand(1, WISHES[name])
+        wishes["head_motion"] = wishes["head_motion"] * self.model.head_motion_mean
         prev_motion, prev_audio = (F.pad(x, (0, 0, past, 0))[None] for x in (self.prev_motion, self.prev_audio))
-        emotion = vector(torch.zeros(7) if emotion is None else emotion, 7)
-        return Conditions(prev_motion, prev_audio, F.pad(audio, (0, 0, 0, config.window - n))[None],
-                          vector(gaze, 2), vector(distance, 1), emotion, keep)
+        return Conditions(prev_motion, prev_audio, F.pad(audio, (0, 0, 0, config.window - n))[None], **wishes, keep=keep)
 
     @torch.no_grad()
     def step(self, audio: Tensor, commit: int | None = None) -> Tensor:
@@ -323,7 +329,7 @@ class MotionStream:
         """Motion of audio features (T, A) in portions (n, M), each made when it is asked for: of a whole window, or of
         `follow` frames where a control is a function of time."""
         window = self.model.config.window
-        changes = any(callable(control) for control in (self.gaze, self.distance, self.emotion))
+        changes = any(callable(getattr(self, name)) for name in WISHES)
         commit = min(follow, window) if changes else window
         for start in range(0, len(audio), commit): yield self.step(audio[start:start + window], commit)
 
@@ -332,7 +338,7 @@ def generate_motion(model: MotionModel, audio: Tensor, *, progress: Callable[[in
                     **controls) -> Tensor:
     """Motion (T, M), de-normalised, for audio features (T, A) at 25 frames per second (VASA-1 sec. 3.3 and eq. 2).
 
-    `controls` as in `MotionStream`: gaze, distance, emotion, cfg_scale, steps, sampler, eta, temperature, generator.
+    `controls` as in `MotionStream`: the wishes, cfg_scale, steps, sampler, eta, temperature, generator.
     progress(frames done, T) is called after each window. Raises VasaError for audio of the wrong shape."""
     if audio.ndim != 2 or not len(audio):
         raise VasaError(f"audio features are {tuple(audio.shape)}; accepted is (T >= 1, A)")
@@ -343,7 +349,7 @@ def generate_motion(model: MotionModel, audio: Tensor, *, progress: Callable[[in
         if progress is not None: progress(done, len(audio))
     return torch.cat(windows)
 
-# %% ../nbs/09_motion.ipynb #09-069-d4771f
+# %% ../nbs/09_motion.ipynb #09-069-0f964d
 CLIPS = {"tiny": 24, "laptop": 3000, "paper": 20000}
 
 def train_motion(preset: str = "laptop", *, data=None, minutes: float | None = None, max_steps: int | None = None,
@@ -372,7 +378,7 @@ def train_motion(preset: str = "laptop", *, data=None, minutes: float | None = N
         torch.manual_seed(seed)
         config = getattr(MotionConfig, preset)(motion_dim=latents.motion.shape[1], audio_dim=latents.audio.shape[1])
         model = MotionModel(config).to(device)
-    model.set_statistics(motion=latents.motion, audio=latents.audio, gaze=latents.gaze, distance=latents.distance)
+    model.set_statistics(**dict(latents.items()))
     def loss_fn(step, generator): return motion_loss(model, *random_conditions(model, latents, generator), generator)
     left = None if minutes is None else max(0.0, minutes - (time.monotonic() - began) / 60)
     log = fit(loss_fn, {"motion": model}, out=folder and folder / "motion-training", minutes=left, max_steps=max_steps,

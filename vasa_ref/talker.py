@@ -67,7 +67,7 @@ class Appearance:
     volume: Tensor
     z_id: Tensor
 
-# %% ../nbs/10_talker.ipynb #10-016-96e3ef
+# %% ../nbs/10_talker.ipynb #10-016-8a3403
 class Talker:
     """A portrait and speech to video, VASA-1 sec. 3.3. `Talker.from_pretrained("laptop")`, or from models of one's own.
 
@@ -154,7 +154,7 @@ class Talker:
         return counted(chain.from_iterable(batches), frames_for(len(waveform)), progress)
 
     def animate(self, portrait, audio, *, gaze=(0.0, 0.0), distance=1.0, emotion=None, emotion_strength=1.0,
-                cfg_scale=None, steps=None, sampler="ddim", temperature=None, seed: int = 0, generator=None, pose=None,
+                head_motion=None, blink_rate=None, cfg_scale=None, steps=None, sampler="ddim", temperature=None, seed: int = 0, generator=None, pose=None,
                 dynamics=None, progress=None) -> Clip:
         """The video of a portrait that speaks, as a `Clip`: controls as in `motion_controls`, a seed or a generator, and
         progress(frames done, frames in all).
@@ -163,7 +163,7 @@ class Talker:
         the place of the generated one. dynamics: such motion, whose z_dyn takes its place. The last frame of both stays."""
         waveform = waveform_tensor(audio)
         frames = self.frames(portrait, waveform, gaze=gaze, distance=distance, emotion=emotion, pose=pose, seed=seed,
-                             emotion_strength=emotion_strength, cfg_scale=cfg_scale, steps=steps, sampler=sampler,
+                             head_motion=head_motion, blink_rate=blink_rate, emotion_strength=emotion_strength, cfg_scale=cfg_scale, steps=steps, sampler=sampler,
                              dynamics=dynamics, temperature=temperature, generator=generator, progress=progress)
         return Clip(torch.stack(list(frames)), waveform)
 

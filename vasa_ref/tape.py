@@ -20,7 +20,7 @@ VARIANTS = """
     adam Alex Andrea Andy Denis Gene Gene2 Henrique Hugo Jacky Lee Mario Michael Mike Nguyen Reed RicishayMax
     Storm Tweaky anika aunty benjamin boris caleb david ed edward grandma grandpa gustave ian iven iven2 iven3
     john kaukovalta klatt klatt2 klatt3 klatt4 max michel miguel norbert pablo paul pedro quincy rob robert
-    sandro victor zac m5
+    sandro victor zac m5 whisper
 """.split()
 
 
