@@ -51,7 +51,7 @@ def test_help_is_fast_and_imports_nothing_heavy():
             "print([m for m in ('torch', 'numpy', 'PIL', 'matplotlib') if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ROOT})
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]"
-    assert all(name in done.stdout for name in ("animate", "portrait", "say", "train", "bench", "latency", "examples:"))
+    assert all(name in done.stdout for name in ("animate", "portrait", "say", "train", "bench", "tables", "latency", "examples:"))
 
 
 def test_the_module_is_the_command():
@@ -60,7 +60,7 @@ def test_the_module_is_the_command():
     assert done.stdout == f"vasa_ref {vasa_ref.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["animate", "portrait", "say", "train", "bench", "latency"])
+@pytest.mark.parametrize("command", ["animate", "portrait", "say", "train", "bench", "tables", "latency"])
 def test_help_of_each_command(vasa, command):
     code, out, err = vasa(command, "--help")
     assert code == 0 and err == "" and f"vasa {command}" in out.split("examples:")[1]
@@ -101,11 +101,12 @@ def test_help_of_each_command(vasa, command):
     (["say", "hello", "-o", "s.wav", "--voice", "nobody"], "unknown voice 'nobody'; accepted are ada"),
     (["say", "hello", "-o", "s.wav", "--language", "xx"], "unknown language 'xx'; accepted are"),
     (["say", "", "-o", "s.wav"], "nothing to speak"),
-    (["train", "mouth"], "choose from 'audio', 'face', 'motion', 'metrics', 'all'"),
+    (["train", "mouth"], "choose from 'audio', 'face', 'motion', 'metrics', 'sync', 'all'"),
     (["train", "face", "--preset", "huge"], "choose from 'tiny', 'laptop', 'paper'"),
     (["train", "face", "--minutes", "0"], "from 0.01 to"),
     (["train", "face", "--resume", "no/such"], "cannot resume: no folder no/such"),
     (["bench", "--json", "no/such/b.json"], "no folder no/such"),
+    (["tables", "--json", "no/such/b.json"], "no folder no/such"),
     (["latency", "--preset", "huge"], "choose from"),
     (["latency", "--json", "l.txt"], "should end in .json")])
 def test_what_is_wrong_is_said_in_one_line(vasa, tmp_path, monkeypatch, argv, said):
@@ -131,6 +132,7 @@ def test_what_the_commands_call_exists_and_takes_what_they_give():
     import inspect
     calls = {(module, function): ["preset", "minutes", "resume", "out", "device", "seed", "quiet"]
              for module, function, _ in cli.TRAINERS.values()}
+    calls |= {("tables", "paper_tables"): ["preset", "quick", "seed", "quiet"]}
     calls |= {("metrics", "bench"): ["preset", "quick", "seed", "quiet"], ("latency", "latency"): ["preset", "device"]}
     for (module, function), wanted in calls.items():
         taken = inspect.signature(getattr(importlib.import_module(f"vasa_ref.{module}"), function)).parameters
@@ -240,7 +242,7 @@ def test_an_interrupt_is_no_traceback(vasa, fake_talker, monkeypatch):
 
 @pytest.fixture
 def trainers(monkeypatch, tmp_path):
-    """The four training functions, recording what they are given; the clock runs as told."""
+    """The training functions, recording what they are given; the clock runs as told."""
     monkeypatch.chdir(tmp_path)
     calls, clock = [], SimpleNamespace(now=0.0, takes={})
     for part, (module, function, _) in cli.TRAINERS.items():
@@ -265,7 +267,7 @@ def test_vgg19_is_for_the_face(vasa, trainers):
     calls, _ = trainers
     Path("vgg19.safetensors").touch()
     assert vasa("train", "all", "--vgg19", "vgg19.safetensors", "--quiet")[0] == 0
-    assert [options.get("vgg19") for _, _, options in calls] == [None, "vgg19.safetensors", None, None]
+    assert [options.get("vgg19") for _, _, options in calls] == [None, "vgg19.safetensors", None, None, None]
     assert vasa("train", "motion", "--vgg19", "vgg19.safetensors", "--out", "other")[2].startswith("vasa: --vgg19 is for the training of the face")
     assert vasa("train", "face", "--vgg19", "none", "--out", "other")[2].startswith("vasa: no file at none") and not Path("other").exists()
 
@@ -308,11 +310,11 @@ def test_one_folder_has_one_preset_and_one_training(vasa, trainers):
 def test_train_all_shares_the_minutes(vasa, trainers):
     calls, clock = trainers
     assert vasa("train", "all", "--minutes", "20", "--quiet") == (0, "", "")
-    assert [(part, round(o["minutes"], 6)) for part, _, o in calls] == [("audio", 3), ("face", 10), ("motion", 5), ("metrics", 2)]
+    assert [(part, round(o["minutes"], 6)) for part, _, o in calls] == [("audio", 3), ("face", 9), ("motion", 5), ("metrics", 2), ("sync", 1)]
     calls.clear()
     clock.takes = {"audio": 0.0}
     vasa("train", "all", "--minutes", "17", "--quiet")
-    assert [round(o["minutes"], 6) for _, _, o in calls] == [2.55, 10, 5, 2]   # what audio did not need goes to the others
+    assert [round(o["minutes"], 6) for _, _, o in calls] == [2.55, 9, 5, 2, 1]   # what audio did not need goes to the others
 
 
 def test_train_resumes_into_the_same_folder(vasa, trainers):
@@ -324,8 +326,20 @@ def test_train_resumes_into_the_same_folder(vasa, trainers):
     assert calls[0][2]["resume"] == "mine" and calls[0][2]["out"] == Path("mine")
     calls.clear()
     vasa("train", "all", "--resume", "mine", "--out", "other")
-    assert [o["resume"] for _, _, o in calls] == [None, "mine", None, None]
+    assert [o["resume"] for _, _, o in calls] == [None, "mine", None, None, None]
     assert {str(o["out"]) for _, _, o in calls} == {"other"}
+
+
+def test_tables_print_and_write(vasa, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    fake = SimpleNamespace(paper_tables=lambda folder, quick, seed, quiet: asked.append((quick, seed, quiet)) or {"clips": 4},
+                           as_text=lambda tables: f"the tables of {tables['clips']} clips")
+    monkeypatch.setitem(sys.modules, "vasa_ref.tables", fake)
+    monkeypatch.setattr("vasa_ref.tables", fake, raising=False)
+    code, out, err = vasa("tables", "--json", "t.json", "--quick", "--seed", "3")
+    assert (code, err, asked) == (0, "", [(True, 3, False)]) and "the tables of 4 clips" in out
+    assert json.loads(Path("t.json").read_text()) == {"clips": 4}
 
 
 def test_bench_and_latency_print_and_write(vasa, monkeypatch, tmp_path):

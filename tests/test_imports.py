@@ -13,8 +13,8 @@ PACKAGE = Path(vasa_ref.__file__).parent
 MODULES = sorted(p.stem for p in PACKAGE.glob("*.py") if not p.stem.startswith("_"))
 TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "matplotlib", "librosa", "soundfile", "ffmpeg", "PIL",
          "imageio_ffmpeg", "transformers", "diffusers"}
-ORDER = ["anatomy", "head", "wardrobe", "voice", "performer", "clips", "audio", "face", "frames", "adversary",
-         "perceptual", "disentangle", "separation", "diffusion", "latents", "motion", "directing", "talker", "controls", "estimator", "metrics", "latency", "provenance", "footage"]
+ORDER = ["anatomy", "head", "wardrobe", "voice", "performer", "clips", "acoustics", "audio", "face", "frames", "adversary",
+         "perceptual", "disentangle", "separation", "diffusion", "latents", "motion", "directing", "talker", "controls", "estimator", "lipsync", "metrics", "tables", "voices", "latency", "provenance", "footage"]
 BLOCK = """
 import sys
 class Block:

@@ -6,12 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vasa_ref.audio import PhonemeRecogniser, Wav2Vec2Config
+from vasa_ref.audio import PhonemeRecogniser, Wav2Vec2, Wav2Vec2Config
 from vasa_ref.errors import VasaError
 from vasa_ref.estimator import (EstimatorConfig, Lessons, MotionEstimator, Reading, classify_emotion, correlation,
                                 estimator_loss, face_crop, load_metrics, mirror, mouth_opening, spoil, train_metrics)
-from vasa_ref.metrics import (Take, angle_deg, asked_emotion, bench, closures_met, delta_p, held_out_truth, lag_curve,
-                              main_gaze, make_take, mouth_sync, runs, silent_frames, take_figures, window_jumps)
+from vasa_ref.lipsync import Judges, SyncConfig
+from vasa_ref.metrics import (Instruments, Take, angle_deg, asked_emotion, bench, closures_met, coupling_figures, delta_p,
+                              frame_codes, frechet_distance, held_out_truth, lag_curve, load_instruments, main_gaze, make_take,
+                              mouth_sync, runs, sequence_codes, silent_frames, take_figures, true_take, video_distance,
+                              window_jumps)
 from vasa_ref.performer import EMOTIONS
 from vasa_ref.separation import SWAPS
 from vasa_ref.talker import Talker
@@ -30,6 +33,12 @@ def estimator():
     return MotionEstimator(EstimatorConfig.tiny()).eval()
 
 
+@pytest.fixture(scope="module")
+def instruments(estimator):
+    torch.manual_seed(1)
+    return Instruments(estimator, Judges(SyncConfig.tiny(audio_dim=Wav2Vec2Config.tiny().hidden_size)).eval(), Wav2Vec2(Wav2Vec2Config.tiny()).eval())
+
+
 def noise(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -38,7 +47,7 @@ def perfect_take(truth):
     "What a perfect model and a perfect instrument would give."
     motion = truth.motion
     reading = Reading(motion.pose, motion.expression, motion.gaze, mouth_opening(motion.expression))
-    return Take(truth, torch.cat([motion.pose, motion.dynamics], 1), reading)
+    return Take(truth, torch.cat([motion.pose, motion.dynamics], 1), reading, noise(len(motion), 8), noise(len(motion), 64))
 
 
 def test_correlation_is_numpys():
@@ -148,10 +157,58 @@ def test_held_out_truths_have_quiet_ends_and_take_turns(truth):
     assert asked_emotion(truth.motion) == "happy"
 
 
-def test_make_take(truth, estimator):
-    take = make_take(Talker.random("tiny"), estimator, truth, seed=3)
-    assert len(take.motion) == len(take.reading.opening) == len(truth.motion)
-    assert torch.equal(take.motion, make_take(Talker.random("tiny"), estimator, truth, seed=3).motion)
+def test_make_take(truth, instruments):
+    take = make_take(Talker.random("tiny"), instruments, truth, seed=3)
+    assert len(take.motion) == len(take.reading.opening) == len(take.codes) == len(take.features) == len(truth.motion)
+    assert torch.equal(take.motion, make_take(Talker.random("tiny"), instruments, truth, seed=3).motion)
+    other = make_take(Talker.random("tiny"), instruments, truth, seed=3, cfg_scale={"audio": 3.0}, steps=2)
+    assert not torch.allclose(take.motion, other.motion)
+
+
+def test_the_true_take_is_the_truth(truth, instruments):
+    take = true_take(instruments, truth, 48)
+    assert torch.equal(take.motion[:, :6], truth.motion.pose) and len(take.codes) == len(truth.motion)
+
+
+def test_coupling_of_short_clips_has_no_capp(truth, instruments):
+    take = perfect_take(truth)
+    assert len(take.motion) < 75 and set(coupling_figures([take], instruments.judges)) == {"sync_c", "sync_d", "sync_offset"}
+    longer = held_out_truth(8, seconds=2.4)
+    both = coupling_figures([take, perfect_take(longer)], instruments.judges)
+    assert set(both) == {"sync_c", "sync_d", "sync_offset", "capp", "capp_shift3"} and -1 <= both["capp"] <= 1
+
+
+def test_frechet_distance_equals_scipys():
+    from scipy.linalg import sqrtm
+    a, b = noise(300, 6) @ noise(6, 6, seed=1), noise(200, 6, seed=2) @ noise(6, 6, seed=3) + 1
+    cov_a, cov_b = np.cov(a.T.double()), np.cov(b.T.double())
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum().item() + np.trace(cov_a + cov_b - 2 * sqrtm(cov_a @ cov_b).real)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-4)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+
+
+def test_sequences_know_their_mean_and_their_change():
+    codes = torch.arange(30.0)[:, None] * torch.tensor([1.0, -2.0])
+    rows = sequence_codes(codes)
+    assert torch.allclose(rows, torch.tensor([[12.0, -24, 0.96, 1.92], [17, -34, 1, 2]]))      # the first frame has no change
+    assert video_distance([noise(80, 4)], [noise(80, 4)], axes=3) == pytest.approx(0, abs=1e-4)
+    assert video_distance([noise(80, 4)], [noise(80, 4) * 2], axes=3) > 0.1
+
+
+def test_frame_codes_do_not_depend_on_batches(estimator):
+    frames = (torch.rand(5, 32, 32, 3, generator=torch.Generator().manual_seed(0)) * 255).byte()
+    assert torch.allclose(frame_codes(estimator, frames, batch=2), frame_codes(estimator, frames), atol=1e-5)
+
+
+def test_a_folder_without_instruments_gets_the_shipped_ones(tmp_path):
+    torch.manual_seed(0)
+    ears = PhonemeRecogniser(Wav2Vec2Config.tiny())
+    save_weights(tmp_path / "audio.safetensors", ears, ears.config, phonemes=PHONEMES)
+    shipped, here = load_instruments("laptop"), load_instruments(tmp_path)
+    assert here.ears.config == shipped.ears.config
+    judges = Judges(SyncConfig.tiny(audio_dim=ears.config.hidden_size))
+    save_weights(tmp_path / "sync.safetensors", judges, judges.config)
+    assert load_instruments(tmp_path).ears.config == ears.config
 
 
 def test_crop_is_upright_centred_and_of_one_size():
@@ -219,7 +276,8 @@ KEYS = """self_psnr swap_psnr self_ssim swap_ssim id_from_z_dyn id_chance pose_f
     pose_error_deg mouth_corr mouth_lag_frames mouth_corr_languages closure_recall silence_still gaze_error_deg
     distance_error emotion_accuracy seam_ratio delta_p delta_p_true rtf fps_cpu size_px preset people clips seed
     pose_psnr dynamics_psnr pose_ssim dynamics_ssim gaze_from_z_dyn_r2 gaze_open_from_z_dyn_r2 pose_error_deg_dressed pose_error_deg_held_out
-    expression_from_z_dyn_r2_dressed expression_from_z_dyn_r2_held_out""".split()
+    expression_from_z_dyn_r2_dressed expression_from_z_dyn_r2_held_out sync_c sync_d sync_offset capp capp_shift3 fvd
+    sync_c_true sync_d_true sync_offset_true capp_true capp_shift3_true""".split()
 KEYS += [f"{swap}_{error}" for swap in SWAPS for error in ("pose_deg", "gaze_deg", "mouth", "brows")]
 
 

@@ -13,6 +13,8 @@ from vasa_ref.face import FaceConfig, FaceModel
 from vasa_ref.head import look_direction
 from vasa_ref.latents import (CONDITIONS, WISHES, Conditions, Latents, blink_rate, delta_p, drop_conditions, encode_clip,
                               fingerprint, made_with, main_direction, make_latents, random_windows)
+from vasa_ref.latents import noisy as noisy_clip
+from vasa_ref.latents import world_clips
 from vasa_ref.motion import (EncoderLayer, MotionConfig, MotionModel, MotionStream, attention_mask, generate_motion,
                              load_motion, motion_loss, random_conditions, train_motion)
 from vasa_ref.training import fit
@@ -315,6 +317,14 @@ def test_delta_p_and_blink_rate():
     lids[0, 10:12], lids[5:9, 10:12], lids[70:, 10:12] = 1, 0.9, 0.9
     lids[30:34, 10] = 0.8                                                    # a wink
     assert blink_rate(lids) == 60
+
+
+def test_every_third_world_clip_is_heard_by_a_bad_microphone():
+    heard = list(world_clips(0, 3, workers=1))
+    clean = [make_clip(seed, render_frames=False) for seed in range(3)]
+    assert [torch.equal(a.waveform, b.waveform) for a, b in zip(heard, clean)] == [True, True, False]
+    assert torch.equal(heard[2].waveform, noisy_clip(clean[2], 2).waveform) and len(heard[2]) == len(clean[2])
+    assert all(torch.equal(a.truth.motion.pose, b.truth.motion.pose) for a, b in zip(heard, clean))
 
 
 def test_main_direction_is_the_mode():

@@ -9,7 +9,7 @@ EMOTIONS = ("neutral", "happy", "sad", "angry", "surprised", "afraid", "disguste
 PRESETS = ("tiny", "laptop", "paper")
 SAMPLERS = ("ddim", "ddpm", "dpm")   # diffusion.SAMPLERS
 CURVES = ("gaze", "distance", "emotion", "head_motion", "blink_rate")   # latents.WISHES
-PARTS = ("audio", "face", "motion", "metrics")
+PARTS = ("audio", "face", "motion", "metrics", "sync")
 
 
 class Parser(argparse.ArgumentParser):
@@ -160,6 +160,13 @@ def make_parser():
                   "vasa bench --quick\nvasa bench --json bench.json")
     sub.add_argument("--json", metavar="FILE", help="write the figures as one flat object")
     sub.add_argument("--quick", action="store_true", help="fewer clips: a minute instead of many, and wider error bars")
+    with_seed(sub, "of the held-out clips")
+    with_weights(sub)
+
+    sub = command("tables", "tables 3 to 5 of VASA-1, measured again with these weights, beside the paper's figures",
+                  "vasa tables --quick\nvasa tables --json tables.json")
+    sub.add_argument("--json", metavar="FILE", help="write the tables as one object")
+    sub.add_argument("--quick", action="store_true", help="fewer clips: two minutes instead of ten, and wider error bars")
     with_seed(sub, "of the held-out clips")
     with_weights(sub)
 

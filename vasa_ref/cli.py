@@ -23,8 +23,9 @@ TRAINERS = {   # part: module, function, where an earlier call left something to
     "audio": ("audio", "train_audio", "checkpoint.safetensors"),
     "face": ("disentangle", "train_face", "face-*/checkpoint.safetensors"),
     "motion": ("motion", "train_motion", "motion-training/checkpoint.safetensors"),
-    "metrics": ("estimator", "train_metrics", "metrics/checkpoint.safetensors")}
-SHARES = {"audio": 0.15, "face": 0.5, "motion": 0.25, "metrics": 0.1}   # of the minutes of `vasa train all`
+    "metrics": ("estimator", "train_metrics", "metrics/checkpoint.safetensors"),
+    "sync": ("lipsync", "train_sync", "sync/checkpoint.safetensors")}
+SHARES = {"audio": 0.15, "face": 0.45, "motion": 0.25, "metrics": 0.1, "sync": 0.05}   # of the minutes of `vasa train all`
 
 
 def check_output(path, *suffixes, inputs=()):
@@ -259,6 +260,18 @@ def bench(args):
     report(metrics.bench(folder, quick=args.quick, seed=args.seed, quiet=args.quiet), out, args.quiet)
 
 
+def tables(args):
+    from .weights import weights_folder
+    folder = weights_folder(args.weights or args.preset or "laptop")
+    out = args.json and check_output(args.json, ".json")
+    from . import tables as paper
+    measured = paper.paper_tables(folder, quick=args.quick, seed=args.seed, quiet=args.quiet)
+    if not args.quiet:
+        print(paper.as_text(measured))
+    if out:
+        write_json(out, measured)
+
+
 def latency(args):
     out = args.json and check_output(args.json, ".json")
     device = check_device(args.device)
@@ -274,7 +287,7 @@ def report(figures, out, quiet):
         write_json(out, figures)
 
 
-COMMANDS = {command.__name__: command for command in (animate, portrait, say, train, bench, latency)}
+COMMANDS = {command.__name__: command for command in (animate, portrait, say, train, bench, tables, latency)}
 
 
 def main(argv=None):

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['quiet_ends', 'held_out_truth', 'lag_curve', 'mouth_sync', 'runs', 'closures_met', 'silent_frames', 'main_gaze',
-           'angle_deg', 'delta_p', 'window_jumps', 'Take', 'make_take', 'asked_emotion', 'take_figures', 'threads',
-           'speed', 'bench', 'MotionEstimator', 'correlation', 'load_metrics', 'mouth_opening', 'psnr', 'ssim',
-           'train_metrics']
+           'angle_deg', 'window_jumps', 'frame_codes', 'sequence_codes', 'frechet_distance', 'video_distance', 'Take',
+           'Instruments', 'load_instruments', 'make_take', 'look_at', 'true_take', 'asked_emotion', 'take_figures',
+           'coupling_figures', 'threads', 'speed', 'bench', 'MotionEstimator', 'correlation', 'delta_p', 'load_metrics',
+           'mouth_opening', 'psnr', 'ssim', 'train_metrics']
 
-# %% ../nbs/12_metrics.ipynb #12-003-16287e
+# %% ../nbs/12_metrics.ipynb #12-003-552279
 import math
 import tempfile
 import time
@@ -21,18 +22,21 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from .clips import Truth, draw, plan_clip, speak
+from .audio import audio_features, load_audio_encoder
+from .clips import Truth, draw, plan_clip, render_motion, speak
 from .separation import LOOKS, held_out_frames, leak_table, looks_table, psnr, read_codes, ssim, swap_table
-from .estimator import (MotionEstimator, Reading, classify_emotion, correlation, load_metrics, mouth_opening,
-                                train_metrics)
+from .estimator import (MotionEstimator, Reading, classify_emotion, correlation, face_crop, load_metrics,
+                                mouth_opening, to_size, train_metrics)
 from .head import direction, look_direction, neutral_pose, random_people, render
+from .latents import delta_p
+from .lipsync import Judges, load_judges, sync_scores
 from .performer import EMOTIONS, FPS, perform
 from .talker import Talker
 from .voice import LANGUAGES, SAMPLE_RATE, SILENCE, phoneme_class
 from .weights import PRETRAINED, weights_folder
 
-# %% ../nbs/12_metrics.ipynb #12-004-3bb6d4
-_all_ = ["MotionEstimator", "correlation", "load_metrics", "mouth_opening", "psnr", "ssim", "train_metrics"]
+# %% ../nbs/12_metrics.ipynb #12-004-430b83
+_all_ = ["MotionEstimator", "correlation", "delta_p", "load_metrics", "mouth_opening", "psnr", "ssim", "train_metrics"]
 
 # %% ../nbs/12_metrics.ipynb #12-014-ba09d5
 def quiet_ends(speech, seconds, margin=0.6):
@@ -106,43 +110,102 @@ def angle_deg(a, b):
     "Angle between two directions (yaw, pitch) in radians, in degrees."
     return math.degrees(math.acos(float((direction(a) * direction(b)).sum().clamp(-1, 1))))
 
-# %% ../nbs/12_metrics.ipynb #12-038-270755
-def delta_p(pose):
-    "Mean absolute change of yaw, pitch and roll between adjacent frames of pose (T, 6), degrees."
-    return math.degrees(pose[:, :3].diff(dim=0).abs().mean())
-
-# %% ../nbs/12_metrics.ipynb #12-041-b0929f
+# %% ../nbs/12_metrics.ipynb #12-040-b0929f
 def window_jumps(motion, window):
     "Sizes of the jumps of motion (T, M) at the seams between windows, and inside them: two tracks."
     jumps = (motion.diff(dim=0) / motion.std(0).clamp(min=1e-6)).norm(dim=1)     # (T - 1,), jump t is into frame t + 1
     seam = (torch.arange(1, len(motion)) % window) == 0
     return jumps[seam], jumps[~seam]
 
-# %% ../nbs/12_metrics.ipynb #12-050-262858
+# %% ../nbs/12_metrics.ipynb #12-049-3347d1
+@torch.no_grad()
+def frame_codes(estimator, frames, batch=64):
+    "What the instrument's two networks make of frames uint8 (T, H, W, 3): (T, 2 code)."
+    codes = []
+    for part in frames.split(batch):
+        images = to_size(part.permute(0, 3, 1, 2) / 255, estimator.config.size)
+        crop = face_crop(images, estimator.read_pose(images), estimator.config.crop)
+        codes.append(torch.cat([estimator.pose_net(to_size(images, estimator.config.pose_size)), estimator.face_net(crop)], 1))
+    return torch.cat(codes)
+
+
+def sequence_codes(codes, length=25, stride=5):
+    "Codes of frames (T, D) -> of sequences (n, 2 D): their mean, and their mean change from frame to frame."
+    changes = F.pad(codes.diff(dim=0).abs(), (0, 0, 1, 0))
+    return torch.cat([x.unfold(0, length, stride).mean(-1) for x in (codes, changes)], 1)
+
+
+def frechet_distance(a, b):
+    "Squared Frechet distance of the Gaussians fitted to points (n, D) and (m, D)."
+    a, b = a.double(), b.double()
+    values, axes = torch.linalg.eigh(a.T.cov())
+    root = axes * values.clamp(min=0).sqrt() @ axes.T                                  # of the covariance of a
+    both = torch.linalg.eigvalsh(root @ b.T.cov() @ root).clamp(min=0).sqrt().sum()
+    return ((a.mean(0) - b.mean(0)).square().sum() + a.var(0).sum() + b.var(0).sum() - 2 * both).item()
+
+
+def video_distance(real, made, axes=32):
+    "Frechet distance of two lists of films, each the codes (T, D) of its frames, on the main axes of the real ones."
+    real, made = (torch.cat([sequence_codes(codes) for codes in films]) for films in (real, made))
+    main = torch.linalg.svd(real - real.mean(0), full_matrices=False).Vh[:axes]         # (axes, 2 D)
+    return frechet_distance(real @ main.T, made @ main.T)
+
+# %% ../nbs/12_metrics.ipynb #12-055-1ae8bf
 @dataclass
 class Take:
-    "One generated clip: its truth, motion (T, M) that drove the decoder, and the `Reading` of its frames."
+    """One clip: its truth, motion (T, M) that drove the decoder, the `Reading` and the codes (T, D) of its frames, and the
+    audio features (T, A) of its sound."""
     truth: Truth
     motion: Tensor
     reading: Reading
+    codes: Tensor
+    features: Tensor
 
 
-def make_take(talker, estimator, truth, seed=0):
-    "Let the talker play what `truth` knows, from a neutral portrait and the sound alone."
+@dataclass
+class Instruments:
+    "What judges frames and motion: the reader of frames, the judges, and the audio encoder that CAPP was trained with."
+    estimator: MotionEstimator
+    judges: Judges
+    ears: torch.nn.Module
+
+
+def load_instruments(folder="laptop"):
+    "A folder's own instruments, or the shipped ones where it has none."
+    own = lambda name: folder if (weights_folder(folder) / name).is_file() else PRETRAINED / "laptop"
+    judges = own("sync.safetensors")
+    return Instruments(load_metrics(own("metrics.safetensors")), load_judges(judges), load_audio_encoder(judges))
+
+
+def make_take(talker, instruments, truth, seed=0, **controls):
+    "Let the talker play what `truth` knows, from a neutral portrait and the sound alone; `controls` of `Talker.motion`."
     wanted = truth.motion
     portrait = render(truth.people, neutral_pose(), torch.zeros(1, 14), torch.zeros(1, 2), size=talker.size)
     emotion = {name: weight for name, weight in zip(EMOTIONS, wanted.emotion.tolist()) if weight}
     motion = talker.motion(truth.speech.waveform, seed=seed, gaze=tuple(wanted.main_gaze.rad2deg().tolist()),
-                           distance=wanted.distance, emotion=emotion or "neutral")
+                           distance=wanted.distance, emotion=emotion or "neutral", **controls)
     frames = torch.cat(list(talker.decode(talker.encode(portrait), motion)))
-    return Take(truth, motion.cpu(), estimator.read(frames))
+    return look_at(instruments, truth, motion.cpu(), frames)
+
+
+def look_at(instruments, truth, motion, frames):
+    "The `Take` of frames uint8 (T, H, W, 3)."
+    features, estimator = audio_features(instruments.ears, truth.speech.waveform, len(frames)), instruments.estimator
+    return Take(truth, motion, estimator.read(frames), frame_codes(estimator, frames), features)
+
+
+def true_take(instruments, truth, size):
+    "The `Take` of the truth itself, as the renderer draws it: the row of real video."
+    motion = truth.motion
+    frames = render_motion(truth.people, motion, size)
+    return look_at(instruments, truth, torch.cat([motion.pose, motion.dynamics], 1), frames)
 
 
 def asked_emotion(motion):
     "Name of the emotion that a truth's motion acts."
     return EMOTIONS[int(motion.emotion.argmax())] if motion.emotion.any() else "neutral"
 
-# %% ../nbs/12_metrics.ipynb #12-052-483f93
+# %% ../nbs/12_metrics.ipynb #12-057-483f93
 def take_figures(takes, estimator, window):
     "The figures that `vasa bench` calls mouth_corr, mouth_lag_frames, closure_recall, ... of English takes."
     mean = lambda values: sum(values) / len(values)
@@ -162,7 +225,15 @@ def take_figures(takes, estimator, window):
     if len(seams): figures["seam_ratio"] = (seams.mean() / inside.mean()).item()
     return figures
 
-# %% ../nbs/12_metrics.ipynb #12-056-0acfc5
+# %% ../nbs/12_metrics.ipynb #12-059-914d11
+def coupling_figures(takes, judges):
+    "{sync_c, sync_d, sync_offset, capp, capp_shift3} of takes: SyncNet's by the mean curve, CAPP without and with a shift."
+    curve = torch.stack([judges.sync_curve(t.reading.expression, t.truth.speech.waveform) for t in takes]).mean(0)
+    capp = {name: [score for t in takes if (score := judges.capp_score(t.motion[:, :6], t.features, shift)) is not None]
+            for name, shift in (("capp", 0), ("capp_shift3", 3))}
+    return sync_scores(curve) | {name: sum(scores) / len(scores) for name, scores in capp.items() if scores}
+
+# %% ../nbs/12_metrics.ipynb #12-063-0acfc5
 @contextmanager
 def threads(n):
     "Let torch compute with n threads inside the block."
@@ -184,25 +255,32 @@ def speed(talker, truth):
         took = time.perf_counter() - began
     return {"rtf": took * SAMPLE_RATE / len(waveform), "fps_cpu": len(truth.motion) / took}
 
-# %% ../nbs/12_metrics.ipynb #12-057-22f96b
+# %% ../nbs/12_metrics.ipynb #12-064-bd07e0
 def bench(preset="laptop", quick=False, seed=0, quiet=False):
     """Every quality figure of a preset's or folder's weights, on held-out people, voices and sentences: a flat dict.
 
-    Minutes on two cores; `quick` takes fewer clips, for a minute or so. The instrument is the folder's own
-    metrics.safetensors, else the shipped one. Raises VasaError for incomplete weights."""
+    Minutes on two cores; `quick` takes fewer clips, for a minute or so. The instruments are the folder's own,
+    else the shipped ones. Raises VasaError for incomplete weights."""
     folder = weights_folder(preset)
     talker = Talker.from_pretrained(folder)
-    own = (folder / "metrics.safetensors").is_file()
-    estimator = load_metrics(folder if own else PRETRAINED / "laptop")
+    instruments = load_instruments(folder)
+    estimator, judges = instruments.estimator, instruments.judges
     count, seconds, abroad = (7, 2.0, []) if quick else (21, 3.2, sorted(set(LANGUAGES) - {"en"})[seed % 3::3][:8])
     jobs = [(1000 * seed + i, language) for i, language in enumerate(["en"] * count + abroad)]
     takes = []
-    with tqdm(total=len(jobs) + 3, desc="bench", disable=quiet, unit="part") as bar:
+    with tqdm(total=len(jobs) + count + 3, desc="bench", disable=quiet, unit="part") as bar:
         for number, language in jobs:
             truth = held_out_truth(number, language=language, seconds=seconds)
-            takes.append(make_take(talker, estimator, truth, seed=number))
+            takes.append(make_take(talker, instruments, truth, seed=number))
             bar.update()
         figures = take_figures(takes[:count], estimator, talker.motion_model.config.window)
+        figures |= coupling_figures(takes[:count], judges)
+        real = []
+        for take in takes[:count]:
+            real.append(true_take(instruments, take.truth, talker.size))
+            bar.update()
+        figures |= {f"{name}_true": value for name, value in coupling_figures(real, judges).items()}
+        figures["fvd"] = video_distance([t.codes for t in real], [t.codes for t in takes[:count]])
         if abroad:
             foreign = [(mouth_opening(t.truth.motion.expression), t.reading.opening) for t in takes[count:]]
             figures["mouth_corr_languages"] = mouth_sync(foreign)[0]

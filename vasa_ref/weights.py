@@ -19,7 +19,8 @@ from .errors import VasaError
 __all__ = ["FILES", "atomic_path", "config_from", "load_into", "load_weights", "read_tensors", "save_tensors",
            "save_weights", "shipped_presets", "weights_folder"]
 
-FILES = ("audio.safetensors", "face.safetensors", "motion.safetensors", "metrics.safetensors")
+FILES = ("audio.safetensors", "face.safetensors", "motion.safetensors", "metrics.safetensors",
+         "sync.safetensors")
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
