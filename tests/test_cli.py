@@ -124,6 +124,10 @@ def test_the_lists_in_the_help_are_those_of_the_package():
     from vasa_ref import diffusion, performer
     assert cli.EMOTIONS == tuple(performer.EMOTIONS)
     assert sum(cli.SHARES.values()) == pytest.approx(1) and cli.SHARES.keys() == cli.TRAINERS.keys()
+    from vasa_ref.latents import WISHES
+    from vasa_ref.motion import DEFAULT_SCALE
+    given = arguments.make_parser().parse_args(["animate", "p.png", "s.wav", "-o", "o.mp4"])
+    assert arguments.CURVES == tuple(WISHES) and given.cfg_audio == DEFAULT_SCALE["audio"]
     assert tuple(cli.TRAINERS) == arguments.PARTS and arguments.SAMPLERS == diffusion.SAMPLERS
 
 
@@ -187,7 +191,7 @@ def test_animate_hands_everything_on(vasa, fake_talker):
     loaded, call = fake_talker
     assert loaded == {"folder": Path("shipped"), "device": torch.device("cpu")}
     assert call == {"path": Path("o.mp4"), "portrait": "p.png", "audio": "s.mp4", "gaze": (-30.0, 15.0), "distance": 1.25,
-                    "emotion": "sad", "emotion_strength": 0.5, "cfg_scale": {"audio": 2.0, "gaze": 0.0}, "steps": 7,
+                    "emotion": "sad", "emotion_strength": 0.5, "cfg_scale": {"audio": 2.0, "distance": 0.5, "gaze": 0.0}, "steps": 7,
                     "sampler": "dpm", "temperature": 0.5, "seed": 9, "head_motion": 1.5, "blink_rate": 30.0}
 
 
@@ -195,7 +199,7 @@ def test_animate_by_default(vasa, fake_talker):
     assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--quiet") == (0, "", "")
     call = fake_talker[1]
     assert not {"gaze", "distance", "emotion", "head_motion", "blink_rate"} & call.keys() and call["steps"] is None and call["temperature"] is None
-    assert call["cfg_scale"] == {"audio": 0.5, "gaze": 0.0} and call["seed"] == 0
+    assert call["cfg_scale"] == {"audio": 1.0, "distance": 0.5, "gaze": 0.0} and call["seed"] == 0
 
 
 def test_curves_are_handed_on_as_key_frames(vasa, fake_talker):
@@ -270,6 +274,13 @@ def test_vgg19_is_for_the_face(vasa, trainers):
     assert [options.get("vgg19") for _, _, options in calls] == [None, "vgg19.safetensors", None, None, None]
     assert vasa("train", "motion", "--vgg19", "vgg19.safetensors", "--out", "other")[2].startswith("vasa: --vgg19 is for the training of the face")
     assert vasa("train", "face", "--vgg19", "none", "--out", "other")[2].startswith("vasa: no file at none") and not Path("other").exists()
+
+
+def test_audio_is_what_motion_learns_from(vasa, trainers):
+    calls, _ = trainers
+    assert vasa("train", "motion", "--audio", "facebook/wav2vec2-base", "--quiet")[0] == 0
+    assert calls[0][2]["audio"] == "facebook/wav2vec2-base"
+    assert vasa("train", "all", "--audio", "x", "--out", "other")[2].startswith("vasa: --audio is what motion learns from, not all")
 
 
 def test_trained_weights_are_not_overwritten_by_chance(vasa, trainers):

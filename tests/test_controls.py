@@ -88,14 +88,17 @@ def test_sweep_is_a_labelled_sheet(talker):
 def test_panel_shows_the_settings_it_was_given(talker):
     given = Settings(portrait=9, text="No.", voice="ada", language="de", gaze=(10.0, -5.0), distance=1.1, emotion="sad", emotion_strength=0.5,
                      head_motion=1.5, blink_rate=30.0, pose=(5.0, 0.0, -5.0), cfg_audio=1.0, cfg_gaze=2.0, steps=2, seed=4)
-    assert Controls(talker, given).settings == given
+    assert Controls(talker, given).settings == replace(given, head_motion=None)              # the head is held
+    for alone in (dict(head_motion=1.5), dict(blink_rate=30.0), {}):
+        asked = replace(given, pose=None, **{"head_motion": None, "blink_rate": None, **alone})
+        assert Controls(talker, asked).settings == asked
     assert Controls(talker, replace(QUICK, steps=None)).settings.steps == talker.motion_model.config.steps
 
 
 @pytest.mark.parametrize("name, value, field, expected", [
     ("gaze_yaw", 15, "gaze", (15, 0)), ("gaze_pitch", -10, "gaze", (0, -10)), ("distance", 1.3, "distance", 1.3), ("emotion", "happy", "emotion", "happy"),
     ("cfg_gaze", 3, "cfg_gaze", 3), ("cfg_audio", 2, "cfg_audio", 2), ("steps", 3, "steps", 3), ("seed", 5, "seed", 5), ("person", 11, "portrait", 11),
-    ("hold", True, "pose", (0, 0, 0)), ("manner", True, "blink_rate", 20)])
+    ("hold", True, "pose", (0, 0, 0)), ("blink", True, "blink_rate", 20), ("liven", True, "head_motion", 1)])
 def test_a_slider_changes_the_setting_and_the_still(panel, name, value, field, expected):
     before = panel.still.value
     panel.inputs[name].value = value

@@ -6,7 +6,7 @@ import torch
 
 from vasa_ref.directing import DISTANCE_LIMITS, GAZE_LIMITS, Curve, motion_controls, replaced
 from vasa_ref.errors import VasaError
-from vasa_ref.motion import MotionConfig
+from vasa_ref.motion import DEFAULT_SCALE, MotionConfig
 
 
 @pytest.mark.parametrize("wrong", [
@@ -28,7 +28,7 @@ def test_controls_are_translated():
     chosen = motion_controls(MotionConfig.tiny(), gaze=(90 / 4, -18), distance=1.2, emotion="happy", emotion_strength=0.5, steps=3)
     assert chosen["gaze"] == pytest.approx((math.pi / 8, -math.pi / 10))
     assert chosen["emotion"].tolist() == [0, 0.5, 0, 0, 0, 0, 0]
-    assert chosen["cfg_scale"] == {"audio": 0.5} and chosen["steps"] == 3
+    assert chosen["cfg_scale"] == DEFAULT_SCALE and chosen["steps"] == 3
     plain = motion_controls(MotionConfig.tiny())
     assert all(plain[name] is None for name in ("emotion", "head_motion", "blink_rate"))
     manner = motion_controls(MotionConfig.tiny(), head_motion=0, blink_rate={0: 10, 2: 30})

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vasa_ref.audio import Wav2Vec2, Wav2Vec2Config, load_audio_encoder
 from vasa_ref.errors import VasaError
 from vasa_ref.lipsync import (CAPP, Judges, SyncConfig, SyncNet, Talks, judges_loss, load_judges, matching_loss, mel_rows,
                               pair_loss, sync_curve, sync_scores, train_sync)
@@ -123,6 +124,9 @@ def test_training_saves_and_resumes(tmp_path, monkeypatch):
     assert all(torch.equal(x, y) for x, y in zip(whole.state_dict().values(), parts.state_dict().values()))
     loaded = load_judges(tmp_path / "a")
     assert all(torch.allclose(x, y, atol=1e-2) for x, y in zip(whole.state_dict().values(), loaded.state_dict().values()))
+    assert load_judges(tmp_path / "a", load_audio_encoder("laptop")) is not None
+    with pytest.raises(VasaError, match="another audio encoder"):
+        load_judges(tmp_path / "a", Wav2Vec2(Wav2Vec2Config.tiny()))
     with pytest.raises(VasaError, match="tiny, laptop, paper"):
         train_sync("huge", max_steps=1)
     with pytest.raises(ValueError, match="limit"):

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn as nn
 
-from vasa_ref.audio import PhonemeRecogniser, Wav2Vec2, Wav2Vec2Config
+from vasa_ref.audio import PhonemeRecogniser, Wav2Vec2, Wav2Vec2Config, load_audio_encoder
 from vasa_ref.clips import make_clip, make_clips
+from vasa_ref.disentangle import load_face
 from vasa_ref.errors import VasaError
 from vasa_ref.face import FaceConfig, FaceModel
 from vasa_ref.head import look_direction
@@ -476,6 +477,9 @@ def test_wishes_become_conditions_in_the_units_of_the_latents(model):
     c = stream.conditions(torch.randn(5, A), seconds=0.5)
     assert {name: bool(c.keep[name]) for name in WISHES} == dict(gaze=False, distance=True, emotion=False, head_motion=True,
                                                                  blink_rate=True)
+    for wrong in (dict(gaze=0.3), dict(emotion=0.5)):
+        with pytest.raises(RuntimeError):
+            MotionStream(model, **wrong).conditions(torch.randn(5, A))
     assert [round(getattr(c, name).item(), 5) for name in ("distance", "head_motion", "blink_rate")] == [1.5, 0.6, 12.0]
 
 
@@ -556,3 +560,23 @@ def test_train_motion_refuses(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(VasaError):
         train_motion("tiny", max_steps=1, face=tmp_path / "empty", data=folder / "clips")
+
+
+def test_motion_learns_from_the_features_of_a_public_checkpoint(folder, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    theirs = transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(
+        hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, conv_dim=(16,) * 7,
+        num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=4))
+    theirs.save_pretrained(tmp_path / "public")
+    options = dict(data=folder / "clips", quiet=True, face=folder)
+    out = tmp_path / "out"
+    model = train_motion("tiny", out=out, audio=tmp_path / "public", max_steps=2, **options)
+    assert model.config.audio_dim == 24
+    kept = load_audio_encoder(out)
+    assert all(torch.allclose(a, b, atol=2e-3) for a, b in
+               zip(kept.state_dict().values(), Wav2Vec2.from_pretrained(tmp_path / "public").state_dict().values()))
+    resumed = train_motion("tiny", out=out, resume=out, max_steps=4, **options)              # with the copy that was kept
+    assert resumed.config.audio_dim == 24 and made_with(out / "latents.safetensors") == fingerprint(load_face(folder), kept, str((folder / "clips").resolve()))
+    again = train_motion("tiny", audio=out, max_steps=1, **options)
+    assert again.config.audio_dim == 24

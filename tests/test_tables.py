@@ -43,6 +43,7 @@ def test_each_setting_reaches_the_model(instruments, monkeypatch):
     found = paper_tables("laptop", quick=True, quiet=True)
     assert [(c["cfg_scale"], c["steps"]) for c in asked] == [({"audio": 0, "gaze": 2}, 50)] * 4 + [({"audio": 0.5, "gaze": 1}, 50)] * 4
     assert list(found["guidance"]) == ["real", "0, 2, 50", "0.5, 1, 50"] and found["clips"] == 4 and found["talks"] == 6
-    assert all(set(COLUMNS) <= set(row) for row in found["guidance"].values()) and abs(found["guidance"]["real"]["fvd"]) == 0
+    assert all(set(COLUMNS) - {"fvd"} <= set(row) for row in found["guidance"].values())
+    assert [name for name, row in found["guidance"].items() if "fvd" not in row] == ["real"]
     text = as_text(found).splitlines()
     assert text[1].split() == ["0", f"{found['capp_shift']['0']:.3f}", "0.608"] and text[-1].split()[-1] == "0.005"

@@ -3,7 +3,7 @@
     python tools/baselines.py --json nbs/results/baselines.json [--minutes M] [--latents FILE] [--folder FOLDER] [NAME ...]
 
 joint: the model itself, from scratch. regression: the same network without diffusion, which predicts the window from the
-conditions alone. separate: one model for the head and one for the face, that do not know of each other. All three see the
+conditions alone, and is not guided. separate: one model for the head and one for the face, that do not know of each other. All three see the
 same latents for the same time. They stand where tables 1 and 2 of VASA-1 have other people's methods. Without --latents,
 those of `--clips` world clips are made first. A rival that the file has already is left as it is.
 """
@@ -22,7 +22,7 @@ from vasa_ref.motion import MotionConfig, MotionModel, motion_loss, random_condi
 from vasa_ref.tables import table_row
 from vasa_ref.talker import Talker
 from vasa_ref.training import fit
-from vasa_ref.weights import save_weights, weights_folder
+from vasa_ref.weights import config_from, load_into, load_weights, save_weights, weights_folder
 
 RIVALS = ("joint", "regression", "separate")
 
@@ -36,13 +36,19 @@ def regression_loss(model, x0, conditions, valid, generator):
 
 
 def learn(latents, minutes, loss, folder, name, seed=0):
-    """A motion model from scratch on `latents`, by `loss`."""
+    """(A motion model from scratch on `latents`, by `loss`, its steps); the one that `folder` has already is taken."""
+    path = folder and folder / f"{name}.safetensors"
+    if path and path.is_file():
+        state, metadata = load_weights(path, MotionConfig)
+        if metadata["minutes"] != minutes: raise SystemExit(f"{path} was trained for {metadata['minutes']} minutes, not {minutes}")
+        model = load_into(MotionModel(config_from(MotionConfig, metadata, path)), state, path)
+        return model.eval().requires_grad_(False), metadata["steps"]
     torch.manual_seed(seed)
     model = MotionModel(MotionConfig.laptop(motion_dim=latents.motion.shape[1], audio_dim=latents.audio.shape[1]))
     model.set_statistics(**dict(latents.items()))
     log = fit(lambda step, generator: loss(model, *random_conditions(model, latents, generator), generator), {"motion": model},
               out=None, minutes=minutes, lr=lambda step: 1e-3, warmup=100, seed=seed, mixed_precision="bf16", name=name)
-    if folder: save_weights(folder / f"{name}.safetensors", model, model.config, dtype=torch.float16, steps=len(log))
+    if path: save_weights(path, model, model.config, dtype=torch.float16, steps=len(log), minutes=minutes)
     return model.requires_grad_(False), len(log)
 
 
@@ -77,7 +83,7 @@ def rival(name, talker, latents, minutes, folder):
         other.motion_model = other.heads[0]
         return other, {}, sum(steps for _, steps in trained.values())
     other.motion_model, steps = learn(latents, minutes, {"joint": motion_loss, "regression": regression_loss}[name], folder, name)
-    return other, {"steps": 1, "temperature": 0.0} if name == "regression" else {}, steps
+    return other, {"steps": 1, "temperature": 0.0, "cfg_scale": {}} if name == "regression" else {}, steps
 
 
 def main():
@@ -88,7 +94,7 @@ def main():
     parser.add_argument("--latents", type=Path, help="latents of `vasa train motion`, made with these weights")
     parser.add_argument("--clips", type=int, default=600, help="to make latents of, without --latents (default: 600)")
     parser.add_argument("--weights", default="laptop", help="face, audio and instruments (default: laptop)")
-    parser.add_argument("--folder", type=Path, help="keep the trained weights there")
+    parser.add_argument("--folder", type=Path, help="keep the trained weights there, and take those that are there")
     parser.add_argument("--takes", type=int, default=14, help="held-out clips (default: 14)")
     args = parser.parse_args()
     if unknown := set(args.rivals) - set(RIVALS): parser.error(f"no rival {', '.join(unknown)}: accepted are {', '.join(RIVALS)}")

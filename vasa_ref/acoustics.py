@@ -30,7 +30,7 @@ def coloured_noise(rows: int, length: int, slope: Tensor, generator: torch.Gener
     white = torch.fft.rfft(torch.randn(rows, length, generator=generator))
     return torch.fft.irfft(white * amplitude, length)
 
-# %% ../nbs/05_acoustics.ipynb #05-013-518054
+# %% ../nbs/05_acoustics.ipynb #05-013-1733e7
 def reverberate(speech: Tensor, seconds: Tensor, ratio: Tensor, generator: torch.Generator) -> Tensor:
     """Speech (B, N) in a room: behind the direct sound an echo that fades by 60 dB in `seconds` (B, 1) and has `ratio`
     dB (B, 1) more energy than it. Level and timing of the speech stay (Moorer 1979)."""
@@ -39,9 +39,9 @@ def reverberate(speech: Tensor, seconds: Tensor, ratio: Tensor, generator: torch
     echo = torch.randn(len(speech), length, generator=generator) * fading
     echo = echo / echo.square().sum(1, keepdim=True).sqrt() * 10 ** (ratio / 20)
     response = torch.cat([torch.ones(len(speech), 1), echo], 1)
-    size = n + length                                                                                    # no wrapping around
+    size = 1 << (n + length).bit_length()                        # room for the echo, and quick to transform
     heard = torch.fft.irfft(torch.fft.rfft(speech, size) * torch.fft.rfft(response, size), size)[:, :n]
-    return heard * level(speech) / level(heard)
+    return (heard * level(speech) / level(heard)).clamp(-1, 1)
 
 # %% ../nbs/05_acoustics.ipynb #05-019-513051
 def mu_law(sound: Tensor, levels: int = 256) -> Tensor:
@@ -75,7 +75,7 @@ def music(rows: int, length: int, generator: torch.Generator) -> Tensor:
                 song += torch.sin(2 * math.pi * k * frequency * since) * torch.exp(-3 * k ** 0.5 * since) / k ** dark
     return songs
 
-# %% ../nbs/05_acoustics.ipynb #05-028-efd0bd
+# %% ../nbs/05_acoustics.ipynb #05-028-b60991
 def as_heard(speech: Tensor, talk: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Speech (B, N) as a microphone may hear it -> (heard (B, N) in [-1, 1], gain (B, 1)): nearer or further, in a
     room, with noise, `talk` (B, N) of others or music behind it, by telephone. The labels of the speech stay true."""
@@ -87,7 +87,9 @@ def as_heard(speech: Tensor, talk: Tensor, generator: torch.Generator) -> tuple[
     sound = gain * torch.where(often(0.3), echoing, speech)
     kind = torch.randint(4, (rows, 1), generator=generator)                                             # 0, 1: noise
     behind = coloured_noise(rows, n, between(0, 2), generator)
-    behind = torch.where(kind == 2, talk, torch.where(kind == 3, music(rows, n, generator), behind))
+    behind = torch.where(kind == 2, talk, behind)
+    playing = (kind == 3)[:, 0]
+    behind[playing] = music(int(playing.sum()), n, generator)
     decibel = torch.where(kind == 2, between(8, 30), torch.where(kind == 3, between(4, 35), between(2, 40)))
     wanted = level(sound).clamp(min=3e-3) * 10 ** (-decibel / 20) * often(0.75)
     heard = (sound + behind / level(behind) * wanted).clamp(-1, 1)

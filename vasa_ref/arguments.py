@@ -105,12 +105,11 @@ def make_parser():
     sub.add_argument("--emotion-strength", type=number(0.0, 2.0), metavar="S",
                      help="of --emotion, 0 to 2 (default: 1)")
     sub.add_argument("--head-motion", type=number(0.0, 3.0), metavar="X",
-                     help="liveliness of the head relative to the mean, 0 to 3 (default: as the model likes); the shipped "
-                     "weights have learnt 0.5 to 1.6")
+                     help="liveliness of the head relative to the mean, 0 to 3 (default: as the model likes)")
     sub.add_argument("--blink-rate", type=number(0.0, 90.0), metavar="N",
-                     help="blinks per minute, 0 to 90 (default: as the model likes); the shipped weights have learnt 0 to 60")
-    sub.add_argument("--cfg-audio", type=number(0.0, 10.0), default=0.5, metavar="L",
-                     help="guidance towards the audio, 0 to 10 (default: 0.5)")
+                     help="blinks per minute, 0 to 90 (default: as the model likes)")
+    sub.add_argument("--cfg-audio", type=number(0.0, 10.0), default=1.0, metavar="L",
+                     help="guidance towards the audio, 0 to 10 (default: 1; the paper's is 0.5)")
     sub.add_argument("--cfg-gaze", type=number(0.0, 10.0), default=0.0, metavar="L",
                      help="guidance towards the gaze, 0 to 10 (default: 0; the paper's is 1)")
     sub.add_argument("--steps", type=number(1, 500, kind=int), metavar="N",
@@ -153,20 +152,22 @@ def make_parser():
     sub.add_argument("--out", metavar="FOLDER",
                      help="weights and checkpoints (default: the folder of --resume, else runs/NAME)")
     sub.add_argument("--vgg19", metavar="FILE", help="VGG19's weights as safetensors: the face is compared by its features too")
+    sub.add_argument("--audio", metavar="NAME", help="motion learns from the features of this encoder: a folder with audio.safetensors, or "
+                     "a public Wav2Vec2 checkpoint, a folder with config.json or a name such as facebook/wav2vec2-base-960h")
     with_seed(sub, "of the first weights and of the draws; motion always has the same clips")
     with_device(sub)
 
     sub = command("bench", "every quality figure of the weights, on held-out people, voices and words",
                   "vasa bench --quick\nvasa bench --json bench.json")
     sub.add_argument("--json", metavar="FILE", help="write the figures as one flat object")
-    sub.add_argument("--quick", action="store_true", help="fewer clips: a minute instead of many, and wider error bars")
+    sub.add_argument("--quick", action="store_true", help="fewer clips: three minutes instead of ten, and wider error bars")
     with_seed(sub, "of the held-out clips")
     with_weights(sub)
 
     sub = command("tables", "tables 3 to 5 of VASA-1, measured again with these weights, beside the paper's figures",
                   "vasa tables --quick\nvasa tables --json tables.json")
     sub.add_argument("--json", metavar="FILE", help="write the tables as one object")
-    sub.add_argument("--quick", action="store_true", help="fewer clips: two minutes instead of ten, and wider error bars")
+    sub.add_argument("--quick", action="store_true", help="fewer clips: five minutes instead of twenty; compare its video distance with nothing else")
     with_seed(sub, "of the held-out clips")
     with_weights(sub)
 

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['TAPES', 'mel_filters', 'log_mel', 'Wav2Vec2Config', 'ConvLayer', 'FeatureExtractor', 'PositionalConv', 'band_mask',
            'Attention', 'EncoderLayer', 'Encoder', 'Wav2Vec2', 'audio_features', 'PhonemeRecogniser', 'mel_start',
-           'recogniser_loss', 'train_audio', 'load_recogniser', 'load_audio_encoder']
+           'recogniser_loss', 'train_audio', 'load_recogniser', 'load_audio_encoder', 'keep_audio_encoder']
 
-# %% ../nbs/05_audio.ipynb #05-003-15c854
+# %% ../nbs/05_audio.ipynb #05-003-49a86e
 import math
 import time
 from collections import OrderedDict
@@ -25,7 +25,7 @@ from .errors import VasaError
 from .tape import FRAME, STEP, make_tape
 from .training import fit
 from .voice import PHONEMES, SAMPLE_RATE
-from .weights import config_from, load_into, load_weights, save_weights, weights_folder
+from .weights import config_from, load_into, load_weights, save_weights, shipped_presets, weights_folder
 
 # %% ../nbs/05_audio.ipynb #05-010-2b2d4f
 def mel_filters(n_mels=80, n_fft=400, sample_rate=SAMPLE_RATE):
@@ -330,7 +330,7 @@ def recogniser_loss(model, tape, generator, batch=8, seconds=2.0, device="cpu"):
     accuracy = (scores.argmax(-1) == labels).float().mean()
     return phoneme + 0.2 * tune, {"phoneme": phoneme, "prosody": tune, "accuracy": accuracy}
 
-# %% ../nbs/05_audio.ipynb #05-079-c3d6be
+# %% ../nbs/05_audio.ipynb #05-079-1efd88
 TAPES = {"tiny": 100, "laptop": 2000}        # utterances to train on
 
 def train_audio(preset="laptop", *, minutes=None, max_steps=None, resume=None, out=None, device="cpu", seed=0,
@@ -366,5 +366,20 @@ def load_recogniser(folder):
     return load_into(model, state, path).eval().requires_grad_(False)
 
 def load_audio_encoder(folder):
-    "The Wav2Vec2 of `folder/audio.safetensors` (a folder or a shipped preset's name), float32, eval, frozen."
-    return load_recogniser(folder).encoder
+    """The Wav2Vec2 of `folder/audio.safetensors` (a folder or a shipped preset's name), float32, eval, frozen: that of a
+    recogniser, or one that `keep_audio_encoder` wrote."""
+    path = weights_folder(folder) / "audio.safetensors"
+    state, metadata = load_weights(path, Wav2Vec2Config)
+    if "phonemes" in metadata: return load_recogniser(folder).encoder
+    model = Wav2Vec2(config_from(Wav2Vec2Config, metadata, path))
+    return load_into(model, state, path).eval().requires_grad_(False)
+
+def keep_audio_encoder(name, folder=None):
+    """The encoder of our weights called `name`, or else `Wav2Vec2.from_pretrained(name)`; with a `folder` the latter is also
+    written there, as audio.safetensors in float16, so that what learns from its features finds it again."""
+    if name in shipped_presets() or (Path(name) / "audio.safetensors").is_file(): return load_audio_encoder(name)
+    encoder = Wav2Vec2.from_pretrained(name)
+    if folder is not None:
+        save_weights(Path(folder) / "audio.safetensors", encoder, encoder.config, dtype=torch.float16, source=str(name))
+        encoder = load_audio_encoder(folder)                               # with what rounding leaves of it
+    return encoder

@@ -110,14 +110,14 @@ def animate(args):
     args.pipe = live.Pipe() if args.audio == "-" else None   # listens from here on, while weights are loaded
 
     from .directing import motion_controls
-    from .motion import MotionConfig
+    from .motion import DEFAULT_SCALE, MotionConfig
     motion_controls(MotionConfig(), emotion_strength=strength, **wanted)
     from .talker import Talker
     talker = Talker.from_pretrained(folder, device=device)
     read = {film: talker.read(film) for film in set(films.values())}
     wanted |= {part: read[film] for part, film in films.items()}
     wanted |= dict(emotion_strength=strength, steps=args.steps, sampler=args.sampler, temperature=args.temperature, seed=args.seed,
-                   cfg_scale={"audio": args.cfg_audio, "gaze": args.cfg_gaze})
+                   cfg_scale=DEFAULT_SCALE | {"audio": args.cfg_audio, "gaze": args.cfg_gaze})
     (play if args.stream else make_video)(args, talker, out, wanted)
 
 
@@ -226,6 +226,8 @@ def train(args):
         raise VasaError(f"--vgg19 is for the training of the face, not of {args.part}: expected vasa train face or all")
     if args.vgg19 and not Path(args.vgg19).is_file():
         raise VasaError(f"no file at {args.vgg19}: expected VGG19's weights as safetensors")
+    if args.audio and args.part != "motion":
+        raise VasaError(f"--audio is what motion learns from, not {args.part}: expected vasa train motion")
     for folder in {str(out), str(args.resume or out)}:
         if (before := told_preset(folder)) not in (None, preset):
             raise VasaError(f"{folder} was trained with --preset {before}, not {preset}: one folder, one preset")
@@ -246,7 +248,7 @@ def train(args):
             origin = f"resumed from {resume}" if resume else "from the start"
             print(f"{part}: {minutes:.1f} minutes, {origin}", flush=True)
         trainer = getattr(importlib.import_module(f".{module}", __package__), function)
-        extra = {"vgg19": args.vgg19} if part == "face" and args.vgg19 else {}
+        extra = {"vgg19": args.vgg19} if part == "face" and args.vgg19 else {"audio": args.audio} if args.audio else {}
         trainer(preset, minutes=minutes, resume=resume, out=out, device=device, seed=args.seed, quiet=args.quiet, **extra)
     if not args.quiet:
         print(f"{out}: weights of {', '.join(parts)} after {(time.monotonic() - began) / 60:.1f} minutes")

@@ -6,7 +6,7 @@
 __all__ = ['SOURCES', 'Settings', 'from_file', 'portrait_of', 'speech_of', 'draw_still', 'make_video', 'sweep', 'label', 'choice',
            'source', 'typed', 'whole', 'slider', 'make_inputs', 'shown', 'chosen_file', 'read_inputs', 'Controls']
 
-# %% ../nbs/11_controls.ipynb #11-003-0374d7
+# %% ../nbs/11_controls.ipynb #11-003-8601e9
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,12 +17,13 @@ import torch
 from .clips import Clip, load_audio, load_portrait
 from .directing import BLINK_LIMITS, DISTANCE_LIMITS, GAZE_LIMITS, HEAD_MOTION_LIMITS, POSE_LIMITS
 from .errors import VasaError
+from .motion import DEFAULT_SCALE
 from .head import EXPRESSIONS, neutral_pose, random_people, render
 from .performer import EMOTIONS
 from .talker import Talker
 from .voice import LANGUAGES, VOICES, say
 
-# %% ../nbs/11_controls.ipynb #11-007-3e2e4c
+# %% ../nbs/11_controls.ipynb #11-007-7286db
 @dataclass(frozen=True)
 class Settings:
     "All that a video depends on; gaze in degrees, the others as in `Talker.animate`."
@@ -38,7 +39,7 @@ class Settings:
     head_motion: float | None = None                         # relative to the mean; None: as the model likes
     blink_rate: float | None = None                          # per minute; None: as the model likes
     pose: tuple[float, float, float] | None = None           # yaw, pitch, roll; None: the model moves the head
-    cfg_audio: float = 0.5
+    cfg_audio: float = DEFAULT_SCALE["audio"]
     cfg_gaze: float = 0.0
     steps: int | None = None
     seed: int = 0
@@ -46,7 +47,7 @@ class Settings:
     def controls(self) -> dict:
         "The part that `Talker`'s methods take as keywords."
         names = "gaze", "distance", "emotion", "emotion_strength", "head_motion", "blink_rate", "pose", "steps", "seed"
-        scales = {"audio": self.cfg_audio, "gaze": self.cfg_gaze}
+        scales = DEFAULT_SCALE | {"audio": self.cfg_audio, "gaze": self.cfg_gaze}
         return {name: getattr(self, name) for name in names} | {"cfg_scale": scales}
 
 # %% ../nbs/11_controls.ipynb #11-010-80c6da
@@ -129,7 +130,7 @@ def slider(value, low, high, step, text):
     return widgets.FloatSlider(value=value, min=low, max=high, step=step, description=text, continuous_update=False,
                                style={"description_width": "110px"})
 
-# %% ../nbs/11_controls.ipynb #11-037-be2320
+# %% ../nbs/11_controls.ipynb #11-037-1a5d82
 def make_inputs(settings: Settings) -> dict:
     "One widget per setting, by name, filled in from `settings`."
     s, seeds = settings, 2**31 - 1
@@ -152,8 +153,9 @@ def make_inputs(settings: Settings) -> dict:
         "distance": slider(s.distance, *DISTANCE_LIMITS, 0.01, "distance"),
         "emotion": choice(emotions, s.emotion, "emotion"),
         "emotion_strength": slider(s.emotion_strength, 0, 2, 0.1, "strength"),
-        "manner": widgets.Checkbox(value=s.head_motion is not None or s.blink_rate is not None, description="set motion and blinks"),
+        "liven": widgets.Checkbox(value=s.head_motion is not None, description="set the head's motion"),
         "head_motion": slider(1.0 if s.head_motion is None else s.head_motion, *HEAD_MOTION_LIMITS, 0.1, "head motion"),
+        "blink": widgets.Checkbox(value=s.blink_rate is not None, description="set the blinks"),
         "blink_rate": slider(20.0 if s.blink_rate is None else s.blink_rate, *BLINK_LIMITS, 5, "blinks a minute"),
         "hold": widgets.Checkbox(value=held, description="hold the head"),
         **{f"head_{name}": slider(angle, -limit, limit, 1, f"head {name}") for name, angle, limit in turns},
@@ -161,11 +163,12 @@ def make_inputs(settings: Settings) -> dict:
         "cfg_gaze": slider(s.cfg_gaze, 0, 5, 0.1, "guidance: gaze"),
         "steps": whole(s.steps or 10, 1, 500, "steps"), "seed": whole(s.seed, 0, seeds, "seed")}
 
-# %% ../nbs/11_controls.ipynb #11-039-6fda96
+# %% ../nbs/11_controls.ipynb #11-039-7e0887
 def shown(inputs: dict) -> set:
     "Names of the widgets that matter under the chosen sources."
     hidden = set() if inputs["hold"].value else {"head_yaw", "head_pitch", "head_roll"}
-    if not inputs["manner"].value: hidden |= {"head_motion", "blink_rate"}
+    if inputs["hold"].value: hidden |= {"liven", "head_motion"}
+    hidden |= {wish for box, wish in (("liven", "head_motion"), ("blink", "blink_rate")) if not inputs[box].value}
     for source, rows in SOURCES.items():
         hidden |= {name for origin in rows.keys() - {inputs[source].value} for name in rows[origin]}
     return inputs.keys() - hidden
@@ -182,7 +185,7 @@ def read_inputs(inputs: dict) -> Settings:
     "The settings that the widgets show; VasaError where a file was not chosen yet."
     names = shown(inputs)
     value = {name: widget.value if name in names else "" for name, widget in inputs.items()}
-    manner = ("head_motion", "blink_rate") if value["manner"] else ()
+    manner = tuple(wish for wish in ("head_motion", "blink_rate") if wish in names)
     plain = ("distance", "emotion", "emotion_strength", "cfg_audio", "cfg_gaze", "steps", "seed")
     speech = ("text", "voice", "language") if value["speech_from"] == "text" else ()
     files = [None if value[source] == first else chosen_file(value[f"{what}_path"], value[f"{what}_upload"])

@@ -112,23 +112,23 @@ class ResBlock(nn.Module):
         if self.cond is not None: h = modulate(h, *self.cond(cond).chunk(2, dim=1))
         return self.skip(x) + self.conv2(F.silu(h))
 
-# %% ../nbs/06_face.ipynb #06-048-a01325
+# %% ../nbs/06_face.ipynb #06-048-8fe8e1
 @dataclass
 class FaceConfig:
     """Sizes of a `FaceModel`; `tiny()`, `laptop()` and `paper()` are presets of the same classes."""
     size: int = 128                         # image, pixels, in and out
-    volume_channels: int = 24               # C
+    volume_channels: int = 16               # C
     volume_depth: int = 8                   # D
-    volume_size: int = 16                   # H = W of the volume, an eighth of the image as in the paper
+    volume_size: int = 32                   # H = W of the volume, a quarter of the image
     z_id_dim: int = 128
     z_dyn_dim: int = 32
-    appearance_widths: tuple = (32, 64, 128)  # 2D encoder, from size/2 down to volume_size
+    appearance_widths: tuple = (32, 96)     # 2D encoder, from size/2 down to volume_size
     appearance_blocks: int = 1              # residual blocks in each level
-    volume_blocks: int = 2                  # 3D residual blocks behind the fold into depth
-    canonical_widths: tuple = (24, 48, 64)  # the 3D U-Net that cleans the canonical volume
+    volume_blocks: int = 1                  # 3D residual blocks behind the fold into depth
+    canonical_widths: tuple = (16, 32, 64, 64)  # the 3D U-Net that cleans the canonical volume
     flow_width: int = 32                    # flow generators
-    decoder_widths: tuple = (128, 64, 32)   # from volume_size up to size/2
-    decoder_blocks: int = 3                 # residual blocks at volume_size
+    decoder_widths: tuple = (64, 32)        # from volume_size up to size/2
+    decoder_blocks: int = 4                 # residual blocks at volume_size
     identity_size: int = 64                 # pixels that the identity encoder sees
     identity_widths: tuple = (32, 64, 128)
     pose_size: int = 64                     # pixels that the pose encoder sees
@@ -258,7 +258,7 @@ class MotionEncoder(nn.Module):
         pose = self.read_pose(images)
         return pose, self.read_z_dyn(images, pose)
 
-# %% ../nbs/06_face.ipynb #06-073-23b635
+# %% ../nbs/06_face.ipynb #06-073-9b5cbb
 class AppearanceEncoder(nn.Module):
     "Image (B, 3, S, S) to the posed volume (B, C, D, H, W): 2D residual blocks, channels folded into depth, 3D blocks."
     def __init__(self, config):
@@ -268,7 +268,7 @@ class AppearanceEncoder(nn.Module):
         self.stem = nn.Conv2d(12, widths[0], 3, padding=1)                         # behind pixel-unshuffle: S/2
         self.levels = nn.ModuleList()
         for i, width in enumerate(widths):
-            before = [nn.AvgPool2d(2), ResBlock(widths[i - 1], width)] if i else []
+            before = [WSConv2d(widths[i - 1], width, 2, stride=2), ResBlock(width)] if i else []
             self.levels.append(nn.Sequential(*before, *[ResBlock(width) for _ in range(c.appearance_blocks)]))
         self.norm, self.out = group_norm(widths[-1]), WSConv2d(widths[-1], c.volume_channels * c.volume_depth, 1)
         self.blocks = nn.Sequential(*[ResBlock(c.volume_channels, dims=3) for _ in range(c.volume_blocks)])
@@ -307,7 +307,7 @@ def plane_coordinates(pose, height, width):
     place = torch.stack([pose[:, 3], -pose[:, 4]], dim=1)[:, :, None, None]       # (B, 2, 1, 1)
     return torch.cat([xy.expand(len(pose), -1, -1, -1), (xy - place) * pose[:, 5, None, None, None]], dim=1)
 
-# %% ../nbs/06_face.ipynb #06-083-cf663b
+# %% ../nbs/06_face.ipynb #06-083-b42701
 class Decoder(nn.Module):
     "The posed volume (B, C, D, H, W) and the codes to an image (B, 3, S, S) in [0, 1]."
     def __init__(self, config):
@@ -319,7 +319,7 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList([ResBlock(widths[0], cond_dim=cond) for _ in range(c.decoder_blocks)])
         self.ups = nn.ModuleList([nn.Conv2d(a, 4 * b, 1) for a, b in zip(widths[:-1], widths[1:])])
         self.up_blocks = nn.ModuleList([ResBlock(b, cond_dim=cond) for b in widths[1:]])
-        self.norm, self.out = group_norm(widths[-1]), nn.Conv2d(widths[-1], 12, 3, padding=1)
+        self.out = nn.Conv2d(widths[-1], 12, 3, padding=1)
 
     def forward(self, volume, z_id, pose, z_dyn):
         cond = F.silu(self.codes(torch.cat([z_id, pose, z_dyn], dim=1)))          # (B, 2w)
@@ -328,7 +328,7 @@ class Decoder(nn.Module):
         for block in self.blocks: h = block(h, cond)
         for up, block in zip(self.ups, self.up_blocks):
             h = block(F.pixel_shuffle(up(h), 2), cond)                            # twice the height and width
-        h = self.out(F.silu(self.norm(h)))                                        # (B, 12, S/2, S/2)
+        h = self.out(F.silu(h))                                                   # (B, 12, S/2, S/2)
         return torch.sigmoid(F.pixel_shuffle(h, 2).float())                       # (B, 3, S, S)
 
 # %% ../nbs/06_face.ipynb #06-085-b4c09f

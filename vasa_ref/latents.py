@@ -74,14 +74,14 @@ def main_direction(directions: Tensor, bin_size: float = 0.0873) -> Tensor:
     mode = values[counts.argmax()]
     return directions[((bins - mode).abs() <= 1).all(1)].mean(0)
 
-# %% ../nbs/09_latents.ipynb #09-013-a43484
+# %% ../nbs/09_latents.ipynb #09-013-29d8b4
 def delta_p(pose: Tensor) -> float:
     "Mean absolute change of yaw, pitch and roll between adjacent frames of pose (T, 6), degrees. VASA-1 sec. 4."
     return math.degrees(pose[:, :3].diff(dim=0).abs().mean()) if len(pose) > 1 else 0.0
 
 
 def blink_rate(expression: Tensor, shut: float = 0.45) -> float:
-    "Blinks per minute in expressions (T, 14): how often both lids begin to be more than `shut`."
+    "Blinks per minute in expressions (T >= 1, 14): how often both lids begin to be more than `shut`."
     closed = F.pad((expression[:, 10:12].mean(1) > shut).int(), (1, 0))
     return int((closed.diff() == 1).sum()) * 60 * FPS / len(expression)
 

@@ -117,7 +117,7 @@ def window_jumps(motion, window):
     seam = (torch.arange(1, len(motion)) % window) == 0
     return jumps[seam], jumps[~seam]
 
-# %% ../nbs/12_metrics.ipynb #12-049-3347d1
+# %% ../nbs/12_metrics.ipynb #12-049-232c28
 @torch.no_grad()
 def frame_codes(estimator, frames, batch=64):
     "What the instrument's two networks make of frames uint8 (T, H, W, 3): (T, 2 code)."
@@ -145,12 +145,12 @@ def frechet_distance(a, b):
 
 
 def video_distance(real, made, axes=32):
-    "Frechet distance of two lists of films, each the codes (T, D) of its frames, on the main axes of the real ones."
+    "Frechet distance of two lists of films, each the codes (T >= 25, D) of its frames, on the main axes of the real ones."
     real, made = (torch.cat([sequence_codes(codes) for codes in films]) for films in (real, made))
     main = torch.linalg.svd(real - real.mean(0), full_matrices=False).Vh[:axes]         # (axes, 2 D)
     return frechet_distance(real @ main.T, made @ main.T)
 
-# %% ../nbs/12_metrics.ipynb #12-055-1ae8bf
+# %% ../nbs/12_metrics.ipynb #12-055-6ff37f
 @dataclass
 class Take:
     """One clip: its truth, motion (T, M) that drove the decoder, the `Reading` and the codes (T, D) of its frames, and the
@@ -171,10 +171,11 @@ class Instruments:
 
 
 def load_instruments(folder="laptop"):
-    "A folder's own instruments, or the shipped ones where it has none."
+    "A folder's or preset's own `Instruments`, or the shipped ones where it has none. VasaError for judges of other ears."
     own = lambda name: folder if (weights_folder(folder) / name).is_file() else PRETRAINED / "laptop"
     judges = own("sync.safetensors")
-    return Instruments(load_metrics(own("metrics.safetensors")), load_judges(judges), load_audio_encoder(judges))
+    ears = load_audio_encoder(judges)
+    return Instruments(load_metrics(own("metrics.safetensors")), load_judges(judges, ears), ears)
 
 
 def make_take(talker, instruments, truth, seed=0, **controls):
@@ -255,11 +256,11 @@ def speed(talker, truth):
         took = time.perf_counter() - began
     return {"rtf": took * SAMPLE_RATE / len(waveform), "fps_cpu": len(truth.motion) / took}
 
-# %% ../nbs/12_metrics.ipynb #12-064-bd07e0
+# %% ../nbs/12_metrics.ipynb #12-064-0075db
 def bench(preset="laptop", quick=False, seed=0, quiet=False):
     """Every quality figure of a preset's or folder's weights, on held-out people, voices and sentences: a flat dict.
 
-    Minutes on two cores; `quick` takes fewer clips, for a minute or so. The instruments are the folder's own,
+    Ten minutes or so on two cores, half of it to draw true films; `quick` takes fewer clips, and three minutes. The instruments are the folder's own,
     else the shipped ones. Raises VasaError for incomplete weights."""
     folder = weights_folder(preset)
     talker = Talker.from_pretrained(folder)
@@ -280,7 +281,7 @@ def bench(preset="laptop", quick=False, seed=0, quiet=False):
             real.append(true_take(instruments, take.truth, talker.size))
             bar.update()
         figures |= {f"{name}_true": value for name, value in coupling_figures(real, judges).items()}
-        figures["fvd"] = video_distance([t.codes for t in real], [t.codes for t in takes[:count]])
+        if not quick: figures["fvd"] = video_distance([t.codes for t in real], [t.codes for t in takes[:count]])
         if abroad:
             foreign = [(mouth_opening(t.truth.motion.expression), t.reading.opening) for t in takes[count:]]
             figures["mouth_corr_languages"] = mouth_sync(foreign)[0]
