@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vasa_ref.audio import PhonemeRecogniser, Wav2Vec2, Wav2Vec2Config
+from vasa_ref.audio import PhonemeRecogniser, Wav2Vec2, Wav2Vec2Config, load_audio_encoder
 from vasa_ref.errors import VasaError
 from vasa_ref.estimator import (EstimatorConfig, Lessons, MotionEstimator, Reading, classify_emotion, correlation,
                                 estimator_loss, face_crop, load_metrics, mirror, mouth_opening, spoil, train_metrics)
-from vasa_ref.lipsync import Judges, SyncConfig
+from vasa_ref.lipsync import Judges, SyncConfig, fingerprint
 from vasa_ref.metrics import (Instruments, Take, angle_deg, asked_emotion, bench, closures_met, coupling_figures, delta_p,
                               frame_codes, frechet_distance, held_out_truth, lag_curve, load_instruments, main_gaze, make_take,
                               mouth_sync, runs, sequence_codes, silent_frames, take_figures, true_take, video_distance,
@@ -207,8 +207,11 @@ def test_a_folder_without_instruments_gets_the_shipped_ones(tmp_path):
     shipped, here = load_instruments("laptop"), load_instruments(tmp_path)
     assert here.ears.config == shipped.ears.config
     judges = Judges(SyncConfig.tiny(audio_dim=ears.config.hidden_size))
-    save_weights(tmp_path / "sync.safetensors", judges, judges.config)
+    save_weights(tmp_path / "sync.safetensors", judges, judges.config, ears=fingerprint(load_audio_encoder(tmp_path)))
     assert load_instruments(tmp_path).ears.config == ears.config
+    save_weights(tmp_path / "sync.safetensors", judges, judges.config, ears=fingerprint(shipped.ears))
+    with pytest.raises(VasaError, match="another audio encoder"):
+        load_instruments(tmp_path)
 
 
 def test_crop_is_upright_centred_and_of_one_size():

@@ -259,7 +259,7 @@ def load_judges(folder="laptop", ears=None, device="cpu") -> Judges:
     Raises VasaError where they learned from another audio encoder than `ears`."""
     path = weights_folder(folder) / "sync.safetensors"
     state, metadata = load_weights(path, SyncConfig)
-    if ears is not None and metadata["ears"] != fingerprint(ears):
+    if ears is not None and metadata.get("ears") != fingerprint(ears):
         raise VasaError(f"{path} was trained with another audio encoder: train it again, vasa train sync --resume {folder}")
     judges = load_into(Judges(config_from(SyncConfig, metadata, path)), state, path)
     return judges.to(device).eval().requires_grad_(False)
