@@ -137,7 +137,7 @@ def test_what_the_commands_call_exists_and_takes_what_they_give():
     calls = {(module, function): ["preset", "minutes", "resume", "out", "device", "seed", "quiet"]
              for module, function, _ in cli.TRAINERS.values()}
     calls |= {("tables", "paper_tables"): ["preset", "quick", "seed", "quiet"]}
-    calls |= {("metrics", "bench"): ["preset", "quick", "seed", "quiet"], ("latency", "latency"): ["preset", "device"]}
+    calls |= {("metrics", "bench"): ["preset", "quick", "seed", "quiet"], ("latency", "latency"): ["preset", "device", "tricks"]}
     for (module, function), wanted in calls.items():
         taken = inspect.signature(getattr(importlib.import_module(f"vasa_ref.{module}"), function)).parameters
         assert set(wanted) <= set(taken), (module, function)
@@ -185,14 +185,23 @@ def test_animate_hands_everything_on(vasa, fake_talker):
     code, out, err = vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--gaze", "-30", "15", "--distance", "1.25",
                           "--emotion", "sad", "--emotion-strength", "0.5", "--cfg-audio", "2", "--cfg-gaze", "0",
                           "--steps", "7", "--sampler", "dpm", "--temperature", "0.5", "--seed", "9",
-                          "--head-motion", "1.5", "--blink-rate", "30")
+                          "--head-motion", "1.5", "--blink-rate", "30", "--codec", "h264_nvenc")
     assert (code, err) == (0, "")
     assert "o.mp4: 2.0 s of video, 8 x 8 pixels" in out and "real-time factor" in out
     loaded, call = fake_talker
     assert loaded == {"folder": Path("shipped"), "device": torch.device("cpu")}
     assert call == {"path": Path("o.mp4"), "portrait": "p.png", "audio": "s.mp4", "gaze": (-30.0, 15.0), "distance": 1.25,
                     "emotion": "sad", "emotion_strength": 0.5, "cfg_scale": {"audio": 2.0, "distance": 0.5, "gaze": 0.0}, "steps": 7,
-                    "sampler": "dpm", "temperature": 0.5, "seed": 9, "head_motion": 1.5, "blink_rate": 30.0}
+                    "sampler": "dpm", "temperature": 0.5, "seed": 9, "head_motion": 1.5, "blink_rate": 30.0,
+                    "codec": "h264_nvenc"}
+
+
+def test_fast_animate_has_another_talker_with_all_tricks(vasa, fake_talker, monkeypatch):
+    from vasa_ref.faster import Tricks
+    given = []
+    monkeypatch.setattr("vasa_ref.faster.FastTalker", lambda talker, tricks: given.append(tricks) or talker)
+    assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--fast", "--quiet") == (0, "", "")
+    assert given == [Tricks.best("cpu")] and fake_talker[1]["codec"] == "libx264"
 
 
 def test_animate_by_default(vasa, fake_talker):
@@ -359,7 +368,7 @@ def test_bench_and_latency_print_and_write(vasa, monkeypatch, tmp_path):
     figures = {"self_psnr": 24.123456, "clips": 8, "preset": "laptop"}
     asked = []
     bench = SimpleNamespace(bench=lambda folder, quick, seed, quiet: asked.append((folder, quick, seed)) or figures)
-    speed = SimpleNamespace(latency=lambda preset, device: asked.append((preset, device)) or {"offline_fps": 90.5})
+    speed = SimpleNamespace(latency=lambda preset, device, tricks: asked.append((preset, device, tricks)) or {"offline_fps": 90.5})
     for name, module in (("metrics", bench), ("latency", speed)):
         monkeypatch.setitem(sys.modules, f"vasa_ref.{name}", module)
         monkeypatch.setattr(vasa_ref, name, module, raising=False)
@@ -368,7 +377,7 @@ def test_bench_and_latency_print_and_write(vasa, monkeypatch, tmp_path):
     assert json.loads(Path("b.json").read_text()) == figures
     assert vasa("latency", "--preset", "paper", "--json", "l.json", "--quiet") == (0, "", "")
     assert json.loads(Path("l.json").read_text()) == {"offline_fps": 90.5}
-    assert asked == [(Path("shipped"), True, 0), ("paper", torch.device("cpu"))]
+    assert asked == [(Path("shipped"), True, 0), ("paper", torch.device("cpu"), False)]
     figures["fvd"] = math.nan
     with pytest.raises(ValueError):   # a figure that is not a number is a bug, and is not written
         vasa("bench", "--json", "c.json")

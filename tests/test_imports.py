@@ -14,7 +14,7 @@ MODULES = sorted(p.stem for p in PACKAGE.glob("*.py") if not p.stem.startswith("
 TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "matplotlib", "librosa", "soundfile", "ffmpeg", "PIL",
          "imageio_ffmpeg", "transformers", "diffusers"}
 ORDER = ["anatomy", "head", "wardrobe", "voice", "performer", "clips", "acoustics", "audio", "face", "frames", "adversary",
-         "perceptual", "disentangle", "separation", "diffusion", "latents", "motion", "directing", "talker", "controls", "estimator", "lipsync", "metrics", "tables", "voices", "latency", "provenance", "footage"]
+         "perceptual", "disentangle", "separation", "diffusion", "latents", "motion", "directing", "talker", "controls", "estimator", "lipsync", "metrics", "tables", "voices", "faster", "latency", "provenance", "footage"]
 BLOCK = """
 import sys
 class Block:

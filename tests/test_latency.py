@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vasa_ref.errors import VasaError
-from vasa_ref.latency import (Stage, count, drift, floor_seconds, latency, machine_limits, offline_fps, stages, stream_figures,
+from vasa_ref.latency import (Stage, count, decoder_parts, drift, floor_seconds, latency, machine_limits, offline_fps, stages, stream_figures,
                               stream_latency)
 from vasa_ref.talker import Talker
 
@@ -48,7 +48,27 @@ def test_meta_and_cpu_count_the_same():
 def test_paper_preset_has_the_papers_sizes():
     table = {s.name: s for s in stages(Talker.random("paper", device="meta", batch=1))}
     assert table["decoding"].calls == 50 and table["denoising"].calls == 50
-    assert 10e9 < count(table["decoding"].call).total < 1000e9
+    assert 10e9 < count(table["decoding"].call).total < 40e9
+    sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in Talker.random("paper", device="meta").face.named_children()}
+    assert 190e6 < sum(sizes.values()) < 210e6 and sizes["from_canonical"] + sizes["decoder"] < 0.06 * sum(sizes.values())
+
+
+def test_parts_of_a_frame_add_up():
+    talker = Talker.random("tiny", batch=1)
+    parts, whole = decoder_parts(talker.face, repeats=2), count(stages(talker)[-1].call)
+    assert list(parts) == ["3D flow", "warp and the rest", "8 px", "16 px", "32 px"]
+    assert sum(p.macs for p in parts.values()) == whole.total and sum(p.bytes for p in parts.values()) == whole.bytes
+    assert parts["3D flow"].macs == count(lambda: talker.face.from_canonical(torch.zeros(1, 32), torch.zeros(1, 16))).total
+    assert all(p.seconds > 0 for p in parts.values())
+    hooked = [m for m in talker.face.modules() if m._forward_hooks or m._forward_pre_hooks]
+    assert not hooked
+
+
+def test_latency_with_tricks():
+    figures = latency("tiny", quick=True, threads=1, tricks=True)
+    told = {k for k in figures if k.startswith(("decode_ms", "decode_error"))}
+    assert {"decode_ms (none)", "decode_error (half)", "decode_ms (folded, channels_last, batch 32)"} <= told
+    assert figures["decode_error (none)"] == 0 and all(figures[k] < 0.1 for k in told if "error" in k)
 
 
 def test_floors_and_offline_fps():

@@ -8,6 +8,7 @@ __all__ = ["make_parser"]
 EMOTIONS = ("neutral", "happy", "sad", "angry", "surprised", "afraid", "disgusted")   # performer.EMOTIONS
 PRESETS = ("tiny", "laptop", "paper")
 SAMPLERS = ("ddim", "ddpm", "dpm")   # diffusion.SAMPLERS
+CODECS = "libx264", "h264_nvenc"
 CURVES = ("gaze", "distance", "emotion", "head_motion", "blink_rate")   # latents.WISHES
 PARTS = ("audio", "face", "motion", "metrics", "sync")
 
@@ -116,6 +117,10 @@ def make_parser():
                      help="denoising steps per window, 1 to 500 (default: the weights' own)")
     sub.add_argument("--sampler", choices=SAMPLERS, default="ddim", metavar="NAME",
                      help=", ".join(SAMPLERS) + ": how the steps are made (default: ddim); dpm does more with few")
+    sub.add_argument("--fast", action="store_true", help="all tricks of chapter 13_faster; on a GPU bfloat16 and compiled, after "
+                     "a minute's wait")
+    sub.add_argument("--codec", choices=CODECS, default="libx264", metavar="NAME",
+                     help="encoder of the video: libx264, or NVIDIA's hardware, h264_nvenc (default: libx264)")
     sub.add_argument("--temperature", type=number(0.0, 2.0), metavar="T",
                      help="of the noise that the motion starts from, 0 to 2: less is calmer, and keeps closer to the gaze "
                      "(default: the weights' own)")
@@ -175,6 +180,7 @@ def make_parser():
                   "vasa latency\nvasa latency --preset paper --device cuda --json latency.json")
     sub.add_argument("--preset", choices=PRESETS, default="laptop", metavar="NAME",
                      help=", ".join(PRESETS) + "; sizes count here, so weights are random (default: laptop)")
+    sub.add_argument("--tricks", action="store_true", help="measure each of the tricks of chapter 13_faster as well")
     sub.add_argument("--json", metavar="FILE", help="write the figures as one flat object")
     with_device(sub)
     return parser

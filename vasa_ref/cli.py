@@ -114,6 +114,9 @@ def animate(args):
     motion_controls(MotionConfig(), emotion_strength=strength, **wanted)
     from .talker import Talker
     talker = Talker.from_pretrained(folder, device=device)
+    if args.fast:
+        from .faster import FastTalker, Tricks
+        talker = FastTalker(talker, Tricks.best(device))
     read = {film: talker.read(film) for film in set(films.values())}
     wanted |= {part: read[film] for part, film in films.items()}
     wanted |= dict(emotion_strength=strength, steps=args.steps, sampler=args.sampler, temperature=args.temperature, seed=args.seed,
@@ -132,7 +135,7 @@ def make_video(args, talker, out, wanted):
             frames, bar.total = done, total
             bar.update()
 
-        talker.animate_to_file(out, args.portrait, args.audio, progress=progress, **wanted)
+        talker.animate_to_file(out, args.portrait, args.audio, progress=progress, codec=args.codec, **wanted)
     took, length = time.perf_counter() - began, frames / 25
     if not args.quiet:
         print(f"{out}: {length:.1f} s of video, {talker.size} x {talker.size} pixels, made in {took:.1f} s "
@@ -157,7 +160,7 @@ def play(args, talker, out, wanted):
         raise VasaError("no sound came: expected raw 16 bit samples on standard input")
     frames = itertools.chain([first], frames)
     try:
-        save_video(out, frames, clock.sound) if out != "-" else live.to_pipe(frames)
+        save_video(out, frames, clock.sound, codec=args.codec) if out != "-" else live.to_pipe(frames)
     except BrokenPipeError:   # who watched has gone
         sys.stdout = open(os.devnull, "w")
     if not args.quiet:
@@ -278,7 +281,7 @@ def latency(args):
     out = args.json and check_output(args.json, ".json")
     device = check_device(args.device)
     from . import latency as measure
-    report(measure.latency(args.preset, device), out, args.quiet)
+    report(measure.latency(args.preset, device, tricks=args.tricks), out, args.quiet)
 
 
 def report(figures, out, quiet):

@@ -58,7 +58,6 @@ def show_frames(frames, columns: int = 8):
     sheet = sheet.view(rows, columns, height, width, 3).transpose(1, 2)  # (rows, H, columns, W, 3)
     return Image.fromarray(sheet.reshape(rows * height, columns * width, 3).numpy())
 
-
 # %% ../nbs/04_clips.ipynb #04-019-b9c539
 def square(image, size: int) -> np.ndarray:
     "Centre square of a PIL image of any mode: float32 (size, size, 3) in [0, 1], alpha composited on mid grey."
@@ -114,15 +113,15 @@ def even_frame(frame) -> np.ndarray:
         raise ValueError(f"a frame is uint8 (H, W, 3), not {frame.dtype} {frame.shape}")
     return np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
 
-# %% ../nbs/04_clips.ipynb #04-036-641d29
-def save_video(path, frames, waveform, fps: int = FPS, crf: int = 18) -> Path:
+# %% ../nbs/04_clips.ipynb #04-036-4cc240
+def save_video(path, frames, waveform, fps: int = FPS, crf: int = 18, codec: str = "libx264") -> Path:
     """Streams uint8 (H, W, 3) `frames` and a 16 kHz `waveform` (N,) into an H.264 + AAC file; returns its path.
 
     `path` appears only when the video is complete. `frames` is any iterable; it must give ceil(N * fps / 16000)
     frames of one size, else ValueError. `waveform` may be a function that is asked for it when the frames are through:
     live sound is not known sooner. crf: x264's quality, 18 is visually lossless, larger is smaller.
-    Raises `VasaError` where the file cannot be written.
-    """
+    codec: "h264_nvenc" is NVIDIA's hardware.
+    Raises `VasaError` where the file cannot be written."""
     import ffmpeg
     path, count, frames = video_path(path), 0, map(even_frame, frames)
     if (first := next(frames, None)) is None or not (callable(waveform) or len(waveform)):
@@ -133,7 +132,7 @@ def save_video(path, frames, waveform, fps: int = FPS, crf: int = 18) -> Path:
         video = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", r=fps, s=size)
         video = video.filter("scale", out_color_matrix="bt709", out_range="tv").filter("format", "yuv420p")
         video = video.filter("setparams", color_primaries="bt709", color_trc="bt709", colorspace="bt709")
-        silent = ffmpeg.output(video, f"file:{folder}/silent.mp4", vcodec="libx264", crf=crf)
+        silent = ffmpeg.output(video, f"file:{folder}/silent.mp4", vcodec=codec, **{"crf" if codec == "libx264" else "cq": crf})
         with run_ffmpeg(silent, doing, advice, stdin=subprocess.PIPE) as process:
             for frame in itertools.chain([first], frames):
                 if frame.shape != first.shape:

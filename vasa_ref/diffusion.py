@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-# %% ../nbs/08_diffusion.ipynb #08-010-554816
+# %% ../nbs/08_diffusion.ipynb #08-010-1dc726
 class NoiseSchedule:
     """How much signal is left at each diffusion time (DDPM, Ho et al. 2020; VASA-1 eq. 1 uses it unstated).
 
@@ -22,7 +22,7 @@ class NoiseSchedule:
         alpha_bars = torch.as_tensor(alpha_bars, dtype=torch.float32)
         if alpha_bars.ndim != 1 or not (0 < alpha_bars[-1] and alpha_bars[0] < 1 and (alpha_bars.diff() < 0).all()):
             raise ValueError("alpha_bars must be one falling row of numbers between 0 and 1")
-        self.alpha_bars = alpha_bars
+        self.alpha_bars, self.with_clean, self.copies = alpha_bars, torch.cat([alpha_bars, alpha_bars.new_ones(1)]), {}
 
     def __len__(self) -> int: return len(self.alpha_bars)
 
@@ -44,8 +44,8 @@ class NoiseSchedule:
     def alpha_bar(self, t: Tensor | int) -> Tensor:
         "alpha_bar at times `t` (any shape, -1 allowed), on the device of `t`."
         t = torch.as_tensor(t)
-        alpha_bars = self.alpha_bars.to(t.device)
-        return torch.where(t < 0, 1.0, alpha_bars[t.clamp(min=0)])
+        if t.device not in self.copies: self.copies[t.device] = self.with_clean.to(t.device)
+        return self.copies[t.device][t]                                           # -1 is the last: 1, the clean sample
 
     def timesteps(self, steps: int) -> list[int]:
         "`steps` times from T-1 down, evenly spaced ('trailing' in diffusers): always starts at full noise."

@@ -22,14 +22,14 @@ def identity_grid(depth, height, width, device=None, dtype=None):
     z, y, x = (torch.linspace(-1 + 1 / n, 1 - 1 / n, n, device=device, dtype=dtype) for n in (depth, height, width))
     return torch.stack(torch.meshgrid(z, y, x, indexing="ij")[::-1], dim=-1)
 
-# %% ../nbs/06_face.ipynb #06-011-f48456
+# %% ../nbs/06_face.ipynb #06-011-e89de5
 def rigid_matrix(pose, inverse=False):
     """Affine map of voxel coordinates (B, 3, 4): canonical to posed, or back with `inverse`.
 
     World: posed = R canonical / distance + t, so canonical = R^T (posed - t) * distance. Voxel axes are the
     world's times (1, -1, -1). pose (B, 6) = yaw, pitch, roll, tx, ty, distance.
     """
-    flip = pose.new_tensor([1.0, -1.0, -1.0])
+    flip = (0.5 - torch.arange(3, device=pose.device)).sign().to(pose.dtype)      # 1, -1, -1
     rotation = flip[:, None] * rotation_matrix(pose) * flip                       # (B, 3, 3)
     shift = F.pad(pose[:, 3:5], (0, 1)) * flip                                    # (B, 3)
     distance = pose[:, 5, None, None]
@@ -112,7 +112,7 @@ class ResBlock(nn.Module):
         if self.cond is not None: h = modulate(h, *self.cond(cond).chunk(2, dim=1))
         return self.skip(x) + self.conv2(F.silu(h))
 
-# %% ../nbs/06_face.ipynb #06-048-8fe8e1
+# %% ../nbs/06_face.ipynb #06-048-d7bca0
 @dataclass
 class FaceConfig:
     """Sizes of a `FaceModel`; `tiny()`, `laptop()` and `paper()` are presets of the same classes."""
@@ -161,13 +161,13 @@ class FaceConfig:
     @classmethod
     def paper(cls):
         return cls(size=512, volume_channels=96, volume_depth=16, volume_size=64, z_id_dim=512, z_dyn_dim=128,
-                   appearance_widths=(128, 256, 512), appearance_blocks=3, volume_blocks=6,
-                   canonical_widths=(96, 192, 384, 512), flow_width=256, decoder_widths=(256, 128, 64),
-                   decoder_blocks=8, identity_size=256, identity_widths=(64, 128, 256, 512, 768), pose_size=256,
+                   appearance_widths=(128, 256, 512), appearance_blocks=4, volume_blocks=6,
+                   canonical_widths=(96, 256, 512, 640), flow_width=96, decoder_widths=(256, 128, 48),
+                   decoder_blocks=4, identity_size=256, identity_widths=(64, 128, 256, 512, 768), pose_size=256,
                    pose_widths=(64, 128, 256, 512), motion_size=256, motion_widths=(64, 128, 256, 512),
                    encoder_blocks=2)
 
-# %% ../nbs/06_face.ipynb #06-051-b05ed4
+# %% ../nbs/06_face.ipynb #06-051-79ad7b
 class FlowGenerator(nn.Module):
     "A flow (B, 3, d, H/2, W/2) in voxel coordinates from codes; 3D blocks with modulated norms; starts at 0."
     def __init__(self, config):
@@ -183,7 +183,7 @@ class FlowGenerator(nn.Module):
 
     def forward(self, z_id, z_dyn):
         cond = F.silu(self.z_dyn(z_dyn) + self.z_id(z_id))                        # (B, 4w)
-        h = self.start.expand(len(cond), -1, -1, -1, -1)
+        h = self.start                                                            # once, however many codes there are
         for i, block in enumerate(self.blocks):
             if i: h = F.interpolate(h, scale_factor=(1, 2, 2))
             h = block(h, cond)

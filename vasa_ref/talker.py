@@ -6,8 +6,9 @@
 __all__ = ['PORTRAITS', 'WAVEFORMS', 'FILMS', 'portrait_tensor', 'waveform_tensor', 'Appearance', 'Talker', 'counted',
            'film_frames', 'motion_track', 'most_typical', 'show_image', 'FeatureStream', 'check_steps', 'stream_motion']
 
-# %% ../nbs/10_talker.ipynb #10-003-76e3be
+# %% ../nbs/10_talker.ipynb #10-003-6d9a52
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -67,7 +68,7 @@ class Appearance:
     volume: Tensor
     z_id: Tensor
 
-# %% ../nbs/10_talker.ipynb #10-016-8a3403
+# %% ../nbs/10_talker.ipynb #10-016-d78626
 class Talker:
     """A portrait and speech to video, VASA-1 sec. 3.3. `Talker.from_pretrained("laptop")`, or from models of one's own.
 
@@ -137,13 +138,20 @@ class Talker:
         pose, dynamics = held_pose(pose) if one else motion_track(pose, width), motion_track(dynamics, width)
         return {"pose": pose if pose is None else pose[:, :6], "z_dyn": dynamics if dynamics is None else dynamics[:, 6:]}
 
+    @torch.no_grad()
+    def images(self, appearance: Appearance, motion: Tensor) -> Tensor:
+        "Motion (n, M) to images (n, 3, S, S) in [0, 1], all at once, on the talker's device."
+        with torch.autocast(self.device.type, self.dtype) if self.dtype != torch.float32 else nullcontext():
+            return self.paint(appearance.volume, appearance.z_id, motion[:, :6], motion[:, 6:]).float()
+
+    def paint(self, *codes) -> Tensor: return self.face.decode(*codes)
+
     @torch.inference_mode()
     def decode(self, appearance: Appearance, motion: Tensor) -> Iterator[Tensor]:
         "Motion (T, M) to frames on the CPU, uint8 (n, S, S, 3), `batch` at a time."
         for part in motion.to(self.device).split(self.batch):
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                images = self.face.decode(appearance.volume, appearance.z_id, part[:, :6], part[:, 6:])
-            yield (images.float() * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu()
+            images = self.images(appearance, part)
+            yield (images * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu()
 
     def frames(self, portrait, audio, *, pose=None, dynamics=None, progress=None, **controls) -> Iterator[Tensor]:
         "Frames uint8 (S, S, 3) one by one, T = ceil(N / 640). Errors come at once, work when a frame is asked for."
@@ -167,10 +175,10 @@ class Talker:
                              dynamics=dynamics, temperature=temperature, generator=generator, progress=progress)
         return Clip(torch.stack(list(frames)), waveform)
 
-    def animate_to_file(self, path, portrait, audio, *, crf: int = 18, **options) -> Path:
+    def animate_to_file(self, path, portrait, audio, *, crf: int = 18, codec: str = "libx264", **options) -> Path:
         "As `animate` into an MP4: each frame goes to the encoder as soon as it is made, so memory does not grow."
         waveform = waveform_tensor(audio)
-        return save_video(path, self.frames(portrait, waveform, **options), waveform, crf=crf)
+        return save_video(path, self.frames(portrait, waveform, **options), waveform, crf=crf, codec=codec)
 
     def still(self, portrait, *, pose=None, **controls):
         """One image (PIL) of the portrait at rest under these controls.

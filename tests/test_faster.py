@@ -1,0 +1,165 @@
+import copy
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+
+from vasa_ref.audio import FRAME
+from vasa_ref.errors import VasaError
+from vasa_ref.face import FaceConfig, FaceModel, WeightStandardised
+from vasa_ref.clips import save_video
+from vasa_ref.faster import FastTalker, Graphed, Tricks, ahead, each_and_all, fetch, fold, named, painter, trick_table
+from vasa_ref.talker import Talker
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+CPU = torch.device("cpu")
+SPEECH = 0.1 * torch.randn(16 * FRAME, generator=torch.Generator().manual_seed(0))
+PORTRAIT = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def talker():
+    talker = Talker.random("tiny")
+    torch.manual_seed(0)   # what starts at zero hides what it multiplies
+    for parameter in talker.face.parameters():
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    return talker
+
+
+def test_folding_keeps_the_numbers_of_every_convolution(talker):
+    face = talker.face
+    folded = fold(copy.deepcopy(face))
+    standardised = [m for m in face.modules() if isinstance(m, WeightStandardised)]
+    assert len(standardised) > 20 and not any(isinstance(m, WeightStandardised) for m in folded.modules())
+    image = PORTRAIT[None]
+    assert torch.allclose(folded.appearance(image), face.appearance(image), atol=1e-4)
+    assert torch.allclose(folded(image, image.flip(3)), face(image, image.flip(3)), atol=1e-5)
+    assert any(isinstance(m, WeightStandardised) for m in face.modules())   # the copy was folded
+
+
+@pytest.mark.parametrize("tricks, tolerance", [
+    (Tricks(folded=True), 1e-5), (Tricks(channels_last=True), 1e-5), (Tricks(batch=4), 1e-5), (Tricks(half=True), 0.03),
+    (Tricks(compiled=True, batch=4), 1e-4), (Tricks.best(batch=4), 1e-5)], ids=lambda x: named(x) if isinstance(x, Tricks) else "")
+def test_each_trick_agrees_with_plain_float32(talker, tricks, tolerance):
+    with torch.inference_mode():
+        appearance, motion = talker.encode(PORTRAIT), 0.2 * torch.randn(3, talker.motion_model.config.motion_dim)
+        motion[:, 5] += 1
+        plain = torch.cat([talker.images(appearance, row[None]) for row in motion])
+        fast = FastTalker(talker, tricks)
+        got = fast.images(appearance, motion) if tricks.batch > 1 else torch.cat([fast.images(appearance, row[None]) for row in motion])
+    assert got.shape == plain.shape and (got - plain).abs().max() < tolerance
+    assert plain.std() > 0.01 and (plain[0] - plain[1]).abs().max() > 10 * 1e-5   # there is something to get wrong
+    assert tricks.half == (got.dtype == torch.float32 and not torch.equal(got, plain) and (got - plain).abs().max() > 1e-4)
+
+
+@pytest.mark.parametrize("tricks", [Tricks(overlap=True, batch=3), Tricks.best(), Tricks(overlap=True, folded=True)], ids=named)
+def test_the_film_is_the_same(talker, tricks):
+    wanted = talker.animate(PORTRAIT, SPEECH, seed=3)
+    got = FastTalker(talker, tricks).animate(PORTRAIT, SPEECH, seed=3)
+    assert got.frames.shape == wanted.frames.shape and (got.frames.int() - wanted.frames.int()).abs().max() <= 1
+    streamed = [list(t.stream(PORTRAIT, SPEECH.split(1000), seed=3)) for t in (talker, FastTalker(talker, tricks))]
+    assert len(streamed[0]) == len(streamed[1]) == 16
+    assert (torch.stack(streamed[0]).int() - torch.stack(streamed[1]).int()).abs().max() <= 1
+
+
+def test_ahead_makes_one_item_more_than_was_asked_for_and_hands_on_errors():
+    made = []
+    def items():
+        for i in range(3):
+            made.append(i)
+            yield i
+        raise KeyError("the end")
+    given = ahead(items(), CPU)
+    assert not made
+    assert next(given) == 0
+    assert next(given) == 1 and made[:2] == [0, 1]
+    assert next(given) == 2
+    with pytest.raises(KeyError, match="the end"):
+        next(given)
+    assert list(ahead([], CPU)) == []
+
+
+def test_fetch_rounds_to_grey_levels():
+    images = torch.tensor([-0.1, 0.0, 0.5, 0.9981, 2.0]).reshape(1, 1, 1, 5).repeat(2, 3, 4, 1)
+    frames = fetch(images)
+    assert frames.shape == (2, 4, 5, 3) and frames.dtype == torch.uint8 and frames[1, 2, :, 0].tolist() == [0, 0, 128, 255, 255]
+
+
+def test_incomplete_batches_are_filled_for_compiled_painters(talker, monkeypatch):
+    seen = []
+    def compiled(function, dynamic):
+        return lambda *args: seen.append(len(args[2])) or function(*args)
+    monkeypatch.setattr(torch, "compile", compiled)
+    appearance = talker.encode(PORTRAIT)
+    motion = torch.ones(3, talker.motion_model.config.motion_dim)
+    with torch.inference_mode():
+        paint = painter(talker.face, Tricks(compiled=True, batch=5))
+        got = paint(appearance.volume, appearance.z_id, motion[:, :6], motion[:, 6:])
+    assert seen == [5] and len(got) == 3
+
+
+def test_trick_table(talker):
+    rows = trick_table(talker, [Tricks(half=True), Tricks(batch=4)], repeats=1)
+    assert [row["tricks"] for row in rows] == ["none", "half", "batch 4"]
+    assert rows[0]["times_faster"] == 1 and rows[0]["error"] == 0 and 1e-4 < rows[1]["error"] < 0.05 and rows[2]["error"] < 1e-4
+    assert rows[2]["times_faster"] == pytest.approx(rows[0]["ms_per_frame"] / rows[2]["ms_per_frame"])
+
+
+def test_what_is_tried_on_each_device():
+    assert not any(t.graph for t in each_and_all("cpu")) and any(t.graph for t in each_and_all("cuda"))
+    assert Tricks.best("cuda").half and not Tricks.best("cpu").half
+    assert len({named(t) for t in each_and_all("cuda")}) == len(each_and_all("cuda"))
+
+
+class FromHost(TorchFunctionMode):
+    """Notes every call that brings numbers from the host to the device or back, which no CUDA graph can record."""
+    names = {"tensor", "new_tensor", "from_numpy", "item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"}
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        of_host = [a for a in args if isinstance(a, torch.Tensor) and a.device.type == "cpu" and a.ndim]
+        if func.__name__ in self.names or of_host: self.found.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_comes_from_the_host_where_a_graph_is_recorded():
+    talker = Talker.random("tiny", device="meta")
+    model, c = talker.motion_model, talker.face.config
+    zeros = lambda *shape: torch.zeros(*shape, device="meta")
+    with torch.no_grad():
+        encoded = model.encode(talker.performance().conditions(zeros(model.config.window, model.config.audio_dim)))
+        x_t, t = zeros(1, model.config.window, model.config.motion_dim), zeros(1).long()
+        model.denoise(x_t, t, encoded)   # the noise schedule moves to the device once
+        with FromHost() as host:
+            model.denoise(x_t, t, encoded)
+            talker.face.decode(zeros(1, c.volume_channels, *talker.face.shape), zeros(1, c.z_id_dim), zeros(2, 6), zeros(2, c.z_dyn_dim))
+        assert host.found == []
+        with FromHost() as host: zeros(3).new_tensor([1.0, 2.0, 3.0]) + torch.zeros(3).to("meta")
+        assert host.found == ["new_tensor", "to"]   # the net catches fish
+
+
+def test_an_encoder_that_is_not_there(tmp_path):
+    with pytest.raises(VasaError, match="cannot write the video"):
+        save_video(tmp_path / "a.mp4", [torch.zeros(64, 64, 3).byte()], torch.zeros(FRAME), codec="h264_nowhere")
+    assert not list(tmp_path.iterdir())
+
+
+@gpu
+def test_a_recorded_function_follows_its_inputs():
+    double = Graphed(lambda pair, x: {"sum": pair[0] + pair[1], "twice": 2 * x})
+    for seed in range(3):
+        a, b, c = torch.randn(3, 5, generator=torch.Generator().manual_seed(seed)).cuda()
+        got = double((a, b), c)
+        assert torch.equal(got["sum"], a + b) and torch.equal(got["twice"], 2 * c)
+
+
+@gpu
+@pytest.mark.parametrize("tricks", [*each_and_all("cuda", 4), Tricks(overlap=True, batch=4)], ids=named)
+def test_tricks_on_a_gpu(talker, tricks):
+    plain = Talker(*(copy.deepcopy(m).cuda() for m in (talker.face, talker.audio, talker.motion_model)), batch=1)
+    fast = FastTalker(plain, tricks)
+    pictures = [t.animate(PORTRAIT, SPEECH, seed=3).frames.int() for t in (plain, fast)]
+    assert (pictures[0] - pictures[1]).abs().max() <= (12 if tricks.half else 2)
