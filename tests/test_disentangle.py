@@ -287,7 +287,7 @@ def test_face_loss_teaches_everything_but_the_motion_encoder(pool, parts, share,
     face.motion_encoder.requires_grad_(False)
     judge = PatchDiscriminator((8, 16, 24)) if playing else None
     loss, named = face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(), share, judge)
-    both = {"pixels", "features", "cycle", "contrast"} | ({"judge", "adversarial", "matching"} if playing else set())
+    both = {"pixels", "structure", "features", "cycle", "contrast"} | ({"judge", "adversarial", "matching"} if playing else set())
     assert set(named) == (both if share == 0 else both | {"consist", "cross_id", "swap_cycle", "swap_contrast"})
     loss.backward()
     if playing: assert all(p.grad.abs().sum() > 0 for name, p in judge.named_parameters() if name.endswith("weight"))

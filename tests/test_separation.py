@@ -6,8 +6,9 @@ import torch
 
 from vasa_ref.face import FaceConfig, FaceModel
 from vasa_ref.frames import render_frames
+from vasa_ref.perceptual import psnr, ssim
 from vasa_ref.separation import (LOOKS, SWAPS, fit_mlp, fit_ridge, held_out_frames, held_out_people, leak_matrix, leak_table,
-                                 looks_table, probe_identity, probe_r2, psnr, read_codes, reading_errors, ssim, swap_table)
+                                 looks_table, probe_identity, probe_r2, read_codes, reading_errors, swap_table)
 
 
 def generator(seed=0): return torch.Generator().manual_seed(seed)

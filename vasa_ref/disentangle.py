@@ -7,7 +7,7 @@ __all__ = ['augment', 'pose_loss', 'dynamics_loss', 'cosface', 'contrastive_moti
            'pretrain_loss', 'region_weights', 'pixel_loss', 'l_consist', 'l_cross_id', 'LossWeights', 'face_loss',
            'FaceTraining', 'inverse_sqrt', 'train_face', 'load_face']
 
-# %% ../nbs/07_disentangle.ipynb #07-003-560703
+# %% ../nbs/07_disentangle.ipynb #07-003-070ed4
 import math
 import time
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from .errors import VasaError
 from .face import FaceConfig, FaceModel
 from .frames import FreshFrames, Pool
 from .head import random_people
-from .perceptual import Critic, VGG19, feature_loss
+from .perceptual import Critic, VGG19, feature_loss, ssim
 from .training import CHECKPOINT, fit
 from .wardrobe import photograph
 from .weights import config_from, load_into, load_weights, read_tensors, save_tensors, save_weights
@@ -150,11 +150,12 @@ def l_cross_id(code, source_code):
     "VASA-1 sec. 3.1: 1 - cosine of the recogniser's codes (B, .) of the source and of the image with another's motion."
     return 1 - F.cosine_similarity(code.float(), source_code.float(), dim=1).mean()
 
-# %% ../nbs/07_disentangle.ipynb #07-040-7b570e
+# %% ../nbs/07_disentangle.ipynb #07-040-d5216d
 @dataclass
 class LossWeights:
     "How much each loss of stage two counts; `cycle` and `contrast` count for the swapped pictures as well."
     pixels: float = 10.0
+    structure: float = 2.0
     features: float = 1.0
     vgg: float = 1.0             # where VGG19's weights are given
     cycle: float = 0.3
@@ -191,6 +192,7 @@ def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge
     seen = critic.look(images[some], drive[0][some])
     with torch.no_grad(): truth = critic.look(drivers[some], drive[0][some])
     parts = {"pixels": weights.pixels * pixel_loss(images, drivers, where),
+             "structure": weights.structure * (1 - ssim(images, drivers).mean()),
              "features": weights.features * (feature_loss(seen[0], truth[0]) + feature_loss(seen[2], truth[2])),
              "cycle": weights.cycle * agreement(seen[1], told[:, 1])}
     if vgg is not None: parts["vgg"] = weights.vgg * feature_loss(vgg(images[some]), vgg(drivers[some]))

@@ -9,7 +9,7 @@ __all__ = ['CEILINGS', 'quiet_ends', 'held_out_truth', 'lag_curve', 'mouth_sync'
            'asked_emotion', 'take_figures', 'coupling_figures', 'threads', 'speed', 'bench', 'MotionEstimator',
            'correlation', 'delta_p', 'load_metrics', 'mouth_opening', 'psnr', 'ssim', 'train_metrics']
 
-# %% ../nbs/12_metrics.ipynb #12-003-552279
+# %% ../nbs/12_metrics.ipynb #12-003-9be0e6
 import math
 import tempfile
 import time
@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from .audio import audio_features, load_audio_encoder
 from .clips import Truth, draw, plan_clip, render_motion, speak
-from .separation import LOOKS, held_out_frames, leak_table, looks_table, psnr, read_codes, ssim, swap_table
+from .perceptual import psnr, ssim
+from .separation import LOOKS, held_out_frames, leak_table, looks_table, read_codes, swap_table
 from .estimator import (MotionEstimator, Reading, classify_emotion, correlation, face_crop, load_metrics,
                                 mouth_opening, to_size, train_metrics)
 from .head import direction, look_direction, neutral_pose, random_people, render
