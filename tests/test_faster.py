@@ -1,4 +1,5 @@
 import copy
+import threading
 
 import pytest
 import torch
@@ -6,24 +7,19 @@ from torch.overrides import TorchFunctionMode
 
 from vasa_ref.audio import FRAME
 from vasa_ref.errors import VasaError
-from vasa_ref.face import FaceConfig, FaceModel, WeightStandardised
+from vasa_ref.face import FaceModel, WeightStandardised
 from vasa_ref.clips import save_video
-from vasa_ref.faster import FastTalker, Graphed, Tricks, ahead, each_and_all, fetch, fold, named, painter, trick_table
+from vasa_ref.faster import FastTalker, Graphed, Tricks, ahead, each_and_all, fetch, fold, named, painter, stirred, trick_table
 from vasa_ref.talker import Talker
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-CPU = torch.device("cpu")
 SPEECH = 0.1 * torch.randn(16 * FRAME, generator=torch.Generator().manual_seed(0))
 PORTRAIT = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")
 def talker():
-    talker = Talker.random("tiny")
-    torch.manual_seed(0)   # what starts at zero hides what it multiplies
-    for parameter in talker.face.parameters():
-        parameter.add_(0.05 * torch.randn_like(parameter))
-    return talker
+    return stirred(Talker.random("tiny"))
 
 
 def test_folding_keeps_the_numbers_of_every_convolution(talker):
@@ -62,21 +58,42 @@ def test_the_film_is_the_same(talker, tricks):
     assert (torch.stack(streamed[0]).int() - torch.stack(streamed[1]).int()).abs().max() <= 1
 
 
-def test_ahead_makes_one_item_more_than_was_asked_for_and_hands_on_errors():
-    made = []
+def test_ahead_makes_the_next_item_while_one_is_used():
+    made = [threading.Event() for _ in range(3)]
     def items():
-        for i in range(3):
-            made.append(i)
-            yield i
+        for event in made:
+            event.set()
+            yield made.index(event)
         raise KeyError("the end")
-    given = ahead(items(), CPU)
-    assert not made
-    assert next(given) == 0
-    assert next(given) == 1 and made[:2] == [0, 1]
-    assert next(given) == 2
+    given = ahead(items())
+    assert not made[0].is_set() and next(given) == 0
+    assert made[1].wait(timeout=20)   # nobody asked for it yet
+    assert next(given) == 1 and next(given) == 2
     with pytest.raises(KeyError, match="the end"):
         next(given)
-    assert list(ahead([], CPU)) == []
+    assert list(ahead([])) == []
+
+
+def test_painter_does_what_it_is_told_to_a_copy(talker, monkeypatch):
+    seen = []
+    monkeypatch.setattr(FaceModel, "decode", lambda face, *codes: seen.append(face) or codes[2])
+    for tricks in (Tricks(), Tricks(folded=True), Tricks(channels_last=True)):
+        painter(talker.face, tricks)(None, None, torch.zeros(1, 6), None)
+    folded = [sum(isinstance(m, WeightStandardised) for m in face.decoder.modules()) for face in seen]
+    assert folded == [4, 0, 4]
+    last = [face.decoder.blocks[0].conv1.weight.is_contiguous(memory_format=torch.channels_last) for face in seen]
+    born = [face.decoder.blocks[0].conv1.weight.is_contiguous() for face in seen]
+    assert last == [False, False, True] and born == [True, True, False]
+    assert all(face.canonical is talker.face.canonical and face.decoder is not talker.face.decoder for face in seen)
+
+
+def test_warps_keep_their_digits_in_half_precision(talker):
+    from vasa_ref.face import from_canonical_grid, to_canonical_grid
+    pose, flow = torch.tensor([[0.4, 0.2, 0.1, 0.05, -0.03, 1.1]]), 0.1 * torch.randn(1, 3, 4, 8, 8)
+    for grid in (from_canonical_grid, to_canonical_grid):
+        plain = grid(pose, flow, (8, 16, 16))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(grid(pose, flow, (8, 16, 16)), plain)
 
 
 def test_fetch_rounds_to_grey_levels():
@@ -148,18 +165,26 @@ def test_an_encoder_that_is_not_there(tmp_path):
 
 
 @gpu
-def test_a_recorded_function_follows_its_inputs():
+def test_a_recorded_function_follows_its_inputs_whoever_calls():
     double = Graphed(lambda pair, x: {"sum": pair[0] + pair[1], "twice": 2 * x})
-    for seed in range(3):
-        a, b, c = torch.randn(3, 5, generator=torch.Generator().manual_seed(seed)).cuda()
-        got = double((a, b), c)
+    for seed, size in enumerate((5, 5, 7, 5)):
+        a, b, c = torch.randn(3, size, generator=torch.Generator().manual_seed(seed)).cuda()
+        with torch.inference_mode(seed % 2 == 1):
+            got = double((a, b), c)
         assert torch.equal(got["sum"], a + b) and torch.equal(got["twice"], 2 * c)
+    assert len(double.recordings) == 2
 
 
 @gpu
-@pytest.mark.parametrize("tricks", [*each_and_all("cuda", 4), Tricks(overlap=True, batch=4)], ids=named)
+@pytest.mark.parametrize("tricks", [*each_and_all("cuda", 4), Tricks(overlap=True, batch=4), Tricks(graph=True, overlap=True, batch=4)], ids=named)
 def test_tricks_on_a_gpu(talker, tricks):
     plain = Talker(*(copy.deepcopy(m).cuda() for m in (talker.face, talker.audio, talker.motion_model)), batch=1)
-    fast = FastTalker(plain, tricks)
-    pictures = [t.animate(PORTRAIT, SPEECH, seed=3).frames.int() for t in (plain, fast)]
-    assert (pictures[0] - pictures[1]).abs().max() <= (12 if tricks.half else 2)
+    fast, most = FastTalker(plain, tricks), 12 if tricks.half else 2
+    speech = 0.1 * torch.randn(120 * FRAME, generator=torch.Generator().manual_seed(0))   # three windows
+    def compare(make):
+        films = [torch.stack(list(make(t))).int() for t in (plain, fast)]
+        assert (films[0] - films[1]).abs().max() <= most
+    compare(lambda t: t.frames(PORTRAIT, speech, seed=3))
+    compare(lambda t: t.stream(PORTRAIT, speech.split(5000), seed=3))
+    compare(lambda t: t.frames(PORTRAIT, speech, seed=4, cfg_scale={"audio": 1.0}))
+    compare(lambda t: (frame for pair in zip(t.frames(PORTRAIT, speech, seed=1), t.frames(PORTRAIT, speech, seed=2)) for frame in pair))

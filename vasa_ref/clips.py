@@ -113,7 +113,7 @@ def even_frame(frame) -> np.ndarray:
         raise ValueError(f"a frame is uint8 (H, W, 3), not {frame.dtype} {frame.shape}")
     return np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
 
-# %% ../nbs/04_clips.ipynb #04-036-4cc240
+# %% ../nbs/04_clips.ipynb #04-036-177e4f
 def save_video(path, frames, waveform, fps: int = FPS, crf: int = 18, codec: str = "libx264") -> Path:
     """Streams uint8 (H, W, 3) `frames` and a 16 kHz `waveform` (N,) into an H.264 + AAC file; returns its path.
 
@@ -127,12 +127,12 @@ def save_video(path, frames, waveform, fps: int = FPS, crf: int = 18, codec: str
     if (first := next(frames, None)) is None or not (callable(waveform) or len(waveform)):
         raise ValueError("a video needs at least one frame and one sample")
     size = f"{first.shape[1]}x{first.shape[0]}"
-    doing, advice = f"cannot write the video {str(path)!r}", "free some space or choose another folder"
+    doing, advice = f"cannot write the video {str(path)!r}", "free some space or choose another folder or codec"
     with atomic_path(path) as beside, tempfile.TemporaryDirectory(dir=path.parent) as folder:
         video = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", r=fps, s=size)
         video = video.filter("scale", out_color_matrix="bt709", out_range="tv").filter("format", "yuv420p")
         video = video.filter("setparams", color_primaries="bt709", color_trc="bt709", colorspace="bt709")
-        silent = ffmpeg.output(video, f"file:{folder}/silent.mp4", vcodec=codec, **{"crf" if codec == "libx264" else "cq": crf})
+        silent = ffmpeg.output(video, f"file:{folder}/silent.mp4", vcodec=codec, **{"cq" if "nvenc" in codec else "crf": crf})
         with run_ffmpeg(silent, doing, advice, stdin=subprocess.PIPE) as process:
             for frame in itertools.chain([first], frames):
                 if frame.shape != first.shape:

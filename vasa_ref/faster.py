@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['synchronise', 'timed', 'plain', 'fold', 'Graphed', 'Tricks', 'in_full_batches', 'painter', 'ahead', 'fetch',
-           'FastTalker', 'trick_table', 'named', 'each_and_all']
+           'FastTalker', 'stirred', 'trick_table', 'named', 'each_and_all']
 
-# %% ../nbs/13_faster.ipynb #13-003-04ebe4
+# %% ../nbs/13_faster.ipynb #13-003-77876a
 import copy
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,30 +57,42 @@ def fold(model):
             if isinstance(child, WeightStandardised): setattr(parent, name, plain(child))
     return model
 
-# %% ../nbs/13_faster.ipynb #13-012-8d28b9
+# %% ../nbs/13_faster.ipynb #13-012-5ece5b
 class Graphed:
-    "A function of tensors as a CUDA graph: recorded at the first call, replayed after it. Shapes must not change."
-    def __init__(self, function: Callable): self.function, self.graph = function, None
+    """A function of tensors as CUDA graphs, one for each set of shapes: recorded at the first call, replayed after it.
+
+    Threads may share it: the places that were recorded belong to one call at a time."""
+    def __init__(self, function: Callable):
+        self.function, self.recordings, self.lock = function, {}, threading.Lock()
 
     def record(self, tensors, spec):
-        self.inputs = [x.clone() if isinstance(x, Tensor) else x for x in tensors]
-        args, side = tree_unflatten(self.inputs, spec), torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3): self.function(*args)                               # libraries choose their kernels
-        torch.cuda.current_stream().wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph): self.output = self.function(*args)
+        with torch.inference_mode(False), torch.no_grad():                        # for callers in either mode
+            inputs = [x.clone() if isinstance(x, Tensor) else x for x in tensors]
+            args, side, graph = tree_unflatten(inputs, spec), torch.cuda.Stream(), torch.cuda.CUDAGraph()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(3): self.function(*args)                           # libraries choose their kernels
+                side.synchronize()
+                with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"): output = self.function(*args)
+            torch.cuda.current_stream().wait_stream(side)
+        return inputs, graph, output, torch.cuda.Event()
 
     def __call__(self, *args):
         tensors, spec = tree_flatten(args)
-        if self.graph is None: self.record(tensors, spec)
-        for own, given in zip(self.inputs, tensors):
-            if isinstance(own, Tensor): own.copy_(given)
-        self.graph.replay()
-        return tree_map(torch.clone, self.output)
+        key = tuple(x.shape if isinstance(x, Tensor) else x for x in tensors)
+        with self.lock, torch.cuda.device(next(x.device for x in tensors if isinstance(x, Tensor))):
+            if key not in self.recordings: self.recordings[key] = self.record(tensors, spec)
+            inputs, graph, output, free = self.recordings[key]
+            stream = torch.cuda.current_stream()
+            stream.wait_event(free)                                               # another stream may still read
+            for own, given in zip(inputs, tensors):
+                if isinstance(own, Tensor): own.copy_(given)
+            graph.replay()
+            output = tree_map(torch.clone, output)
+            free.record(stream)
+            return output
 
-# %% ../nbs/13_faster.ipynb #13-014-66feba
+# %% ../nbs/13_faster.ipynb #13-014-a48663
 @dataclass(frozen=True)
 class Tricks:
     "What makes a talker faster and is not seen in its pictures; as it stands, nothing."
@@ -93,7 +106,7 @@ class Tricks:
 
     @classmethod
     def best(cls, device="cpu", batch: int = 8):
-        "All that pays off on a kind of device."
+        "What pays off on a CPU, and what should on a GPU."
         cuda = torch.device(device).type == "cuda"
         return cls(folded=True, channels_last=True, half=cuda, compiled=cuda, graph=cuda, batch=batch, overlap=cuda)
 
@@ -109,32 +122,33 @@ def in_full_batches(paint: Callable, batch: int) -> Callable:
 
 def painter(face, tricks: Tricks) -> Callable:
     "`decode` of a copy of a face model, with tricks; half precision is up to the caller."
-    face = copy.deepcopy(face)
-    if tricks.folded: fold(face)
+    parts = face.from_canonical, face.decoder                                     # the rest is shared
+    face = copy.deepcopy(face, {id(child): child for child in face.children() if child not in parts})
     layout = torch.channels_last if tricks.channels_last else torch.contiguous_format
-    for module in face.modules():
-        if isinstance(module, nn.Conv2d): module.to(memory_format=layout)
+    for part in (face.from_canonical.requires_grad_(False), face.decoder.requires_grad_(False)):
+        if tricks.folded: fold(part)
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d): module.to(memory_format=layout)
+    if tricks.compiled: torch._dynamo.reset()                                     # it gives up after a few compilations of one function
     paint = torch.compile(face.decode, dynamic=False) if tricks.compiled else face.decode
     if tricks.graph: paint = Graphed(paint)
     return in_full_batches(paint, tricks.batch) if tricks.compiled or tricks.graph else paint
 
-# %% ../nbs/13_faster.ipynb #13-016-cc39ba
-def ahead(items: Iterable, device) -> Iterator:
-    "The same items; each is made by a thread, on CUDA in its own stream, while the one before is used."
+# %% ../nbs/13_faster.ipynb #13-016-557154
+def ahead(items: Iterable, side=None) -> Iterator:
+    "The same items; each is made by a thread while the one before is used, on CUDA in the stream `side`."
     items, end = iter(items), object()
-    cuda = device.type == "cuda"
-    side = torch.cuda.Stream(device) if cuda else None
-    if cuda: side.wait_stream(torch.cuda.current_stream(device))
+    if side: side.wait_stream(torch.cuda.current_stream(side.device))
     def make():
         with torch.inference_mode(), torch.cuda.stream(side):                     # of None: nothing
             item = next(items, end)
-            if cuda: side.synchronize()
+            if side: side.synchronize()
             return item
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(make)
         while (item := waiting.result()) is not end:
             waiting = thread.submit(make)
-            if cuda and item.is_cuda: item.record_stream(torch.cuda.current_stream(device))
+            if side and item.is_cuda: item.record_stream(torch.cuda.current_stream(side.device))
             yield item
 
 
@@ -144,12 +158,12 @@ def fetch(images: Tensor) -> Tensor:
     if not frames.is_cuda: return frames
     pinned = torch.empty(frames.shape, dtype=torch.uint8, pin_memory=True)
     pinned.copy_(frames, non_blocking=True)
-    torch.cuda.current_stream().synchronize()
-    return pinned
+    torch.cuda.current_stream(frames.device).synchronize()
+    return pinned.clone()                                                         # pinned memory is scarce
 
-# %% ../nbs/13_faster.ipynb #13-018-93ec0f
+# %% ../nbs/13_faster.ipynb #13-018-505f90
 class FastTalker(Talker):
-    """The talker, with tricks; on CUDA, `graph` and `compiled` are for its motion model as well.
+    """The talker, with tricks. Where `graph` records the decoder it records the motion model as well, compiled if `compiled`.
 
     The first frames take long where something is compiled."""
     def __init__(self, talker: Talker, tricks: Tricks):
@@ -157,18 +171,30 @@ class FastTalker(Talker):
         dtype = torch.bfloat16 if tricks.half else torch.float32
         if tricks.graph:
             model = copy.copy(model)                                              # the same weights
+            model.schedule.alpha_bar(torch.zeros(1, dtype=torch.long, device=model.device))     # its table moves to the device
             model.denoise = Graphed(torch.compile(model.denoise, dynamic=False) if tricks.compiled else model.denoise)
         super().__init__(talker.face, talker.audio, model, dtype, tricks.batch)
         self.paint = painter(talker.face, tricks)
+        cuda = self.device.type == "cuda"
+        self.streams = [torch.cuda.Stream(self.device) if cuda else None for _ in range(2)]
 
     def windows(self, waveform, performance):
         windows = super().windows(waveform, performance)
-        return ahead(windows, self.device) if self.tricks.overlap else windows
+        return ahead(windows, self.streams[0]) if self.tricks.overlap else windows
 
     @torch.inference_mode()
     def decode(self, appearance, motion):
         batches = (fetch(self.images(appearance, part)) for part in motion.to(self.device).split(self.batch))
-        return ahead(batches, self.device) if self.tricks.overlap else batches
+        return ahead(batches, self.streams[1]) if self.tricks.overlap and len(motion) > self.batch else batches
+
+
+@torch.no_grad()
+def stirred(talker: Talker, amount: float = 0.05) -> Talker:
+    "A random talker after a little noise on the face model's weights: what starts at zero hides what it multiplies."
+    generator = torch.Generator().manual_seed(0)
+    for parameter in talker.face.parameters():
+        parameter.add_(amount * torch.randn(parameter.shape, generator=generator).to(parameter))
+    return talker
 
 # %% ../nbs/13_faster.ipynb #13-022-01d9e2
 def trick_table(talker: Talker, tricks: list[Tricks], repeats: int = 5) -> list[dict]:

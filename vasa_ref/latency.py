@@ -7,7 +7,7 @@ __all__ = ['aten', 'macs_of', 'Ledger', 'count', 'Stage', 'stages', 'spent_by_pa
            'floor_seconds', 'roofline', 'offline_fps', 'stream_latency', 'drift', 'stream_figures', 'device_name',
            'peak_memory_mb', 'trick_figures', 'latency']
 
-# %% ../nbs/13_latency.ipynb #13-003-45e09c
+# %% ../nbs/13_latency.ipynb #13-003-8c9b51
 import math
 import platform
 import time
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .audio import FRAME, audio_features
-from .faster import FastTalker, Tricks, each_and_all, synchronise, timed, trick_table
+from .faster import FastTalker, Tricks, each_and_all, stirred, synchronise, timed, trick_table
 from .performer import FPS
 from .talker import Appearance, Talker
 
@@ -181,9 +181,9 @@ def roofline(ax, table, limits, title=""):
     ax.set(xlabel="MACs per byte", ylabel="G MAC/s", title=title)
     ax.legend(fontsize=7)
 
-# %% ../nbs/13_latency.ipynb #13-038-6694ba
+# %% ../nbs/13_latency.ipynb #13-038-307c3b
 def offline_fps(table, window) -> float:
-    "Frames per second offline, the portrait left out: it is encoded once for a video of any length."
+    "Frames per second offline, without the portrait, which is encoded once, and without the frames' way to the CPU."
     return window / sum(s.calls * s.seconds for s in table)
 
 # %% ../nbs/13_latency.ipynb #13-042-4cff06
@@ -231,7 +231,7 @@ def stream_figures(talker, budget=10.0, new_frames=5, lookahead=2) -> dict:
     return figures | {f"stream_ms_p{percent}": per_frame.quantile(percent / 100).item()
                       for percent, least in enough.items() if len(steps) >= least}
 
-# %% ../nbs/13_latency.ipynb #13-050-92361a
+# %% ../nbs/13_latency.ipynb #13-050-9a5ac7
 def device_name(device) -> str:
     "What computes, in words."
     if device.type == "cuda": return torch.cuda.get_device_name(device)
@@ -250,9 +250,9 @@ def peak_memory_mb(device) -> float:
 
 
 def trick_figures(talker, best, batches=(1, 2, 4, 16, 32)) -> dict:
-    "The `trick_table` of each trick, of all and of other batches, flat."
+    "The `trick_table` of each trick, of all and of other batches, flat, with the talker's weights `stirred`."
     wanted = each_and_all(talker.device, best.batch) + [replace(best, batch=n) for n in batches if n != best.batch]
-    rows = trick_table(talker, wanted, repeats=3)
+    rows = trick_table(stirred(talker, 0.01), wanted, repeats=3)
     return {f"decode_{key} ({row['tricks']})": row[name] for row in rows for key, name in (("ms", "ms_per_frame"), ("error", "error"))}
 
 
@@ -273,12 +273,13 @@ def latency(preset="laptop", device="cpu", quick=False, threads=None, tricks=Fal
         talker, window = FastTalker(plain, best), plain.motion_model.config.window
         table = measure(talker, 1 if quick else 3, plain)
         size = lambda model: sum(p.numel() for p in model.parameters())
-        per_frame = sum(s.calls * s.macs for s in table) / window
+        one = {s.name: s.calls * count(s.call).total / window for s in stages(Talker.random(preset, device="meta", batch=1))}
+        streamed = stream_figures(FastTalker(plain, replace(best, batch=5)), budget=0 if quick else 60)
+        memory = peak_memory_mb(device)
         return {"device": device_name(device), "preset": preset, "size_px": talker.size,
                 "params_face": size(talker.face), "params_motion": size(talker.motion_model),
-                "gmac_per_frame": per_frame / 1e9, "gmac_per_portrait": table[0].macs / 1e9,
-                "offline_fps": offline_fps(table, window),
-                **stream_figures(talker, budget=0 if quick else 60), **(trick_figures(plain, best) if tricks else {}),
-                "peak_memory_mb": peak_memory_mb(device), "torch": torch.__version__, "date": date.today().isoformat()}
+                "gmac_per_frame": sum(one.values()) / 1e9, "gmac_per_portrait": table[0].macs / 1e9,
+                "offline_fps": offline_fps(table, window), **streamed, "peak_memory_mb": memory,
+                **(trick_figures(plain, best) if tricks else {}), "torch": torch.__version__, "date": date.today().isoformat()}
     finally:
         torch.set_num_threads(before)

@@ -138,10 +138,10 @@ def noisy(clip: Clip, seed: int) -> Clip:
     speech = clip.waveform[None]
     return replace(clip, waveform=as_heard(speech, speech.flip(1), torch.Generator().manual_seed(seed))[0][0])
 
-# %% ../nbs/09_latents.ipynb #09-028-fc5b7a
+# %% ../nbs/09_latents.ipynb #09-028-8023cb
 def fingerprint(face: FaceModel, audio_encoder, source: str = "") -> str:
-    "A short name for the weights that latents depend on, and for the clips' `source`."
-    digest = hashlib.sha256(source.encode())
+    "A short name for what latents depend on: how they are made, the weights, and the clips' `source`."
+    digest = hashlib.sha256(f"true poses, {source}".encode())
     for model in (face.motion_encoder, audio_encoder):
         for values in model.state_dict().values():
             digest.update(values.detach().float().cpu().numpy().tobytes())

@@ -7,7 +7,7 @@ __all__ = ['DEFAULT_SCALE', 'CLIPS', 'MotionConfig', 'Attention', 'EncoderLayer'
            'MotionModel', 'motion_loss', 'random_conditions', 'MotionStream', 'generate_motion', 'train_motion',
            'load_motion']
 
-# %% ../nbs/09_motion.ipynb #09-003-999c28
+# %% ../nbs/09_motion.ipynb #09-003-6303f8
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -25,12 +25,12 @@ from .clips import read_clips
 from .diffusion import NoiseSchedule, add_noise, guide, sample
 from .disentangle import load_face
 from .errors import VasaError
-from .latents import CONDITIONS, WISHES, Conditions, Latents, drop_conditions, make_latents, random_windows
+from .latents import CONDITIONS, WISHES, Conditions, Latents, drop_conditions, make_latents, random_windows, smooth_pose
 from .performer import FPS
 from .training import fit
 from .weights import config_from, load_into, load_weights, save_weights, weights_folder
 
-# %% ../nbs/09_motion.ipynb #09-007-11b027
+# %% ../nbs/09_motion.ipynb #09-007-bd3595
 @dataclass
 class MotionConfig:
     "Sizes and training choices of a `MotionModel`; `tiny()`, `laptop()`, `paper()` are presets of the same class."
@@ -47,6 +47,7 @@ class MotionConfig:
     precondition: bool = True        # x_t is also added to the output, at low t
     adaptive: bool = False           # t, gaze, distance, emotion scale and shift the layers (adaLN) and are no tokens
     lean: float = 0.3                # how far a window's first frame is drawn to the last one before; then half of it
+    steady: bool = True              # poses are the mean of three frames
     temperature: float = 1.0         # of the noise that generation starts from
     times: int = 500                 # T of the cosine schedule
     steps: int = 10                  # of DDIM, in generation
@@ -70,7 +71,7 @@ class MotionConfig:
     def paper(cls, **changes):
         "8 layers, width 512, 8 heads (VASA-1 sec. 3.2); Wav2Vec2-base features, z_dyn of `FaceConfig.paper`."
         return replace(cls(motion_dim=6 + 128, audio_dim=768, width=512, layers=8, heads=8, audio_reach=None,
-                           skip=False, carry=False, precondition=False, lean=0.0, steps=50, lr=1e-4), **changes)
+                           skip=False, carry=False, precondition=False, lean=0.0, steady=False, steps=50, lr=1e-4), **changes)
 
 # %% ../nbs/09_motion.ipynb #09-013-00539b
 class Attention(nn.Module):
@@ -222,7 +223,7 @@ class MotionModel(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         return self.denoise(x_t, t, self.encode(conditions))
 
-# %% ../nbs/09_motion.ipynb #09-033-471bdb
+# %% ../nbs/09_motion.ipynb #09-033-b89f09
 def motion_loss(model: MotionModel, x0: Tensor, conditions: Conditions, valid: Tensor, generator: torch.Generator):
     """VASA-1 eq. 1 plus the same on velocities, pose and dynamics weighed apart: (loss, its parts by name).
 
@@ -254,10 +255,9 @@ def random_conditions(model: MotionModel, latents: Latents, generator: torch.Gen
     keep = {"prev_motion": past, "prev_audio": past, "audio": valid, "emotion": wishes["emotion"].isfinite().all(1)}
     wishes["emotion"] = wishes["emotion"].nan_to_num()
     conditions = Conditions(prev_motion, prev_audio, audio, **wishes, keep=keep)
-    probs = config.drop_prob, config.drop_prev_prob, config.drop_tail_prob
-    return x0, drop_conditions(conditions, generator, *probs), valid
+    return x0, drop_conditions(conditions, generator, config.drop_prob, config.drop_prev_prob, config.drop_tail_prob), valid
 
-# %% ../nbs/09_motion.ipynb #09-042-1a8277
+# %% ../nbs/09_motion.ipynb #09-042-2b1565
 DEFAULT_SCALE = {"audio": 1.0, "distance": 0.5}
 
 class MotionStream:
@@ -308,19 +308,20 @@ class MotionStream:
         model, config = self.model, self.model.config
         audio = audio.to(model.device, torch.float32)
         if audio.ndim != 2 or not 1 <= len(audio) <= config.window or audio.shape[1] != config.audio_dim:
-            raise VasaError(f"audio features are {tuple(audio.shape)}; "
-                            f"accepted is (1 to {config.window}, {config.audio_dim})")
+            raise VasaError(f"audio features are {tuple(audio.shape)}; accepted is (1 to {config.window}, {config.audio_dim})")
         n = len(audio) if commit is None else min(commit, len(audio))
         passes, middle = 1 + len(self.cfg_scale), (self.played + n / 2) / FPS
         encoded = model.encode(self.conditions(audio, middle).passes(self.cfg_scale))
         def denoise(x_t, t):
             x0, *nulls = model.denoise(x_t.expand(passes, -1, -1), t.expand(passes), encoded).split(1)
             return guide(x0, dict(zip(self.cfg_scale, nulls)), self.cfg_scale)
-        shape = 1, config.window, config.motion_dim
-        motion = sample(denoise, shape, model.schedule, device=model.device, **self.sampling)[0]
+        motion = sample(denoise, (1, config.window, config.motion_dim), model.schedule, device=model.device, **self.sampling)[0]
         if config.lean and len(self.prev_motion):
             fading = config.lean * 0.5 ** torch.arange(config.window, device=model.device)
             motion = motion + fading[:, None] * (self.prev_motion[-1] - motion[0])
+        if config.steady:
+            pose = smooth_pose(torch.cat([self.prev_motion[-1:], motion])[:, :6])[-config.window:]
+            motion = torch.cat([pose, motion[:, 6:]], 1)
         self.played += n
         self.prev_motion = torch.cat([self.prev_motion, motion[:n]])[-config.context:]
         self.prev_audio = torch.cat([self.prev_audio, audio[:n]])[-config.context:]
@@ -343,11 +344,10 @@ def generate_motion(model: MotionModel, audio: Tensor, *, progress: Callable[[in
     progress(frames done, T) is called after each window. Raises VasaError for audio of the wrong shape."""
     if audio.ndim != 2 or not len(audio):
         raise VasaError(f"audio features are {tuple(audio.shape)}; accepted is (T >= 1, A)")
-    windows, done = [], 0
+    windows = []
     for window in MotionStream(model, **controls).play(audio):
         windows.append(window)
-        done += len(window)
-        if progress is not None: progress(done, len(audio))
+        if progress is not None: progress(sum(map(len, windows)), len(audio))
     return torch.cat(windows)
 
 # %% ../nbs/09_motion.ipynb #09-069-bc818c
