@@ -191,7 +191,7 @@ def test_animate_hands_everything_on(vasa, fake_talker):
     loaded, call = fake_talker
     assert loaded == {"folder": Path("shipped"), "device": torch.device("cpu")}
     assert call == {"path": Path("o.mp4"), "portrait": "p.png", "audio": "s.mp4", "gaze": (-30.0, 15.0), "distance": 1.25,
-                    "emotion": "sad", "emotion_strength": 0.5, "cfg_scale": {"audio": 2.0, "distance": 0.5, "gaze": 0.0}, "steps": 7,
+                    "emotion": "sad", "emotion_strength": 0.5, "cfg_scale": {"audio": 2.0, "gaze": 0.0}, "steps": 7,
                     "sampler": "dpm", "temperature": 0.5, "seed": 9, "head_motion": 1.5, "blink_rate": 30.0,
                     "codec": "h264_nvenc"}
 
@@ -208,7 +208,7 @@ def test_animate_by_default(vasa, fake_talker):
     assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--quiet") == (0, "", "")
     call = fake_talker[1]
     assert not {"gaze", "distance", "emotion", "head_motion", "blink_rate"} & call.keys() and call["steps"] is None and call["temperature"] is None
-    assert call["cfg_scale"] == {"audio": 1.0, "distance": 0.5, "gaze": 0.0} and call["seed"] == 0
+    assert call["cfg_scale"] == {"audio": 1.0, "gaze": 0.0} and call["seed"] == 0
 
 
 def test_curves_are_handed_on_as_key_frames(vasa, fake_talker):

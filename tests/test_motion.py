@@ -486,8 +486,9 @@ def test_wishes_become_conditions_in_the_units_of_the_latents(model):
     assert [round(getattr(c, name).item(), 5) for name in ("distance", "head_motion", "blink_rate")] == [1.5, 0.6, 12.0]
 
 
-def test_guidance_is_equation_2_through_the_sampler(model):
+def test_guidance_is_equation_2_through_the_sampler(model, monkeypatch):
     "One DDIM step from noise returns the guided prediction itself."
+    monkeypatch.setattr(model, "config", replace(CONFIG, steady=False))
     audio, scale = torch.randn(50, A, generator=seeded()), {"audio": 0.5, "gaze": 1.0}
     got = generate_motion(model, audio, steps=1, cfg_scale=scale, temperature=1, generator=seeded(3))
     c = MotionStream(model).conditions(audio)
@@ -583,3 +584,18 @@ def test_motion_learns_from_the_features_of_a_public_checkpoint(folder, tmp_path
     assert resumed.config.audio_dim == 24 and made_with(out / "latents.safetensors") == fingerprint(load_face(folder), kept, str((folder / "clips").resolve()))
     again = train_motion("tiny", audio=out, max_steps=1, **options)
     assert again.config.audio_dim == 24
+
+
+def test_steady_poses_are_means_of_three_across_windows(model, monkeypatch):
+    "The last frame of the window before is a neighbour, too; z_dyn stays as it is."
+    audio, drawn = torch.randn(50, A, generator=seeded()), torch.randn(2, 1, 50, M, generator=seeded(1))
+    given = iter(drawn)
+    monkeypatch.setattr("vasa_ref.motion.sample", lambda *args, **options: next(given))
+    monkeypatch.setattr(model, "config", replace(CONFIG, steady=True, lean=0.0))
+    stream = MotionStream(model)
+    first, second = ((x - model.motion_mean) / model.motion_std for x in (stream.step(audio, commit=5), stream.step(audio, commit=5)))
+    a, b = drawn[:, 0]
+    assert torch.allclose(first[1:, :6], torch.stack([a[i - 1:i + 2, :6].mean(0) for i in range(1, 5)]), atol=1e-5)
+    assert torch.allclose(first[0, :6], a[:2, :6].mean(0), atol=1e-5)
+    assert torch.allclose(second[0, :6], (first[-1, :6] + b[0, :6] + b[1, :6]) / 3, atol=1e-5)
+    assert torch.allclose(second[:, 6:], b[:5, 6:], atol=1e-5)

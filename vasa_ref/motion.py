@@ -257,8 +257,8 @@ def random_conditions(model: MotionModel, latents: Latents, generator: torch.Gen
     conditions = Conditions(prev_motion, prev_audio, audio, **wishes, keep=keep)
     return x0, drop_conditions(conditions, generator, config.drop_prob, config.drop_prev_prob, config.drop_tail_prob), valid
 
-# %% ../nbs/09_motion.ipynb #09-042-2b1565
-DEFAULT_SCALE = {"audio": 1.0, "distance": 0.5}
+# %% ../nbs/09_motion.ipynb #09-042-d15f93
+DEFAULT_SCALE = {"audio": 1.0}
 
 class MotionStream:
     """One performance, made window by window (VASA-1 sec. 3.3), in constant memory.
