@@ -32,7 +32,7 @@ demo: $(VENV)/installed  ## a portrait speaks: demo/out.mp4 with the shipped wei
 	@mkdir -p demo
 	$(BIN)/vasa portrait -o demo/portrait.png --seed 3
 	$(BIN)/vasa say "$(SENTENCE)" -o demo/speech.wav
-	$(BIN)/vasa animate demo/portrait.png demo/speech.wav -o demo/out.mp4
+	$(BIN)/vasa animate demo/portrait.png demo/speech.wav -o demo/out.mp4 --emotion happy
 
 test: $(VENV)/installed-dev  ## lint, tests, every notebook, every page, and whether notebooks, modules and README agree
 	$(BIN)/ruff check --select F vasa_ref tests tools setup.py

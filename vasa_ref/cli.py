@@ -100,13 +100,13 @@ def animate(args):
     if args.audio == "-" and sys.stdin is None:
         raise VasaError("standard input is closed: expected raw 16 bit samples there")
     strength = 1.0 if args.emotion_strength is None else args.emotion_strength
-    device = check_device(args.device)
     folder = weights_folder(args.weights or args.preset or "laptop")
     files = [(args.portrait, "portrait", PICTURES)] + [(args.audio, "speech", SOUNDS)] * (args.audio != "-")
     films = {"pose": args.pose_from, "dynamics": args.dynamics_from}
     films = {part: existing_file(film, "video", VIDEOS) for part, film in films.items() if film}
     inputs = [existing_file(*file) for file in files] + list(films.values())
     out = "-" if args.out == "-" else check_output(args.out, ".mp4", inputs=inputs)
+    device = check_device(args.device)
     args.pipe = live.Pipe() if args.audio == "-" else None   # listens from here on, while weights are loaded
 
     from .directing import motion_controls
