@@ -6,7 +6,7 @@
 __all__ = ['synchronise', 'timed', 'plain', 'fold', 'Graphed', 'Tricks', 'named', 'in_full_batches', 'painter', 'ahead', 'fetch',
            'FastTalker', 'stirred', 'trick_table', 'each_and_all']
 
-# %% ../nbs/13_faster.ipynb #13-003-77876a
+# %% ../nbs/13_faster.ipynb #13-003-d2bab8
 import copy
 import threading
 import time
