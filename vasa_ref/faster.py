@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from .face import WeightStandardised, standardise
-from .talker import Talker
+from .talker import Talker, as_frames
 
 # %% ../nbs/13_faster.ipynb #13-007-438649
 def synchronise(device):
@@ -161,7 +161,7 @@ def ahead(items: Iterable, side=None) -> Iterator:
 
 def fetch(images: Tensor) -> Tensor:
     "Images (n, 3, S, S) in [0, 1] as frames uint8 (n, S, S, 3) on the CPU, from CUDA through pinned memory."
-    frames = (images * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+    frames = as_frames(images)
     if not frames.is_cuda: return frames
     pinned = torch.empty(frames.shape, dtype=torch.uint8, pin_memory=True)
     pinned.copy_(frames, non_blocking=True)
