@@ -1,4 +1,5 @@
 import copy
+import shutil
 import threading
 
 import pytest
@@ -12,6 +13,7 @@ from vasa_ref.clips import save_video
 from vasa_ref.faster import FastTalker, Graphed, Tricks, ahead, each_and_all, fetch, fold, named, painter, stirred, trick_table
 from vasa_ref.talker import Talker
 
+compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 SPEECH = 0.1 * torch.randn(16 * FRAME, generator=torch.Generator().manual_seed(0))
 PORTRAIT = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -35,7 +37,7 @@ def test_folding_keeps_the_numbers_of_every_convolution(talker):
 
 @pytest.mark.parametrize("tricks, tolerance", [
     (Tricks(folded=True), 1e-5), (Tricks(channels_last=True), 1e-5), (Tricks(batch=4), 1e-5), (Tricks(half=True), 0.03),
-    (Tricks(compiled=True, batch=4), 1e-4), (Tricks.best(batch=4), 1e-5)], ids=lambda x: named(x) if isinstance(x, Tricks) else "")
+    pytest.param(Tricks(compiled=True, batch=4), 1e-4, marks=compiler), (Tricks.best(batch=4), 1e-5)], ids=lambda x: named(x) if isinstance(x, Tricks) else "")
 def test_each_trick_agrees_with_plain_float32(talker, tricks, tolerance):
     with torch.inference_mode():
         appearance, motion = talker.encode(PORTRAIT), 0.2 * torch.randn(3, talker.motion_model.config.motion_dim)

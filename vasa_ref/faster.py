@@ -8,6 +8,7 @@ __all__ = ['synchronise', 'timed', 'plain', 'fold', 'Graphed', 'Tricks', 'named'
 
 # %% ../nbs/13_faster.ipynb #13-003-d2bab8
 import copy
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -223,6 +224,7 @@ def trick_table(talker: Talker, tricks: list[Tricks], repeats: int = 5) -> list[
 
 
 def each_and_all(device="cpu", batch: int = 8) -> list[Tricks]:
-    "Each trick alone that the device knows, then those of `Tricks.best`."
-    alone = ["folded", "channels_last", "half", "compiled"] + ["graph"] * (torch.device(device).type == "cuda")
+    "Each trick alone that the device knows, compiling where there is a compiler, then those of `Tricks.best`."
+    compiler = any(map(shutil.which, ("g++", "clang++", "c++")))
+    alone = ["folded", "channels_last", "half"] + ["compiled"] * compiler + ["graph"] * (torch.device(device).type == "cuda")
     return [*(Tricks(**{name: True}) for name in alone), Tricks(batch=batch), Tricks.best(device, batch)]
