@@ -28,6 +28,12 @@ class Strands:
 
     def __getitem__(self, index): return Strands(*(getattr(self, f.name)[index] for f in fields(self)))
 
+    def beside(self, other: "Strands") -> "Strands":
+        "Both in one."
+        both = {f.name: torch.cat([getattr(self, f.name), getattr(other, f.name)], 1) for f in fields(self)}
+        both["triangles"] = torch.cat([self.triangles, other.triangles + self.rest.shape[1]], 1)
+        return Strands(**both)
+
     def move(self, heads: Heads, mesh: Mesh, pose: Tensor, units: Tensor, body: Tensor | None):
         "Points and directions (B, N, 3) of the strands on heads in motion."
         moved = (units @ mesh.units).view(len(pose), -1, 3) * heads.scale
@@ -87,7 +93,8 @@ def comb(people: People, rest: Tensor, normal: Tensor, points: Tensor, generator
     tied = (knot.abs().sum(-1) > 0).float()
     to_knot = (knot - rest.new_tensor([0, 7.284, 0.295])) / SCALE - points
     way = torch.lerp(way, F.normalize(to_knot, dim=-1), tied[..., None])
-    way = way + 0.22 * (1 - 0.8 * tied[..., None]) * randn(3)
+    loose = torch.where(field("length") > 1.2, 0.08, 0.22) * (1 - 0.6 * tied)
+    way = way + loose[..., None] * randn(3)
     length = field("length") * (0.65 + 0.6 * people.get("hair_length")[:, None]) * (0.85 + 0.3 * rand())
     length = length * torch.lerp(field("side"), torch.ones_like(field("side")), smoothstep(7.45, 7.95, y))
     nape = smoothstep(6.9, 7.4, y + 0.25 * (z < 0))
@@ -128,7 +135,7 @@ def grow(people: People, heads: Heads, mesh: Mesh) -> Strands:
     long = (styled(people, "length") > 0.9) * (styled(people, "curl") == 0)
     clear = 0.02 + 0.05 * people.get("hair_volume")[:, None] * (styled(people, "length") > 0.5) * rand()
     step = length / SCALE / (POINTS - 1)
-    curl = torch.where(beard, 0.25 * step, styled(people, "curl") / SCALE + 0.035 / SCALE * people.get("curl")[:, None] * (styled(people, "length") > 0.3))
+    curl = torch.where(beard, 0.25 * step, styled(people, "curl") / SCALE + 0.03 / SCALE * people.get("curl")[:, None] ** 2 * (styled(people, "length") > 0.3))
     phase, pitch = 6.3 * rand(), 2.2 + 1.5 * rand()
     point, heading = root + 0.004 * normal, F.normalize(normal * lift[..., None] + way * (1 - 0.7 * lift[..., None]), dim=-1)
     path, gravity = [point], root.new_tensor([0.0, -1.0, 0.0])
@@ -169,7 +176,7 @@ def grow(people: People, heads: Heads, mesh: Mesh) -> Strands:
 def part_curtain(points: Tensor, rest: Tensor, long: Tensor) -> Tensor:
     "Long hair that hangs before the face is drawn to its side: points (B, N, 3) of strands with roots at `rest` (N, 3)."
     x, y, z = points.unbind(-1)
-    least = 0.40 * smoothstep(0.34, 0.18, y) * smoothstep(0.2, 0.4, z) * long
+    least = 0.42 * smoothstep(0.46, 0.12, y) * smoothstep(0.15, 0.4, z) * long
     side = torch.where(rest[:, 0] > 0, 1.0, -1.0)
     return torch.stack([side * torch.maximum(x * side, least), y, z], -1)
 

@@ -16,7 +16,7 @@ LOOKS = (
     "hair_style", "hair_r", "hair_g", "hair_b", "grey", "hair_volume", "hair_length", "curl", "parting",
     "brow_thickness", "brow_density", "brow_height", "beard", "beard_shape",
     "neckline", "pattern", "cloth_r", "cloth_g", "cloth_b", "trim_r", "trim_g", "trim_b", "pattern_scale",
-    "glasses", "roundness", "frame_r", "frame_g", "frame_b", "tint",
+    "glasses", "roundness", "frame_r", "frame_g", "frame_b",
     "hat", "hat_r", "hat_g", "hat_b",
 )
 LOOK = {name: i for i, name in enumerate(LOOKS)}
@@ -150,7 +150,7 @@ def random_people(n: int, generator: torch.Generator | None = None, plain: bool 
         "brow_density": 0.45 + 0.55 * rand(), "brow_height": torch.randn(n, generator=generator).clamp(-1.5, 1.5),
         "beard": beard * (0 if plain else 1), "beard_shape": rand(),
         "neckline": pick({"wide": 0.7}, NECKLINES, n, generator), "pattern": pick({"plain": 4}, PATTERNS, n, generator),
-        "pattern_scale": rand(), "glasses": worn(0.22), "roundness": rand(), "tint": worn(0.15) * rand(), "hat": hat,
+        "pattern_scale": rand(), "glasses": worn(0.22), "roundness": rand(), "hat": hat,
     }
     colours = {"iris": iris, "hair": hair, "cloth": among(CLOTHES, n, generator), "trim": among(CLOTHES, n, generator),
                "frame": among([(0.03, 0.03, 0.03), (0.20, 0.11, 0.06), (0.55, 0.50, 0.42), (0.10, 0.12, 0.25)], n, generator, 0.02),

@@ -11,6 +11,7 @@ from .people import HATS, People
 from .raster import Fragments, interpolate, rasterise, to_image, vertex_normals
 from .skin import coat_vertices, eye_colour, linear, skin_texture, teeth_shade, wrinkle_depths, wrinkle_maps
 from .hair import Strands, grow
+from .wardrobe import cloth_texture, dress, wear
 
 SURFACES = ("skin", "eye", "teeth", "tongue", "lashes", "hair", "cloth", "glasses", "hat")
 SHOTS = ("key_yaw", "key_pitch", "key", "warmth", "fill", "ambient", "rim", "exposure", "contrast", "saturation")
@@ -22,7 +23,7 @@ class Figures:
     people: People
     heads: Heads
     coats: Tensor              # (B, V + N, 8): head, then strands
-    texture: Tensor            # (B, 6, rows, columns)
+    texture: Tensor            # (B, 7, rows, columns)
     strands: Strands
 
     def __len__(self) -> int: return len(self.coats)
@@ -35,9 +36,14 @@ class Figures:
 def make_figures(people: People, fine: bool = True) -> Figures:
     "Builds what `render` draws: once per person, some tenths of a second each."
     heads, mesh = build_heads(people.identity, fine), load_mesh(fine, str(people.look.device))
-    strands = grow(people, heads, mesh)
+    heads = dress(people, heads, mesh)
+    strands = grow(people, heads, mesh).beside(wear(people, heads, mesh))
     coats = torch.cat([coat_vertices(people, mesh), strands.coats], 1)
-    return Figures(people, heads, coats, skin_texture(people), strands)
+    colour, cover, height, mottle = skin_texture(people).split([3, 1, 1, 1], 1)
+    cloth, there, folds = cloth_texture(people, torch.Generator().manual_seed(int(people.seed[0]) + 5))
+    texture = torch.cat([torch.lerp(colour, cloth, there), torch.maximum(cover, there), torch.lerp(height, folds, there),
+                         mottle * (1 - there), there], 1)
+    return Figures(people, heads, coats, texture, strands)
 
 
 def random_shots(n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -50,6 +56,50 @@ def random_shots(n: int, generator: torch.Generator | None = None) -> Tensor:
 def studio(n: int = 1) -> Tensor:
     "n times the same friendly light."
     return torch.tensor([[-0.55, 0.45, 1.05, 0.35, 0.22, 0.48, 0.35, 1.0, 1.0, 1.0]]).expand(n, -1)
+
+
+@dataclass
+class Truth:
+    "What the renderer knows of B pictures besides their colours."
+    mask: Tensor               # (B, 1, S, S) share of each pixel that a person covers
+    screen: Tensor             # (B, V, 3) places of all surface points: x right, y up in [-1, 1], depth
+    depth: Tensor              # (B, 1, S, S) of each pixel's first sample, -3 where nobody is
+    fragments: Fragments
+    triangles: Tensor
+    of: Tensor                 # (T,) what each triangle is of, index into SURFACES
+    figures: "Figures"
+    samples: int
+
+    def look_up(self, values: Tensor, empty: float = 0.0) -> Tensor:
+        "Values (B or 1, V, C) at the surface points as pictures (B, C, S, S), read at each pixel's first sample."
+        image = to_image(self.fragments, interpolate(self.fragments, self.triangles, values), empty)
+        return image[..., ::self.samples, ::self.samples]
+
+    def surface(self) -> Tensor:
+        "Index into SURFACES of what each pixel shows (B, 1, S, S), -1 where nobody is."
+        f = self.fragments
+        what = self.of[f.triangle % len(self.triangles)][:, None].float()
+        return to_image(f, what, -1.0)[..., ::self.samples, ::self.samples].long()
+
+    def canonical(self) -> Tensor:
+        "Where each pixel's surface point lies on the head at rest, (B, 3, S, S) in voxel coordinates: x right, y down, z away."
+        rest = torch.cat([self.figures.heads.vertices, self.figures.strands.rest], 1)
+        return self.look_up(rest * rest.new_tensor([1.0, -1.0, -1.0]))
+
+
+def correspondence(truth: Truth, screen: Tensor, depth: Tensor, slack: float = 0.03) -> tuple[Tensor, Tensor]:
+    """Where each pixel of a picture of people lies in another picture of the same people.
+
+    truth: of the one; screen (B, V, 3) and depth (B, 1, S, S): from the `Truth` of the other. Returns places
+    (B, S, S, 2) as for grid_sample, and where they are known and seen in the other (B, 1, S, S)."""
+    size = truth.mask.shape[-1]
+    x, y, z = truth.look_up(screen, float("nan")).unbind(1)
+    aside = (1 - 1 / truth.samples) / size                          # from a pixel's first sample to its middle
+    there = ~x.isnan()
+    at = torch.stack([x.nan_to_num(0) + aside, -y.nan_to_num(0) + aside], -1)
+    met = F.grid_sample(depth, at, mode="nearest", align_corners=False)
+    inside = (at.abs() < 1).all(-1)
+    return at, (there & inside & ((met[:, 0] - z.nan_to_num(0)) < slack))[:, None]
 
 
 def blurred(image: Tensor, radius: int) -> Tensor:
@@ -131,10 +181,10 @@ def light_surface(colour, normal, depth, mask, coats, tangent, hairy, shots):
 def develop(light: Tensor, shots: Tensor) -> Tensor:
     "Amounts of light into the values of a picture, 0 to 1: exposure, a film's curve, saturation, contrast."
     shot = {name: shots[:, i, None, None, None] for i, name in enumerate(SHOTS)}
-    x = light * shot["exposure"] * 0.72
-    x = (x * (1 + x / 5.5) / (1 + 0.55 * x)).clamp(0, 1) ** (1 / 2.2)
+    x = light * shot["exposure"] * 0.70
+    x = (1 - torch.exp(-1.25 * x)).clamp(min=1e-5) ** (1 / 2.2) * 1.02
     grey = x.mean(1, keepdim=True)
-    x = grey + (x - grey) * shot["saturation"]
+    x = grey + (x - grey) * 1.2 * shot["saturation"]
     return ((x - 0.45) * shot["contrast"] + 0.45).clamp(0, 1)
 
 
@@ -148,7 +198,7 @@ def surfaces(figures: Figures) -> tuple[Tensor, Tensor, Tensor]:
 
 @torch.no_grad()
 def render(figures: Figures, pose: Tensor, units: Tensor, gaze: Tensor, body: Tensor | None = None, shots: Tensor | None = None,
-           size: int = 256, maps: bool = False, samples: int = 2):
+           scenes: Tensor | None = None, size: int = 256, maps: bool = False, samples: int = 2):
     """Draws figures (B) in pose (B, 6), units (B, 52), gaze (B, 2) and body (B, 3): images (B, 3, size, size) in [0, 1].
 
     One figure serves a whole batch. `samples` squared rays meet in a pixel. With `maps`, also a `Truth`."""
@@ -179,16 +229,19 @@ def render(figures: Figures, pose: Tensor, units: Tensor, gaze: Tensor, body: Te
     depths = wrinkle_depths(units, figures.people.identity.macro[:, 4])
     wrinkles = -0.007 * torch.einsum("bk,krc->brc", depths, wrinkle_maps(str(pose.device)))[:, None]
     texture = torch.cat([figures.texture[:, :4], figures.texture[:, 4:5] + wrinkles, figures.texture[:, 5:]], 1)
+    on_skin = soft
     over = F.grid_sample(texture, place.permute(0, 2, 3, 1), align_corners=False, padding_mode="border") * (soft > 0.4)
     colour = torch.lerp(colour, over[:, :3], over[:, 3:4]) * (1 + over[:, 5:6])
-    normal = bumped(unit(normal), over[:, 4:5], soft, s)
+    soft, gloss = soft * (1 - over[:, 6:]), gloss * (1 - 0.9 * over[:, 6:])
+    normal = bumped(unit(normal), over[:, 4:5], on_skin, s)
     gloss = torch.where(eye > 0, 1.6, gloss)
     light = light_surface(colour, normal, depth, mask, (gloss, soft, shade), unit(tangent), hairy, shots)
     picture = develop(light, shots)
-    wall = torch.full_like(picture, 0.55)
-    picture = torch.where(mask > 0, picture, wall)
-    images = F.avg_pool2d(picture, samples)
-    return images
+    cover = F.avg_pool2d(mask, samples)
+    behind = picture.new_tensor([0.55, 0.57, 0.60])[:, None, None].expand(b, 3, size, size) if scenes is None else scenes
+    images = F.avg_pool2d(picture * mask, samples) + behind * (1 - cover)
+    if not maps: return images
+    return images, Truth(cover, screen, depth[:, :, ::samples, ::samples], fragments, triangles, of, figures, samples)
 
 
 def bumped(normal: Tensor, height: Tensor, soft: Tensor, size: int) -> Tensor:

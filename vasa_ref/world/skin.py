@@ -137,10 +137,11 @@ def coat_vertices(people: People, mesh: Mesh) -> Tensor:
         (ax, 0.16, 0.06), (y, 7.30, 0.08), (z, 1.4, 0.2))
     colour = tone * (1 - flush[..., None] * tone.new_tensor([0.02, 0.16, 0.15]))
     colour = colour * (1 - (shadow + 0.25 * mask["eyelids"])[..., None] * tone.new_tensor([0.16, 0.24, 0.20]))
-    blue = beard_area(x, y, z) * (0.35 * amount("stubble") + 0.75 * (amount("beard") > 0)).clamp(max=1)
+    blue = beard_area(x, y, z) * (0.35 * amount("stubble") + 0.4 * (amount("beard") > 0)).clamp(max=1)
     colour = colour * (1 - blue[..., None] * tone.new_tensor([0.50, 0.42, 0.34]))
     covered = smoothstep(-0.03, 0.10, hair_edge(people, mesh.rest)) * (1 - mask["ears"]) * (styled(people, "length") > 0)
-    roots = tone * (1 - 0.75 * covered[..., None]) + people.rgb("hair")[:, None] * 0.6 * covered[..., None]
+    roots = torch.lerp(people.rgb("hair"), tone.new_tensor([0.66, 0.65, 0.64]), 0.75 * people.get("grey")[:, None])[:, None] * 0.75
+    roots = roots.expand_as(colour)
     colour = mix(colour, roots, covered)
     lip = tone * tone.new_tensor([0.90, 0.63, 0.62]) * (1 - 0.06 * male[..., None])
     lip = mix(lip, tone.new_tensor([0.62, 0.11, 0.16]).expand_as(lip), 0.75 * amount("lipstick"))
