@@ -106,6 +106,8 @@ def test_faces_are_found_and_nothing_else(photographs, nobody):
     mesh, strict = judges.FaceMesh(), judges.FaceMesh(confidence=0.7)
     assert mesh(astronaut[None]).found.all() and mesh(small).found.mean() > 0.9 and not mesh(nobody[:-1]).found.any()
     assert strict(astronaut[None]).found.all() and not strict(nobody).found.any()   # at .5 it takes this cat for a face
+    (marks,) = mesh(astronaut[None]).landmarks                 # tip of the nose, an ear, the chin
+    assert marks[4, 2] > marks[234, 2] and marks[4, 1] > marks[152, 1] and marks[4, 0] > marks[234, 0]
     for kind in ("cnn", "hog"):
         detector = judges.Detector(kind)
         (found,), (box,) = detector(astronaut[None])
