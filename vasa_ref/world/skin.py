@@ -63,6 +63,24 @@ def chart_points(device: str = "cpu") -> Tensor:
     return torch.where(bare, filler, image)
 
 
+class Dice:
+    "Random numbers of B people with seeds (B,): the same whoever else is in the batch, and on every device."
+
+    def __init__(self, seeds: Tensor, salt: int): self.seeds, self.salt = seeds.long(), salt
+
+    def uniform(self, *shape: int) -> Tensor:
+        "New numbers in (0, 1) of shape (B, *shape), from an integer hash (C. Wellons, 2018)."
+        self.salt += 1
+        n, most = math.prod(shape), 0xFFFFFFFF
+        x = (self.seeds[:, None] * 0x9E3779B1 + self.salt * 0x85EBCA77 + torch.arange(n, device=self.seeds.device) * 0xC2B2AE3D) & most
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)): x = ((x ^ (x >> shift)) * factor) & most
+        return ((x + 0.5) / 2 ** 32).float().clamp(1e-6, 1 - 1e-6).view(-1, *shape)
+
+    def normal(self, *shape: int) -> Tensor:
+        "New numbers of a normal distribution, (B, *shape)."
+        return torch.special.ndtri(self.uniform(*shape))
+
+
 def chart_noise(n: int, rows: int, columns: int, generator: torch.Generator, device) -> Tensor:
     "Smooth random fields (n, 1, *CHART) about 0, with so many grains down and across."
     grains = torch.rand(n, 1, rows, columns, generator=generator).to(device) - 0.5
