@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import VasaError
 from .head import Heads, build_heads, load_mesh, move_heads, pose_points, project, smoothstep
 from .people import HATS, People
 from .raster import Fragments, interpolate, rasterise, to_image, vertex_normals
@@ -31,6 +32,12 @@ class Figures:
     def __getitem__(self, index):
         if isinstance(index, int): index = [index]
         return Figures(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def expand(self, n: int) -> "Figures":
+        "One person as n times the same, without a copy."
+        if len(self) == n: return self
+        each = lambda x: x.expand(n, *x.shape[1:]) if isinstance(x, Tensor) else type(x)(*(each(getattr(x, f.name)) for f in fields(x)))
+        return each(self)
 
 
 def make_figures(people: People, fine: bool = True) -> Figures:
@@ -203,12 +210,28 @@ def render(figures: Figures, pose: Tensor, units: Tensor, gaze: Tensor, body: Te
 
     One figure serves a whole batch. `samples` squared rays meet in a pixel. With `maps`, also a `Truth`."""
     b = len(pose)
-    if len(figures) == 1 and b > 1: figures = figures[[0] * b]
+    if not len(figures) in (1, b) or not len(units) == len(gaze) == b:
+        raise VasaError(f"{len(figures)} figures, {b} poses, {len(units)} units, {len(gaze)} gazes: give as many of each, or one figure")
     shots = studio(b).to(pose) if shots is None else shots
+    surface = surfaces(figures)
+    at_once = max(1, (2 ** 24 if pose.is_cuda else 2 ** 18) // (size * samples) ** 2)   # a processor's cache holds no more
+    drawn = []
+    for part in torch.arange(b).split(at_once):
+        i = slice(int(part[0]), int(part[-1]) + 1)
+        drawn.append(draw(figures.expand(len(part)) if len(figures) == 1 else figures[i], surface, pose[i], units[i], gaze[i],
+                          None if body is None else body[i], shots[i], None if scenes is None else scenes[i], size, samples))
+    images, cover, screen, depth, fragments = zip(*drawn)
+    if not maps: return torch.cat(images)
+    return torch.cat(images), Truth(torch.cat(cover), torch.cat(screen), torch.cat(depth), Fragments.cat(fragments, len(surface[0])),
+                                    *surface[:2], figures.expand(b), samples)
+
+
+def draw(figures: Figures, surface: tuple, pose, units, gaze, body, shots, scenes, size: int, samples: int) -> tuple:
+    "One batch of `render`, whole at once: images, and the cover, screen, depth, fragments of its `Truth`."
+    b, (triangles, of, both) = len(pose), surface
     mesh = load_mesh(figures.heads.vertices.shape[1] > 10_000, str(pose.device))
     head = move_heads(figures.heads, pose, units, gaze, body)
     points, tangents = figures.strands.move(figures.heads, mesh, pose, units, body)
-    triangles, of, both = surfaces(figures)
     screen = project(torch.cat([head, points], 1), pose)
     s = size * samples
     fragments = rasterise(screen, triangles, s, both)
@@ -240,8 +263,7 @@ def render(figures: Figures, pose: Tensor, units: Tensor, gaze: Tensor, body: Te
     cover = F.avg_pool2d(mask, samples)
     behind = picture.new_tensor([0.55, 0.57, 0.60])[:, None, None].expand(b, 3, size, size) if scenes is None else scenes
     images = F.avg_pool2d(picture * mask, samples) + behind * (1 - cover)
-    if not maps: return images
-    return images, Truth(cover, screen, depth[:, :, ::samples, ::samples], fragments, triangles, of, figures, samples)
+    return images, cover, screen, depth[:, :, ::samples, ::samples], fragments
 
 
 def bumped(normal: Tensor, height: Tensor, soft: Tensor, size: int) -> Tensor:

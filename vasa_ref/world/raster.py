@@ -16,6 +16,14 @@ class Fragments(NamedTuple):
     batch: int
     size: int
 
+    @staticmethod
+    def cat(parts, triangles: int) -> "Fragments":
+        "Fragments of several batches of pictures, of so many triangles each, in one."
+        before = [sum(p.batch for p in parts[:i]) for i in range(len(parts))]
+        return Fragments(torch.cat([p.pixel + n * p.size ** 2 for p, n in zip(parts, before)]),
+                         torch.cat([p.triangle + n * triangles for p, n in zip(parts, before)]),
+                         torch.cat([p.weights for p in parts]), sum(p.batch for p in parts), parts[0].size)
+
 
 class Plane(NamedTuple):
     "A quantity that is linear over each of N triangles: its value at the triangle's first pixel, its slopes along x and y."
