@@ -14,6 +14,7 @@ from .skin import HAIRLINE, Dice, beard_area, bump, hair_edge, linear, polyline
 
 HAIR, HAIR_POINTS = 2400, 8                                # strands of the scalp, points along each
 BEARD, BEARD_POINTS = 1000, 4
+FRINGE_END = 7.60                                          # the height of a fringe's lower edge, decimetres at rest
 KNOT = 320                                                 # how many of the scalp's strands make a bun, a tail or braids
 STEPS = 3                                                  # of growth between two points
 REST_CENTRE = (0.0, 7.284, 0.295)                          # the head's centre in rest coordinates, decimetres
@@ -115,14 +116,14 @@ def around(points: Tensor, skull: Skull, grown: float) -> Tensor:
 
     Above the skull's middle that is a shell about an ellipsoid, below it one about a cylinder, and not before the face."""
     x, y, z = ((points - skull.centre) / skull.radii).unbind(-1)
-    least = 1 + skull.clear * min(1.0, 2 * grown)
+    least = 1 + skull.clear * min(1.0, 2 * grown) + 0.14 * smoothstep(0.0, -1.0, y) * (skull.opening > 0)
     distance = (x ** 2 + y.clamp(min=0) ** 2 + z ** 2).sqrt().clamp(min=1e-3)
     factor = torch.minimum(distance.clamp(min=least), least + skull.slack) / distance
     x, y, z = x * factor, torch.where(y > 0, y * factor, y), z * factor
     arch = ((0.36 - y) / 0.5).clamp(1e-4, 1).sqrt() * min(1.0, 4 * grown) + 0.40 * smoothstep(0.0, -0.8, y)
     angle, flat = torch.atan2(x, z), (x ** 2 + z ** 2).sqrt()
-    free = torch.maximum((angle * skull.side), skull.opening * arch) * skull.side
-    angle = torch.where(angle.abs() < skull.opening * arch, free, angle)
+    least = skull.opening * arch
+    angle = torch.where((least > 0.25) & (angle.abs() < 1.5), torch.maximum(angle * skull.side, least) * skull.side, angle)
     y = y.clamp(max=1.6)
     moved = torch.stack([flat * angle.sin(), y, flat * angle.cos()], -1) * skull.radii + skull.centre
     return over_shoulders(moved)
@@ -147,7 +148,7 @@ def comb(people: People, roots: Roots, dice: Dice) -> tuple[Tensor, Tensor, Tens
     way[..., 0] += field("part") * away * (0.4 + 0.6 * top)
     way[..., 1] -= 0.6 * (1 - top) * (field("lift") < 0.95)
     way[..., 2] -= 1.1 * front * hangs
-    forward = field("fringe") * front * smoothstep(7.75, 7.95, y)
+    forward = field("fringe") * (front * smoothstep(7.75, 7.95, y) > 0.3)
     ahead = torch.stack([0.25 * away, -0.2 + 0 * away, 1 + 0 * away], -1)
     way = torch.lerp(way, ahead.expand_as(way), forward[..., None])
     locks = 3 * torch.sin(roots.rest @ (8 * dice.normal(3, 3)) + 6.3 * dice.uniform(1, 3))             # neighbours go together
@@ -172,30 +173,31 @@ def cut_height(people: People) -> Tensor:
     return styled(people, "cut") - 0.4 * (people.get("hair_length")[:, None] - 0.5)
 
 
-def flow(people: People, roots: Roots, way: Tensor, length: Tensor, skull: Skull, dice: Dice) -> Tensor:
+def flow(people: People, roots: Roots, way: Tensor, length: Tensor, skull: Skull, forward: Tensor, dice: Dice) -> Tensor:
     "Paths (B, N, HAIR_POINTS, 3) of strands that leave their roots, turn to where they are combed, fall and curl."
     n, field = len(roots.rest), lambda name: styled(people, name)
     lift = field("lift") * (0.6 + 0.6 * people.get("hair_volume")[:, None]).clamp(max=1.0)
     lift = (lift * torch.lerp(torch.ones_like(lift), smoothstep(6.9, 8.0, roots.rest[:, 1]), 0.6))[..., None]
     step = (length / SCALE / ((HAIR_POINTS - 1) * STEPS))[..., None]
     gravity, fall = way.new_tensor([0.0, -1.0, 0.0]), field("fall")[..., None]
-    end = (cut_height(people) + 0.05 * dice.uniform(n) - REST_CENTRE[1]) / SCALE
-    end = torch.where(field("cut") > 0, end, -9.0)
+    end = torch.where(forward > 0, FRINGE_END, cut_height(people)) + 0.06 * dice.uniform(n)
+    end = torch.where(field("cut") > 0, (end - REST_CENTRE[1]) / SCALE, -9.0)
     heading = F.normalize(roots.normal * lift + way * (1 - 0.7 * lift), dim=-1)
     point, path = roots.point + 0.002 * roots.normal, [roots.point - 0.004 * roots.normal]
     for k in range(1, (HAIR_POINTS - 1) * STEPS + 1):
         grown = k / ((HAIR_POINTS - 1) * STEPS)
         heading = F.normalize(heading + (0.25 * (1 - grown) ** 3 * (1 - lift) * way + fall * (0.1 + grown) * gravity) * (3 / STEPS), dim=-1)
         moved = around(point + heading * step, skull, grown)
-        moved = torch.stack([moved[..., 0], torch.maximum(moved[..., 1], torch.minimum(end, point[..., 1])), moved[..., 2]], -1)
-        heading = F.normalize(torch.lerp(heading, F.normalize(moved - point, dim=-1), 0.5), dim=-1)
+        moved = torch.where(moved[..., 1:2] < end[..., None], point, moved)
+        heading = F.normalize(heading + F.normalize(moved - point, dim=-1), dim=-1)
         point = moved
         if k % STEPS == 0: path.append(point)
-    return curled(torch.stack(path, 2), people, roots, length, dice)
+    path = curled(torch.stack(path, 2), people, roots, dice)
+    return torch.stack([around(p, skull, 0.25 + 0.05 * k) for k, p in enumerate(path.unbind(2))], 2)
 
 
-def curled(path: Tensor, people: People, roots: Roots, length: Tensor, dice: Dice) -> Tensor:
-    "Paths (B, N, K, 3) wound into curls: waves about themselves, and for tight curls loops about their ends."
+def curled(path: Tensor, people: People, roots: Roots, dice: Dice) -> Tensor:
+    "Paths (B, N, K, 3) wound into waves or curls."
     n, field = len(roots.rest), lambda name: styled(people, name)
     own = 0.035 * people.get("curl")[:, None] ** 2 * (field("length") > 0.3)
     size = ((field("curl") + own) / SCALE * (0.7 + 0.6 * dice.uniform(n)))[..., None, None]
@@ -259,21 +261,20 @@ def scalp_hair(people: People, heads: Heads, mesh: Mesh, roots: Roots, dice: Dic
     worn = torch.where(hat == HATS.index("headscarf"), y > 0, (hat > 0) & (y > 7.50 + 0.12 * z))
     length = torch.where(worn, 0 * length, length)
     volume = people.get("hair_volume")[:, None]
-    lying = field("lift") < 0.3
+    hangs, knotted = field("cut") > 0, field("knot").abs().sum(-1) > 0
     side = torch.where(roots.rest[:, 0] > parting_of(people), 1.0, -1.0)
     opening = 0.78 + 0.10 * people.get("parting")[:, None].abs() + 0.12 * dice.uniform(n)
-    opening = torch.where(lying, opening, 0.0) * (1 - forward)
-    skull = Skull(*skull_of(heads, mesh.rest), 0.02 + field("body") * (0.07 + 0.14 * volume) * dice.uniform(n),
-                  torch.where(lying, 0.03, 9.0).expand(-1, n), opening, side)
-    path = flow(people, roots, way, length, skull, dice)
+    opening = torch.where(hangs, opening, 0.0) * (1 - forward)
+    skull = Skull(*skull_of(heads, mesh.rest), torch.where(hangs | knotted, 0.02 + field("body") * (0.10 + 0.20 * volume) * dice.uniform(n), -0.1),
+                  torch.where(hangs | knotted, 0.03 + 1.5 * field("curl"), 0.03 + 0.6 * field("lift") * length), opening, side)
+    path = flow(people, roots, way, length, skull, forward, dice)
     drawn, knot = tied(people, roots, skull, dice)
     hung = torch.cat([drawn[:, :-KNOT], bundle(people, knot[:, -KNOT:], dice)], 1)
-    has_knot = field("knot").abs().sum(-1)[..., None, None] > 0
-    path = torch.where(has_knot, hung, path)
+    path = torch.where(knotted[..., None, None], hung, path)
     path = torch.where((field("lift") == 1)[..., None, None], cloud(people, roots, length, dice), path)
     outward = F.normalize((path - skull.centre[:, :, None]) / skull.radii[:, :, None] ** 2, dim=-1)
     last = (torch.arange(n, device=y.device) >= n - KNOT)[:, None, None]
-    outward = torch.where(has_knot & last, F.normalize(path - torch.lerp(knot, path.mean(2), 0.9 * (field("tail")[..., None] > 0))[:, :, None], dim=-1), outward)
+    outward = torch.where(knotted[..., None, None] & last, F.normalize(path - torch.lerp(knot, path.mean(2), 0.9 * (field("tail")[..., None] > 0))[:, :, None], dim=-1), outward)
     broad = torch.where(field("length") < 0.1, 0.006, torch.where(field("cut") > 0, 0.026, 0.013))
     broad = torch.where(field("curl") > 0, 0.020, broad)
     half = broad * (0.6 + 0.8 * dice.uniform(n)) / SCALE * (length > 0.01)

@@ -210,7 +210,7 @@ def random_identities(n: int, generator: torch.Generator | None = None) -> Ident
     old = rand(1) ** 1.6
     build = (0.45 * randn(2)).clamp(-1, 1)
     shape = randn(len(SHAPES)) * torch.tensor([SPREAD[name.split("/")[0]] for name in SHAPES])
-    shape[:, SHAPES.index("mouth/mouth-angles-down-up")] += 0.25                        # the base head looks sullen
+    shape[:, SHAPES.index("mouth/mouth-angles-down-up")] += 0.40                        # the base head looks sullen
     return Identity(torch.cat([origin, male, old, build], 1), shape.clamp(-0.7, 0.7))
 
 

@@ -42,7 +42,7 @@ class Style:
 
 
 STYLES = {
-    "bald": Style(0.0), "buzz": Style(0.05, 0.5), "short": Style(0.24, 0.40, (0.2, 0.0, 0.6), fall=0.08, side=0.5, loose=0.35),
+    "bald": Style(0.0), "buzz": Style(0.05, 0.5), "short": Style(0.26, 0.30, (0.25, 0.0, 0.5), fall=0.08, side=0.5, loose=0.3),
     "side parting": Style(0.50, 0.32, (0.0, -0.1, -0.15), part=1.0, fall=0.10, side=0.35),
     "quiff": Style(0.42, 0.62, (0.0, 0.3, -0.8), fall=0.04, side=0.3, loose=0.25),
     "fringe": Style(1.0, 0.1, (0.0, -0.3, 0.0), part=0.6, fall=0.25, fringe=1.0, cut=6.75),
@@ -114,8 +114,8 @@ def pick(weights: dict, names: tuple, n: int, generator: torch.Generator) -> Ten
     return torch.multinomial(torch.tensor([float(weights.get(x, 1)) for x in names]), n, True, generator=generator).float()
 
 
-DARK_HAIR = [(0.03, 0.025, 0.02), (0.05, 0.035, 0.03), (0.09, 0.055, 0.035)]
-BROWN_HAIR = [(0.16, 0.09, 0.05), (0.23, 0.14, 0.08), (0.31, 0.19, 0.10)]
+DARK_HAIR = [(0.07, 0.06, 0.055), (0.10, 0.075, 0.06), (0.14, 0.09, 0.065)]
+BROWN_HAIR = [(0.20, 0.13, 0.085), (0.28, 0.18, 0.11), (0.36, 0.24, 0.15)]
 FAIR_HAIR = [(0.50, 0.36, 0.19), (0.62, 0.47, 0.27), (0.42, 0.17, 0.07), (0.72, 0.60, 0.40)]
 CLOTHES = [(0.08, 0.09, 0.12), (0.85, 0.85, 0.83), (0.12, 0.17, 0.30), (0.45, 0.10, 0.12), (0.20, 0.30, 0.22), (0.55, 0.55, 0.56),
            (0.75, 0.62, 0.45), (0.30, 0.42, 0.58), (0.70, 0.45, 0.50), (0.05, 0.05, 0.05), (0.80, 0.70, 0.25), (0.35, 0.25, 0.45)]

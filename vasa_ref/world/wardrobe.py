@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .hair import REST_CENTRE, Strands, skull_of
-from .head import SCALE, Heads, Mesh, load_mesh, smoothstep
+from .head import MASKS, PARTS, SCALE, Heads, Mesh, load_mesh, smoothstep
 from .people import HATS, NECKLINES, PATTERNS, People
 from .raster import vertex_normals
-from .skin import CHART, chart_noise, chart_points, linear, polyline
+from .skin import Dice, chart_noise, chart_points, linear, polyline
 
 RING, TUBE = 28, 5                            # points about a rim, and about its wire
 ROWS, COLUMNS, NEAR = 30, 57, 14              # of the grid of hats, from crown to rim and about; vertices looked at
@@ -29,10 +29,10 @@ def collar(people: People, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     return edge - opening - y
 
 
-def cloth_texture(people: People, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def cloth_texture(people: People) -> tuple[Tensor, Tensor, Tensor]:
     "Clothes in the chart: light they return (B, 3, *CHART), where they are (B, 1, *CHART), their height (B, 1, *CHART)."
-    device, n = people.look.device, len(people)
-    x, y, z = chart_points(str(device))
+    dice = Dice(people.seed, 50)
+    x, y, z = chart_points(str(people.look.device))
     below = collar(people, x, y, z)[:, None]
     column = lambda name: people.get(name)[:, None, None, None]
     main, trim = (linear(people.rgb(name))[:, :, None, None] for name in ("cloth", "trim"))
@@ -45,16 +45,42 @@ def cloth_texture(people: People, generator: torch.Generator) -> tuple[Tensor, T
     colour = torch.lerp(main, trim, (0.85 * mixed).clamp(max=1)) * (1 - 0.18 * band)
     shirt = (column("neckline") == NECKLINES.index("shirt")) * smoothstep(0.30, 0.27, below)
     colour = torch.lerp(colour, main * 1.15, shirt)
-    folds = 0.5 * chart_noise(n, 14, 30, generator, device) + 0.25 * chart_noise(n, 40, 80, generator, device)
+    folds = 0.5 * chart_noise(dice, 14, 30) + 0.25 * chart_noise(dice, 40, 80)
     colour = colour * (1 + 0.35 * folds) * (1 - 0.45 * smoothstep(0.03, 0.0, below))
     knit = torch.sin(150 * y) * torch.sin(150 * x) * (kind == PATTERNS.index("knit"))
     height = 0.010 * folds + 0.003 * knit + 0.010 * smoothstep(0.0, 0.02, below) + 0.02 * shirt
     return colour, smoothstep(-0.008, 0.008, below), height
 
 
+@lru_cache(maxsize=4)
+def lashes(fine: bool, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    "The mesh's vertices in lashes (N,), the vertex at the lid that each belongs to (N,), and whether it is a lower lash."
+    mesh = load_mesh(fine, device)
+    part = torch.zeros(len(mesh.rest), dtype=torch.long, device=device)
+    part[mesh.triangles.flatten()] = mesh.parts.repeat_interleave(3)
+    lash, lid = (torch.nonzero(part == PARTS.index(name))[:, 0] for name in ("lashes", "skin"))
+    lid = lid[mesh.masks[lid, MASKS.index("eyelids")] > 0.02]
+    off = torch.cdist(mesh.rest[lash], mesh.rest[lid]).min(1).values
+    base = lash[off < 0.008]
+    root = base[torch.cdist(mesh.rest[lash], mesh.rest[base]).argmin(1)]
+    return lash, root, mesh.rest[lash, 1] < 7.27 + 0.12 * (mesh.rest[lash, 0].abs() - 0.3)
+
+
+def trim_lashes(people: People, heads: Heads, mesh: Mesh) -> Heads:
+    "The same heads with lashes as long as theirs are, in tufts: the mesh's are strips."
+    lash, root, lower = lashes(len(mesh.rest) > 10_000, str(mesh.rest.device))
+    female = 1 - people.identity.macro[:, 3, None]
+    tuft = Dice(people.seed, 90).uniform(len(lash))
+    length = torch.where(lower, 0.10 + 0.10 * female, 0.35 + 0.35 * female) * (0.4 + 0.9 * tuft)
+    moved = heads.vertices.clone()
+    moved[:, lash] = torch.lerp(moved[:, root], moved[:, lash], length[..., None])
+    return Heads(moved, heads.scale, heads.neck, heads.eyes)
+
+
 def dress(people: People, heads: Heads, mesh: Mesh) -> Heads:
-    "The same heads with room under the clothes: their shoulders grow by the thickness of cloth."
+    "The same heads with lashes of their own length, and room under the clothes: shoulders grow by the thickness of cloth."
     below = collar(people, *mesh.rest.T)
+    heads = trim_lashes(people, heads, mesh)
     thick = (0.035 + 0.05 * smoothstep(0.1, 0.6, below)) * smoothstep(-0.02, 0.06, below)
     moved = heads.vertices + vertex_normals(heads.vertices, mesh.triangles) * (thick / SCALE)[..., None]
     return Heads(moved, heads.scale, heads.neck, heads.eyes)
@@ -118,7 +144,11 @@ def lathe(fine: bool, device: str) -> tuple[Tensor, Tensor]:
     (T, 3), and the NEAR vertices (ROWS * COLUMNS, NEAR) of the mesh that a scarf's points must stay outside of."""
     mesh = load_mesh(fine, device)
     (_, cy, cz), (_, ry, _) = REST_SKULL
-    vertex = torch.nonzero(mesh.masks[:, 3] < 0.3)[:, 0]
+    skin = torch.zeros(len(mesh.rest), dtype=torch.bool, device=device)
+    skin[mesh.triangles[mesh.parts == 0].flatten()] = True
+    outward = F.normalize(mesh.rest[:, [0, 2]] - mesh.rest.new_tensor([0.0, cz]), dim=1)
+    faces = (vertex_normals(mesh.rest[None], mesh.triangles)[0][:, [0, 2]] * outward).sum(1)
+    vertex = torch.nonzero(skin & (faces > 0.2) & (mesh.masks[:, MASKS.index("inside-mouth")] < 0.3))[:, 0]
     x, y, z = mesh.rest[vertex].T
     of = torch.stack([torch.atan2(x, z - cz), 1.2 * (y - cy) / ry], 1)
     angle, height = scarf_grid(torch.zeros(1, device=device))
@@ -134,11 +164,11 @@ def scarf_grid(width: Tensor) -> tuple[Tensor, Tensor]:
     row, column = torch.linspace(0, 1, ROWS, device=width.device), torch.linspace(0, 1, COLUMNS, device=width.device)
     over, face, under = 7, 13, ROWS - 20                    # rows above the face, beside it, below it
     turn = torch.linspace(0, math.pi, face, device=width.device)
-    low, high = -1.32, 0.30
+    low, high = -1.92, 0.30
     beside = (low + high) / 2 + (high - low) / 2 * turn.cos()
     height = torch.cat([torch.linspace(1.06, high, over + 1, device=width.device)[:-1], beside,
-                        torch.linspace(low, -2.3, under + 1, device=width.device)[1:]])
-    free = F.pad(0.86 * turn.sin() ** 0.8, (over, under))[:, None] + 0 * width[:, None, None]
+                        torch.linspace(low, -2.6, under + 1, device=width.device)[1:]])
+    free = F.pad(0.86 * turn.sin().clamp(min=0) ** 0.8, (over, under))[:, None] + 0 * width[:, None, None]
     return free + (2 * math.pi - 2 * free) * column, height[:, None].expand(len(width), ROWS, COLUMNS)
 
 
@@ -155,12 +185,11 @@ def hats(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, Tens
     # what lies close to the skull: a dome down to a rim, then the cuff of a beanie, the brim of a cap or a top hat
     dome = (t / 0.7).clamp(max=1)
     past = ((t - 0.7) / 0.3).clamp(min=0)
-    rim = torch.where(is_("cap"), 0.04, 0.0) + 0.14 * front
-    polar = dome * (math.pi / 2 - rim)
-    y_dome, out_dome = polar.cos() * 1.03, polar.sin() * 1.0
-    y_dome = rim + (y_dome - y_dome[:, ROWS * 7 // 10 - 1:ROWS * 7 // 10]) * (1.04 - rim) / 1.04
+    rim = torch.where(is_("cap"), 0.0, -0.06) + 0.16 * front
+    polar = dome * (math.pi / 2 - rim.clamp(min=0))
+    y_dome, out_dome = 1.10 * polar.cos() ** 0.85, polar.sin() ** 0.85
     cuff = smoothstep(0.0, 0.15, past) * (past > 0)
-    y_beanie, out_beanie = y_dome + 0.30 * cuff - 0.36 * past + 0.06 * (1 - dome) ** 2, 1.07 * out_dome + 0.055 * cuff
+    y_beanie, out_beanie = y_dome + 0.30 * cuff - 0.40 * past + 0.06 * (1 - dome) ** 2, 1.07 * out_dome + 0.055 * cuff
     reach = 0.62 * smoothstep(0.64, 0.92, front)
     y_cap, out_cap = y_dome - reach * 0.22 * past - 0.03 * past, 1.05 * out_dome + reach * past
     wall = ((t - 0.2) / 0.5).clamp(0, 1)
@@ -169,6 +198,7 @@ def hats(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, Tens
     thick = 0.055 + 0.010 * torch.sin(5 * angle + 4 * height) * smoothstep(0.0, 0.3, angle.minimum(2 * math.pi - angle))
     about = heads.vertices[:, close] - centre[:, None]                                  # (B, N, NEAR, 3)
     around_skull = about[..., [0, 2]].norm(dim=-1).amax(-1).view(b, ROWS, COLUMNS).clamp(max=0.75)
+    around_skull = torch.maximum(around_skull, 0.85 * around_skull.cummax(1).values)     # cloth hangs from where it is widest
     for _ in range(3): around_skull = F.avg_pool2d(F.pad(around_skull[:, None], (1, 1, 1, 1), mode="replicate"), 3, 1)[:, 0]
     ellipse = ((angle.sin() / radii[..., 0:1]) ** 2 + (angle.cos() / radii[..., 2:3]) ** 2).rsqrt()
     capped = ellipse * (1 - (height / 1.06) ** 2).clamp(min=0).sqrt()
