@@ -189,7 +189,7 @@ def light_surface(colour, normal, depth, mask, coats, tangent, hairy, shots):
 def develop(light: Tensor, shots: Tensor) -> Tensor:
     "Amounts of light into the values of a picture, 0 to 1: exposure, a film's curve, saturation, contrast."
     shot = {name: shots[:, i, None, None, None] for i, name in enumerate(SHOTS)}
-    x = light * shot["exposure"] * 0.70
+    x = light * shot["exposure"] * 0.72
     x = (1 - torch.exp(-1.25 * x)).clamp(min=1e-5) ** (1 / 2.2) * 1.02
     grey = x.mean(1, keepdim=True)
     x = grey + (x - grey) * 1.2 * shot["saturation"]
