@@ -147,7 +147,9 @@ def shadow(depth: Tensor, light: Tensor, steps: int = 12, reach: float = 0.85) -
     return lit
 
 
-def unit(v: Tensor, dim: int = 1) -> Tensor: return F.normalize(v, dim=dim)
+def unit(v: Tensor, dim: int = 1) -> Tensor:
+    "Vectors of length 1; over pictures' channels many times faster than F.normalize."
+    return v * (v * v).sum(dim, keepdim=True).clamp(min=1e-20).rsqrt()
 
 
 def lamp(yaw: Tensor, pitch: Tensor) -> Tensor:
