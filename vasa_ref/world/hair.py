@@ -141,7 +141,7 @@ def comb(people: People, roots: Roots, dice: Dice) -> tuple[Tensor, Tensor, Tens
     x, y, z = roots.rest.unbind(-1)
     n, field = len(x), lambda name: styled(people, name)
     parting = parting_of(people)
-    away = torch.tanh((x - parting) * 8)
+    away = torch.where(x > parting, 1.0, -1.0) * (0.6 + 0.4 * torch.tanh((x - parting).abs() * 6))
     top, front = smoothstep(7.6, 8.0, y), smoothstep(0.75, 1.05, z)
     hangs = (field("cut") > 0).float()
     way = field("comb").expand(-1, n, -1).clone()

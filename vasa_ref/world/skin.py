@@ -154,8 +154,9 @@ def coat_vertices(people: People, mesh: Mesh) -> Tensor:
         (ax, 0.16, 0.06), (y, 7.30, 0.08), (z, 1.4, 0.2))
     colour = tone * (1 - flush[..., None] * tone.new_tensor([0.02, 0.16, 0.15]))
     colour = colour * (1 - (shadow + 0.25 * mask["eyelids"])[..., None] * tone.new_tensor([0.16, 0.24, 0.20]))
-    blue = beard_area(x, y, z) * (0.30 * amount("stubble") + 0.90 * amount("beard")).clamp(max=1)
+    blue = beard_area(x, y, z) * (0.30 * amount("stubble")).clamp(max=1)
     colour = colour * (1 - blue[..., None] * tone.new_tensor([0.50, 0.42, 0.34]))
+    colour = mix(colour, people.rgb("hair")[:, None].expand_as(colour), 0.6 * beard_area(x, y, z) * amount("beard"))
     covered = smoothstep(-0.04, 0.16, hair_edge(people, mesh.rest)) * (1 - mask["ears"]) * (styled(people, "length") > 0)
     roots = torch.lerp(people.rgb("hair"), tone.new_tensor([0.66, 0.65, 0.64]), people.get("grey")[:, None])[:, None] * 0.88
     roots = roots.expand_as(colour)

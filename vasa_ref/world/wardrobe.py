@@ -124,7 +124,7 @@ def glasses(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, T
         hinge = torch.stack([eyes[:, i, 0] * 1.02 + side * (size[:, 0] / SCALE * 1.05 + 0.005), eyes[:, i, 1] + 0.03,
                              forward[:, 0] - 0.19], 1)
         ear = ears[:, i] + v.new_tensor([side * 0.012, 0.02, 0.0])
-        pieces.append(wire(torch.stack([torch.lerp(hinge, ear, t) for t in (0.0, 0.5, 1.0)], 1), 0.010, False))
+        pieces.append(wire(torch.stack([hinge, torch.lerp(hinge, ear, 0.5) + v.new_tensor([side * 0.035, 0.0, 0.0]), ear], 1), 0.010, False))
     inner = eyes[:, :, 0] * 1.02 - v.new_tensor([1.0, -1.0]) * (size / SCALE * 1.05 - 0.01)
     arch = [torch.stack([torch.lerp(inner[:, 1], inner[:, 0], t), eyes.mean(1)[:, 1] + 0.03 + 0.05 * t * (1 - t), forward[:, 0] + 0.0 * inner[:, 0]], 1)
             for t in (0.0, 0.25, 0.5, 0.75, 1.0)]
@@ -195,7 +195,7 @@ def hats(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, Tens
     wall = ((t - 0.2) / 0.5).clamp(0, 1)
     y_top, out_top = 1.95 - 1.68 * wall - 0.02 * past, (t / 0.2).clamp(max=1) * (1.10 - 0.05 * wall) + 0.42 * past
     y_top = y_top + 0.10 * past * (2 * round_).cos().neg()
-    thick = 0.055 + 0.010 * torch.sin(5 * angle + 4 * height) * smoothstep(0.0, 0.3, angle.minimum(2 * math.pi - angle))
+    thick = 0.070 + 0.010 * torch.sin(5 * angle + 4 * height) * smoothstep(0.0, 0.3, angle.minimum(2 * math.pi - angle))
     about = heads.vertices[:, close] - centre[:, None]                                  # (B, N, NEAR, 3)
     around_skull = about[..., [0, 2]].norm(dim=-1).amax(-1).view(b, ROWS, COLUMNS).clamp(max=0.75)
     around_skull = torch.maximum(around_skull, 0.85 * around_skull.cummax(1).values)     # cloth hangs from where it is widest
