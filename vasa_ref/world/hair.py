@@ -64,7 +64,7 @@ def roots(device: str = "cpu") -> tuple[Tensor, Tensor]:
     scalp = smoothstep(-0.08, 0.02, y - polyline(z, *HAIRLINE)) * (ear < 0.5) * (x.abs() < 1.0)
     generator = torch.Generator().manual_seed(1)
     chosen = [torch.multinomial(area * weight, n, True, generator=generator)
-              for weight, n in ((scalp, HAIR), (beard_area(x, y, z), BEARD))]
+              for weight, n in ((scalp, HAIR), (beard_area(x, y, z) * (1 + 2 * (y > 6.65) * (x.abs() < 0.4)), BEARD))]
     r = torch.rand(HAIR + BEARD, 2, generator=generator).sort(1).values
     weights = torch.stack([r[:, 0], r[:, 1] - r[:, 0], 1 - r[:, 1]], 1)
     return skin[torch.cat(chosen)].to(device), weights.to(device)
