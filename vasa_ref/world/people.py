@@ -9,6 +9,7 @@ from .head import ORIGINS, SHAPES, Identity, random_identities
 
 NECKLINES = ("crew", "v", "shirt", "turtleneck", "wide")
 HATS = ("none", "beanie", "headscarf", "cap", "top hat")
+HELD_OUT = ("dyed hair", "top hat", "sunglasses", "face paint")     # looks that are kept for measuring
 PATTERNS = ("plain", "stripes", "checks", "knit")
 LOOKS = (
     "melanin", "redness", "freckles", "moles", "stubble", "lipstick", "eye_shadow", "gloss", "pores",
@@ -16,7 +17,7 @@ LOOKS = (
     "hair_style", "hair_r", "hair_g", "hair_b", "grey", "hair_volume", "hair_length", "curl", "parting",
     "brow_thickness", "brow_density", "brow_height", "beard", "beard_shape",
     "neckline", "pattern", "cloth_r", "cloth_g", "cloth_b", "trim_r", "trim_g", "trim_b", "pattern_scale",
-    "glasses", "roundness", "frame_r", "frame_g", "frame_b",
+    "face_paint", "earrings", "glasses", "roundness", "frame_r", "frame_g", "frame_b",
     "hat", "hat_r", "hat_g", "hat_b",
 )
 LOOK = {name: i for i, name in enumerate(LOOKS)}
@@ -117,12 +118,15 @@ def pick(weights: dict, names: tuple, n: int, generator: torch.Generator) -> Ten
 DARK_HAIR = [(0.07, 0.06, 0.055), (0.10, 0.075, 0.06), (0.14, 0.09, 0.065)]
 BROWN_HAIR = [(0.20, 0.13, 0.085), (0.28, 0.18, 0.11), (0.36, 0.24, 0.15)]
 FAIR_HAIR = [(0.50, 0.36, 0.19), (0.62, 0.47, 0.27), (0.42, 0.17, 0.07), (0.72, 0.60, 0.40)]
+DYES = [(0.20, 0.35, 0.75), (0.85, 0.35, 0.60), (0.25, 0.60, 0.40), (0.50, 0.25, 0.65)]
 CLOTHES = [(0.08, 0.09, 0.12), (0.85, 0.85, 0.83), (0.12, 0.17, 0.30), (0.45, 0.10, 0.12), (0.20, 0.30, 0.22), (0.55, 0.55, 0.56),
            (0.75, 0.62, 0.45), (0.30, 0.42, 0.58), (0.70, 0.45, 0.50), (0.05, 0.05, 0.05), (0.80, 0.70, 0.25), (0.35, 0.25, 0.45)]
 
 
-def random_people(n: int, generator: torch.Generator | None = None, plain: bool = False) -> People:
-    "Draw n people on the CPU, the same for the same state of `generator`; plain: without glasses, hats, make-up, beards."
+def random_people(n: int, generator: torch.Generator | None = None, plain: bool = False, held_out: bool = False) -> People:
+    """Draw n people on the CPU, the same for the same state of `generator`.
+
+    plain: without glasses, hats, make-up, beards; held_out: each with one of HELD_OUT, which nobody else has."""
     generator = generator or torch.Generator().manual_seed(int(torch.randint(2 ** 31, ())))
     rand = lambda: torch.rand(n, generator=generator)
     identity = random_identities(n, generator)
@@ -145,10 +149,10 @@ def random_people(n: int, generator: torch.Generator | None = None, plain: bool 
     beard = male * chance(0.38) * (0.3 + 0.7 * rand())
     worn = lambda p: chance(0.0 if plain else p)
     hat = pick({"none": 30, "beanie": 1.5, "headscarf": 0, "cap": 1.5, "top hat": 0}, HATS, n, generator)
-    hat = torch.where(~male & (rand() < 0.10), HATS.index("headscarf"), hat) * (0 if plain else 1)
+    hat = torch.where(~male & (rand() < 0.08), HATS.index("headscarf"), hat) * (0 if plain else 1)
     columns = {
         "melanin": melanin, "redness": rand(), "freckles": worn(0.22) * rand() * (melanin < 0.4), "moles": rand(),
-        "stubble": male * rand() * worn(0.7), "lipstick": ~male * worn(0.45) * rand(), "eye_shadow": ~male * worn(0.4) * rand(),
+        "stubble": male * rand() * worn(0.7), "lipstick": ~male * worn(0.45) * rand() ** 1.5, "eye_shadow": ~male * worn(0.4) * rand(),
         "gloss": rand(), "pores": 0.3 + 0.7 * rand(), "pupil": rand(),
         "hair_style": torch.where(male, men, women), "grey": grey, "hair_volume": rand(), "hair_length": rand(),
         "curl": torch.maximum(curly, rand() ** 3), "parting": rand() * 2 - 1,
@@ -156,8 +160,18 @@ def random_people(n: int, generator: torch.Generator | None = None, plain: bool 
         "brow_density": 0.45 + 0.55 * rand(), "brow_height": torch.randn(n, generator=generator).clamp(-1.5, 1.5),
         "beard": beard * (0 if plain else 1), "beard_shape": rand(),
         "neckline": pick({"wide": 0.7}, NECKLINES, n, generator), "pattern": pick({"plain": 4}, PATTERNS, n, generator),
-        "pattern_scale": rand(), "glasses": worn(0.22), "roundness": rand(), "hat": hat,
+        "pattern_scale": rand(), "face_paint": 0 * old, "earrings": torch.where(male, chance(0.04), worn(0.4)), "glasses": worn(0.20), "roundness": rand(), "hat": hat,
     }
+    if held_out:
+        which = pick({}, HELD_OUT, n, generator)
+        wears = lambda name: which == HELD_OUT.index(name)
+        dyed = among(DYES, n, generator)
+        hair = torch.where(wears("dyed hair")[:, None], dyed, hair)
+        columns["grey"] = grey * ~wears("dyed hair")
+        columns["hair_style"] = torch.where(wears("dyed hair"), columns["hair_style"].clamp(min=2), columns["hair_style"])
+        columns["hat"] = torch.where(wears("top hat"), HATS.index("top hat"), torch.where(wears("dyed hair"), 0, hat))
+        columns["face_paint"] = wears("face paint")
+        columns["glasses"] = torch.where(wears("sunglasses"), 2.0, columns["glasses"])
     colours = {"iris": iris, "hair": hair, "cloth": among(CLOTHES, n, generator), "trim": among(CLOTHES, n, generator),
                "frame": among([(0.03, 0.03, 0.03), (0.20, 0.11, 0.06), (0.55, 0.50, 0.42), (0.10, 0.12, 0.25)], n, generator, 0.02),
                "hat": among(CLOTHES, n, generator)}
