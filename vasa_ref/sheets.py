@@ -20,7 +20,7 @@ def as_pictures(images: Tensor) -> list:
 
 
 def sheet(images: Tensor, titles: Sequence[str] = (), rows: Sequence[str] = (), columns: int = 0, text: int = 14,
-          quality: int = 75):
+          quality: int = 72):
     """Images (N, 3, H, W) in [0, 1] as one JPEG: rows of `columns` (0: all in one row), white between.
 
     titles: one for each column, or one above each image; rows: one left of each row; else ValueError."""

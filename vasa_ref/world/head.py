@@ -228,7 +228,7 @@ def build_heads(people: Identity, fine: bool = True) -> Heads:
 SPREAD = {"head": 0.10, "forehead": 0.10, "eyebrows": 0.22, "eyes": 0.22, "nose": 0.24, "mouth": 0.24, "cheek": 0.22,
           "chin": 0.22, "ears": 0.22, "neck": 0.12, "asymmetry": 0.15}
 
-# %% ../../nbs/world/01_head.ipynb #w01-055-4c30a2
+# %% ../../nbs/world/01_head.ipynb #w01-055-c8e94a
 def random_identities(n: int, generator: torch.Generator | None = None) -> Identity:
     "n random people: mostly of one origin, of any adult age, each axis of shape normal with its region's `SPREAD`."
     rand, randn = (lambda f: lambda *size: f(n, *size, generator=generator))(torch.rand), (
@@ -238,7 +238,7 @@ def random_identities(n: int, generator: torch.Generator | None = None) -> Ident
     old = rand(1) ** 1.6
     build = (0.45 * randn(2)).clamp(-1, 1)
     shape = randn(len(SHAPES)) * torch.tensor([SPREAD[name.split("/")[0]] for name in SHAPES])
-    shape[:, SHAPES.index("mouth/mouth-angles-down-up")] += 0.25                        # the base head looks sullen
+    shape[:, SHAPES.index("mouth/mouth-angles-down-up")] += 0.40                        # the base head looks sullen
     return Identity(torch.cat([origin, male, old, build], 1), shape.clamp(-0.7, 0.7))
 
 # %% ../../nbs/world/01_head.ipynb #w01-067-6f9280

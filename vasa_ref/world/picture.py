@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import VasaError
 from .head import Heads, build_heads, load_mesh, move_heads, pose_points, project, smoothstep
 from .people import HATS, People
 from .raster import Fragments, interpolate, rasterise, to_image, vertex_normals
@@ -32,6 +33,12 @@ class Figures:
         if isinstance(index, int): index = [index]
         return Figures(*(getattr(self, f.name)[index] for f in fields(self)))
 
+    def expand(self, n: int) -> "Figures":
+        "One person as n times the same, without a copy."
+        if len(self) == n: return self
+        each = lambda x: x.expand(n, *x.shape[1:]) if isinstance(x, Tensor) else type(x)(*(each(getattr(x, f.name)) for f in fields(x)))
+        return each(self)
+
 
 def make_figures(people: People, fine: bool = True) -> Figures:
     "Builds what `render` draws: once per person, some tenths of a second each."
@@ -40,7 +47,7 @@ def make_figures(people: People, fine: bool = True) -> Figures:
     strands = grow(people, heads, mesh).beside(wear(people, heads, mesh))
     coats = torch.cat([coat_vertices(people, mesh), strands.coats], 1)
     colour, cover, height, mottle = skin_texture(people).split([3, 1, 1, 1], 1)
-    cloth, there, folds = cloth_texture(people, torch.Generator().manual_seed(int(people.seed[0]) + 5))
+    cloth, there, folds = cloth_texture(people)
     texture = torch.cat([torch.lerp(colour, cloth, there), torch.maximum(cover, there), torch.lerp(height, folds, there),
                          mottle * (1 - there), there], 1)
     return Figures(people, heads, coats, texture, strands)
@@ -169,13 +176,14 @@ def light_surface(colour, normal, depth, mask, coats, tangent, hairy, shots):
     view = colour.new_tensor([0.0, 0.0, 1.0]).expand(len(key), 3)
     halfway = unit(key + view)
     cosine, away = along(halfway).clamp(min=0), (1 - normal[:, 2:3].clamp(0, 1))
-    shine = gloss * (0.35 * cosine ** 14 + 0.65 * gloss * cosine ** 60) * (1 + 3 * away ** 3)
+    glint = 2.5 * smoothstep(0.9925, 0.997, along(unit(0.45 * key + view)))                                    # what an eye shows of the lamp
+    shine = torch.where(gloss > 1, glint, gloss * (0.30 * cosine ** 14 + 0.65 * gloss * cosine ** 60) * (1 + 3 * away ** 3))
     grazing = 0.10 * soft * away ** 4 * ao
-    strand = (tangent * halfway[:, :, None, None]).sum(1, keepdim=True)
-    sheen = hairy * (1 - strand ** 2).clamp(min=0) ** 22 * (0.05 + 0.35 * colour.mean(1, keepdim=True) ** 0.5)
+    aligned = (1 - (tangent * halfway[:, :, None, None]).sum(1, keepdim=True) ** 2).clamp(min=0)
+    sheen = hairy * ao * facing ** 0.5 * (0.06 * aligned ** 60 + 0.5 * colour * aligned ** 14)
     behind = lamp(shots[:, 0] + math.pi * 0.8, 0.4 * torch.ones_like(shots[:, 0]))
-    rim = shot["rim"] * away ** 2.5 * along(behind).clamp(min=0) * (0.3 + colour)
-    return back + 1.1 * shot["key"] * warm * (shine + sheen) * seen * (1 - hairy * 0.0) + grazing * shot["ambient"] + rim
+    rim = shot["rim"] * away ** 2.5 * along(behind).clamp(min=0) * torch.lerp(0.3 + colour, 0.02 + 1.2 * colour, hairy)
+    return back + 1.1 * shot["key"] * warm * (shine * (1 - hairy) + sheen) * torch.where(gloss > 1, 1.0, seen) + grazing * shot["ambient"] + rim
 
 
 def develop(light: Tensor, shots: Tensor) -> Tensor:
@@ -203,12 +211,28 @@ def render(figures: Figures, pose: Tensor, units: Tensor, gaze: Tensor, body: Te
 
     One figure serves a whole batch. `samples` squared rays meet in a pixel. With `maps`, also a `Truth`."""
     b = len(pose)
-    if len(figures) == 1 and b > 1: figures = figures[[0] * b]
+    if not len(figures) in (1, b) or not len(units) == len(gaze) == b:
+        raise VasaError(f"{len(figures)} figures, {b} poses, {len(units)} units, {len(gaze)} gazes: give as many of each, or one figure")
     shots = studio(b).to(pose) if shots is None else shots
+    surface = surfaces(figures)
+    at_once = max(1, (2 ** 24 if pose.is_cuda else 2 ** 18) // (size * samples) ** 2)   # a processor's cache holds no more
+    drawn = []
+    for part in torch.arange(b).split(at_once):
+        i = slice(int(part[0]), int(part[-1]) + 1)
+        drawn.append(draw(figures.expand(len(part)) if len(figures) == 1 else figures[i], surface, pose[i], units[i], gaze[i],
+                          None if body is None else body[i], shots[i], None if scenes is None else scenes[i], size, samples))
+    images, cover, screen, depth, fragments = zip(*drawn)
+    if not maps: return torch.cat(images)
+    return torch.cat(images), Truth(torch.cat(cover), torch.cat(screen), torch.cat(depth), Fragments.cat(fragments, len(surface[0])),
+                                    *surface[:2], figures.expand(b), samples)
+
+
+def draw(figures: Figures, surface: tuple, pose, units, gaze, body, shots, scenes, size: int, samples: int) -> tuple:
+    "One batch of `render`, whole at once: images, and the cover, screen, depth, fragments of its `Truth`."
+    b, (triangles, of, both) = len(pose), surface
     mesh = load_mesh(figures.heads.vertices.shape[1] > 10_000, str(pose.device))
     head = move_heads(figures.heads, pose, units, gaze, body)
     points, tangents = figures.strands.move(figures.heads, mesh, pose, units, body)
-    triangles, of, both = surfaces(figures)
     screen = project(torch.cat([head, points], 1), pose)
     s = size * samples
     fragments = rasterise(screen, triangles, s, both)
@@ -240,8 +264,7 @@ def render(figures: Figures, pose: Tensor, units: Tensor, gaze: Tensor, body: Te
     cover = F.avg_pool2d(mask, samples)
     behind = picture.new_tensor([0.55, 0.57, 0.60])[:, None, None].expand(b, 3, size, size) if scenes is None else scenes
     images = F.avg_pool2d(picture * mask, samples) + behind * (1 - cover)
-    if not maps: return images
-    return images, Truth(cover, screen, depth[:, :, ::samples, ::samples], fragments, triangles, of, figures, samples)
+    return images, cover, screen, depth[:, :, ::samples, ::samples], fragments
 
 
 def bumped(normal: Tensor, height: Tensor, soft: Tensor, size: int) -> Tensor:
