@@ -192,15 +192,15 @@ def flow(people: People, roots: Roots, way: Tensor, length: Tensor, skull: Skull
         heading = F.normalize(heading + F.normalize(moved - point, dim=-1), dim=-1)
         point = moved
         if k % STEPS == 0: path.append(point)
-    path = curled(torch.stack(path, 2), people, roots, dice)
-    return torch.stack([around(p, skull, 0.25 + 0.05 * k) for k, p in enumerate(path.unbind(2))], 2)
+    return curled(torch.stack(path, 2), people, roots, dice)
 
 
 def curled(path: Tensor, people: People, roots: Roots, dice: Dice) -> Tensor:
     "Paths (B, N, K, 3) wound into waves or curls."
     n, field = len(roots.rest), lambda name: styled(people, name)
     own = 0.035 * people.get("curl")[:, None] ** 2 * (field("length") > 0.3)
-    size = ((field("curl") + own) / SCALE * (0.7 + 0.6 * dice.uniform(n)))[..., None, None]
+    size = ((field("curl") + own) / SCALE * (0.7 + 0.6 * dice.uniform(n)))
+    size = (size * (1 - 0.7 * smoothstep(0.8, 1.05, roots.rest[:, 2])))[..., None, None]               # not into the face
     ahead = F.normalize(path[:, :, 1:] - path[:, :, :-1], dim=-1)
     ahead = torch.cat([ahead, ahead[:, :, -1:]], 2)
     sides = F.normalize(torch.linalg.cross(ahead, roots.normal[:, :, None] + 0.01), dim=-1)
@@ -287,14 +287,14 @@ def beard(people: People, roots: Roots, dice: Dice) -> Strands:
     n, much = len(roots.rest), people.get("beard")[:, None]
     x, y, z = roots.rest.unbind(-1)
     full = much * smoothstep(0, 1, people.get("beard_shape")[:, None] * 2.2 - x.abs() - 1.2 * smoothstep(6.6, 7.0, y) + 0.25)
-    hairs = full * (0.07 + 0.32 * much ** 2 * bump((x, 0, 0.45), (y, 6.3, 0.32))) * (0.6 + 0.8 * dice.uniform(n))
-    length = torch.where(full > 0.12 + 0.25 * dice.uniform(n), hairs.clamp(min=0.05), 0 * hairs)
+    hairs = full * (0.07 + 0.24 * much ** 3 * bump((x, 0, 0.40), (y, 6.3, 0.30))) * (0.6 + 0.8 * dice.uniform(n))
+    length = torch.where(full > 0.12 + 0.25 * dice.uniform(n), hairs.clamp(min=0.04), 0 * hairs)
     down = torch.stack([0.9 * x.sign() * (x.abs() > 0.12) * (y > 6.66) - 0.25 * x, -1 + 0 * x, 0.20 + 0 * x], -1)
     way = F.normalize(down + 0.22 * dice.normal(n, 3), dim=-1)
     t = torch.linspace(0, 1, BEARD_POINTS, device=x.device)[:, None]
     bend = roots.normal[:, :, None] * (0.35 * t * (1 - 0.5 * t)) + way[:, :, None] * t
     path = roots.point[:, :, None] - 0.003 * roots.normal[:, :, None] + bend * (length / SCALE)[..., None, None]
-    half = 0.0055 * (0.6 + 0.8 * dice.uniform(n)) / SCALE * (length > 0)
+    half = 0.0045 * (0.6 + 0.8 * dice.uniform(n)) / SCALE * (length > 0)
     shade = torch.linspace(0.7, 1.0, BEARD_POINTS, device=x.device)
     facing = roots.normal[:, :, None].expand_as(path)
     return ribbons(path, facing, half, hair_colour(people, roots, dice) * 0.8, shade, roots.vertex, dice)

@@ -48,7 +48,7 @@ STYLES = {
     "fringe": Style(1.0, 0.1, (0.0, -0.3, 0.0), part=0.6, fall=0.25, fringe=1.0, cut=6.75),
     "bob": Style(1.5, 0.12, (0.0, -0.3, -0.2), part=0.9, fall=0.3, cut=6.55), "long": Style(2.5, 0.12, part=0.9, fall=0.3, cut=5.7),
     "wavy": Style(2.0, 0.14, part=0.9, fall=0.3, curl=0.035, body=1.4, cut=6.0),
-    "curly": Style(1.5, 0.2, (0.0, -0.1, -0.2), part=0.5, fall=0.25, curl=0.07, body=2.6, loose=0.5, cut=6.6),
+    "curly": Style(1.5, 0.2, (0.0, -0.1, -0.2), part=0.7, fall=0.25, curl=0.06, body=1.9, loose=0.25, cut=6.5),
     "afro": Style(0.52, 1.0, (0.0, 0.0, 0.0), fall=0.0, curl=0.001, side=0.85),
     "tied back": Style(1.5, 0.08, fall=0.0, body=0.3, knot=(0.0, 7.5, -0.58), tail=1.3),
     "bun": Style(1.5, 0.08, fall=0.0, body=0.3, knot=(0.0, 8.52, -0.02)),

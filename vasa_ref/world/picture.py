@@ -147,7 +147,9 @@ def shadow(depth: Tensor, light: Tensor, steps: int = 12, reach: float = 0.85) -
     return lit
 
 
-def unit(v: Tensor, dim: int = 1) -> Tensor: return F.normalize(v, dim=dim)
+def unit(v: Tensor, dim: int = 1) -> Tensor:
+    "Vectors of length 1; over pictures' channels many times faster than F.normalize."
+    return v * (v * v).sum(dim, keepdim=True).clamp(min=1e-20).rsqrt()
 
 
 def lamp(yaw: Tensor, pitch: Tensor) -> Tensor:
@@ -189,7 +191,7 @@ def light_surface(colour, normal, depth, mask, coats, tangent, hairy, shots):
 def develop(light: Tensor, shots: Tensor) -> Tensor:
     "Amounts of light into the values of a picture, 0 to 1: exposure, a film's curve, saturation, contrast."
     shot = {name: shots[:, i, None, None, None] for i, name in enumerate(SHOTS)}
-    x = light * shot["exposure"] * 0.70
+    x = light * shot["exposure"] * 0.72
     x = (1 - torch.exp(-1.25 * x)).clamp(min=1e-5) ** (1 / 2.2) * 1.02
     grey = x.mean(1, keepdim=True)
     x = grey + (x - grey) * 1.2 * shot["saturation"]

@@ -13,7 +13,7 @@ from .raster import interpolate, rasterise, to_image
 CHART = (512, 1024)                          # rows and columns of the texture
 CHART_Y = (5.0, 8.7)                         # decimetres that the rows span
 AXIS = 0.1                                   # z of the axis about which the chart is rolled up
-SKIN_TONES = ((0.957, 0.815, 0.745), (0.890, 0.700, 0.580), (0.740, 0.530, 0.400), (0.500, 0.330, 0.235), (0.270, 0.175, 0.135))
+SKIN_TONES = ((0.905, 0.755, 0.675), (0.850, 0.665, 0.545), (0.710, 0.510, 0.385), (0.490, 0.330, 0.240), (0.290, 0.195, 0.150))
 COATS = ("red", "green", "blue", "u", "v", "gloss", "skin", "shade")
 HAIRLINE = ((-1.0, -0.5, -0.2, 0.2, 0.42, 0.55, 0.66, 0.74, 0.85, 1.0, 1.2, 1.5),
             (6.35, 6.40, 6.60, 6.90, 7.15, 7.22, 7.22, 7.45, 7.66, 7.84, 7.95, 7.99))   # z and height of the hair's edge
@@ -154,7 +154,7 @@ def coat_vertices(people: People, mesh: Mesh) -> Tensor:
         (ax, 0.16, 0.06), (y, 7.30, 0.08), (z, 1.4, 0.2))
     colour = tone * (1 - flush[..., None] * tone.new_tensor([0.02, 0.16, 0.15]))
     colour = colour * (1 - (shadow + 0.25 * mask["eyelids"])[..., None] * tone.new_tensor([0.16, 0.24, 0.20]))
-    blue = beard_area(x, y, z) * (0.30 * amount("stubble") + 0.45 * amount("beard")).clamp(max=1)
+    blue = beard_area(x, y, z) * (0.30 * amount("stubble") + 0.90 * amount("beard")).clamp(max=1)
     colour = colour * (1 - blue[..., None] * tone.new_tensor([0.50, 0.42, 0.34]))
     covered = smoothstep(-0.04, 0.16, hair_edge(people, mesh.rest)) * (1 - mask["ears"]) * (styled(people, "length") > 0)
     roots = torch.lerp(people.rgb("hair"), tone.new_tensor([0.66, 0.65, 0.64]), people.get("grey")[:, None])[:, None] * 0.88
@@ -237,7 +237,7 @@ def skin_texture(people: People) -> Tensor:
     mottle = mottle + scalp * (0.7 * streaks + 0.5 * fine)
     colour, cover = torch.full_like(mottle.expand(-1, 3, -1, -1), 0.5), 0 * mottle
     brown, black = hair.new_tensor([0.30, 0.14, 0.07])[:, None, None], hair.new_tensor([0.10, 0.05, 0.035])[:, None, None]
-    for weight, paint in ((0.6 * spots, brown), (0.75 * moles, black), (0.5 * stubble, hair * 0.6),
+    for weight, paint in ((0.6 * spots, brown), (0.75 * moles, black), ((0.45 + 0.4 * amount("beard")) * stubble, hair * 0.6),
                           (0.55 * down * (streaks > -0.1), hair * 0.7), (0.9 * brows, hair * 0.6)):
         colour = torch.lerp(torch.where(cover > 0.01, colour, paint), paint.expand_as(colour), weight)
         cover = cover + weight * (1 - cover)

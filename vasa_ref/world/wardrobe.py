@@ -26,7 +26,7 @@ def collar(people: People, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     front = smoothstep(0.2, 0.5, z)
     edge = edge + 0.55 * at("turtleneck") + 0.12 * at("shirt") - 0.22 * at("wide")
     opening = (0.75 * at("v") + 0.45 * at("shirt")) * (1 - ax / 0.42).clamp(min=0) * front
-    return edge - opening - y
+    return edge + smoothstep(0.70, 1.10, ax) - opening - y                               # shoulders are always covered
 
 
 def cloth_texture(people: People) -> tuple[Tensor, Tensor, Tensor]:
