@@ -91,8 +91,8 @@ def decode_audio(path):
     except (soundfile.LibsndfileError, TypeError):  # TypeError: .raw files, which say nothing of themselves
         pass
     with tempfile.TemporaryDirectory() as folder:
-        wave = f"{folder}/audio.w64"
-        stream = ffmpeg.input(f"file:{path}")["a:0"].output(wave, format="w64", acodec="pcm_f32le")
+        wave = f"{folder}/audio.caf"                 # ffmpeg 5.1 writes float .w64 as if it were whole numbers
+        stream = ffmpeg.input(f"file:{path}")["a:0"].output(wave, format="caf", acodec="pcm_f32le")
         with run_ffmpeg(stream, f"cannot read the speech {str(path)!r}", SOUNDS):
             pass
         return soundfile.read(wave, dtype="float32", always_2d=True)
