@@ -3,15 +3,15 @@
     python tools/natural_voices.py OUT.safetensors KIND:LANGUAGE:FOLDER ... [--minutes M] [--check FOLDER] [--shifts N]
 
 folder     one speaker: NAME.wav (flac, ogg, ...) with its text in NAME.txt
-asterisk   one speaker: Debian's asterisk-core-sounds-LANGUAGE-g722, with the list of texts of asterisk-core-sounds-LANGUAGE
+asterisk   one speaker: Debian's asterisk-core-sounds-LANGUAGE-g722; the texts are in asterisk-core-sounds-LANGUAGE
 tuxpaint   one speaker per language: /usr/share/tuxpaint/stamps of Debian's tuxpaint-stamps-default
 fillets    two speakers: /usr/share/games/fillets-ng of Debian's fillets-ng-data and fillets-ng-data-LANGUAGE
 
-The phonemes of a text are espeak-ng's; pocketsphinx finds their times in the sound, other languages than English through the
-English phones that come nearest. `--check` is a folder with the weights of a trained recogniser: it aligns as well, and labels on
-which the two disagree are left open. `--shifts N` adds N copies of each recording with another pitch and other formants, by WORLD;
-`--minutes M` takes at most so many of each speaker.
-Beside what the package needs: pip install pocketsphinx phonemizer pyworld. Recordings keep their licence, and so does OUT.
+The phonemes of a text are espeak-ng's; pocketsphinx finds their times in the sound, other languages than English
+through the English phones that come nearest. `--minutes M` takes at most so many of each speaker. `--check` is a folder
+with the weights of a trained recogniser: it aligns as well, and labels on which the two disagree are left open.
+`--shifts N` adds N copies of each recording with another pitch and other formants, by WORLD. Beside what the package
+needs: pip install pocketsphinx phonemizer pyworld. Recordings keep their licence, and so does OUT.
 """
 import argparse
 import gzip
@@ -31,10 +31,10 @@ from vasa_ref.voice import PHONEMES, SAMPLE_RATE, VISEMES, _ipa_letters, phoneme
 
 ESPEAK = {"en": "en-us", "fr": "fr-fr", "es": "es-419"}    # where espeak-ng's name is not the language's code
 NEAREST = {                                                # English phones for our classes
-    "i": "IY", "ɪ": "IH", "e": "EH", "ɛ": "EH", "æ": "AE", "a": "AA", "ɑ": "AA", "ɔ": "AO", "o": "AO", "ʊ": "UH", "u": "UW",
-    "ʌ": "AH", "ə": "AH", "ɜ": "ER", "y": "UW", "ø": "ER", "ɨ": "IH", "p": "P", "b": "B", "t": "T", "d": "D", "k": "K",
-    "ɡ": "G", "m": "M", "n": "N", "ŋ": "NG", "f": "F", "v": "V", "θ": "TH", "ð": "DH", "s": "S", "z": "Z", "ʃ": "SH",
-    "ʒ": "ZH", "x": "HH", "h": "HH", "r": "R", "l": "L", "j": "Y", "w": "W", "aɪ": "AY", "aʊ": "AW", "eɪ": "EY",
+    "i": "IY", "ɪ": "IH", "e": "EH", "ɛ": "EH", "æ": "AE", "a": "AA", "ɑ": "AA", "ɔ": "AO", "o": "AO", "ʊ": "UH",
+    "u": "UW", "ʌ": "AH", "ə": "AH", "ɜ": "ER", "y": "UW", "ø": "ER", "ɨ": "IH", "p": "P", "b": "B", "t": "T", "d": "D",
+    "k": "K", "ɡ": "G", "m": "M", "n": "N", "ŋ": "NG", "f": "F", "v": "V", "θ": "TH", "ð": "DH", "s": "S", "z": "Z",
+    "ʃ": "SH", "ʒ": "ZH", "x": "HH", "h": "HH", "r": "R", "l": "L", "j": "Y", "w": "W", "aɪ": "AY", "aʊ": "AW", "eɪ": "EY",
     "oʊ": "OW", "ɔɪ": "OY", "tʃ": "CH", "dʒ": "JH"}
 ASTERISK_TEXTS = "/usr/share/doc/asterisk-core-sounds-{language}/core-sounds-{language}.txt.gz"
 PLOSIVES = {"p", "b", "t", "d", "k", "ɡ", "tʃ", "dʒ"}
@@ -44,7 +44,7 @@ VISEME = torch.tensor([list(VISEMES).index(viseme_of(p)) for p in PHONEMES])
 def folder(language, path):
     for text in sorted(path.glob("*.txt")):
         sound = next((f for f in sorted(path.glob(f"{text.stem}.*")) if f.suffix != ".txt"), None)
-        if sound: yield path.name, language, sound, text.read_text()
+        if sound: yield path.name, sound, text.read_text()
 
 
 def asterisk(language, path):
@@ -52,22 +52,23 @@ def asterisk(language, path):
     if not listed.is_file(): raise VasaError(f"no texts at {listed}: install asterisk-core-sounds-{language}")
     for line in gzip.open(listed, "rt", encoding="utf-8", errors="replace"):
         name, _, text = line.lstrip("\ufeff").partition(":")
-        if (sound := path / f"{name.strip()}.g722").is_file(): yield f"asterisk-{path.name}", language, sound, text
+        if (sound := path / f"{name.strip()}.g722").is_file(): yield f"asterisk-{path.name}", sound, text
 
 
 def tuxpaint(language, path):
     for sound in sorted(path.rglob(f"*_desc_{language}.ogg")):
         texts = sound.with_name(sound.name.replace(f"_desc_{language}.ogg", ".txt"))
-        if texts.is_file() and (text := re.search(rf"^{language}\.utf8=(.*)$", texts.read_text(errors="replace"), re.M)):
-            yield f"tuxpaint-{language}", language, sound, text[1]
+        told = texts.read_text(errors="replace") if texts.is_file() else ""
+        if text := re.search(rf"^{language}\.utf8=(.*)$", told, re.M): yield f"tuxpaint-{language}", sound, text[1]
 
 
 def fillets(language, path):
+    line = re.compile(r'dialogId\("([^"]+)".*\)\s*dialogStr\("(.*)"\)')
     for script in sorted(path.glob(f"script/*/dialogs_{language}.lua")):
-        for name, text in re.findall(r'dialogId\("([^"]+)".*\)\s*dialogStr\("(.*)"\)', script.read_text(errors="replace")):
+        for name, text in line.findall(script.read_text(errors="replace")):
             who = re.search(r"-([mv])-", name)
             sound = path / "sound" / script.parent.name / language / f"{name}.ogg"
-            if who and sound.is_file(): yield f"fillets-{language}-{who[1]}", language, sound, text
+            if who and sound.is_file(): yield f"fillets-{language}-{who[1]}", sound, text
 
 
 READERS = {"folder": folder, "asterisk": asterisk, "tuxpaint": tuxpaint, "fillets": fillets}
@@ -82,8 +83,12 @@ def phonemizer(language):
     EspeakWrapper.set_library(str(espeakng_loader.get_library_path()))
     EspeakWrapper.set_data_path(str(espeakng_loader.get_data_path()))
     backend = EspeakBackend(ESPEAK.get(language, language), language_switch="remove-flags", with_stress=False)
-    names = lambda word: [name for name in word.split() if _ipa_letters(name)]
-    return lambda text: [names(word) for word in backend.phonemize([text], Separator(phone=" ", word="|"))[0].split("|") if names(word)]
+
+    def words_of(text):
+        words = backend.phonemize([text], Separator(phone=" ", word="|"))[0].split("|")
+        words = ([name for name in word.split() if _ipa_letters(name)] for word in words)
+        return [word for word in words if word]
+    return words_of
 
 
 def english_phones(name):
@@ -93,12 +98,14 @@ def english_phones(name):
 
 
 class Sphinx:
-    "Forced alignment by pocketsphinx: call with a waveform (N,) at 16 kHz and words -> labels (ceil(N / 80),), or None."
+    """Forced alignment by pocketsphinx: a waveform (N,) at 16 kHz and the words said, each a list of IPA names, ->
+    labels (ceil(N / 80),), or None if the words do not fit the sound."""
     def __init__(self):
         import pocketsphinx
         hmm = pocketsphinx.get_model_path("en-us/en-us")
         wide = dict.fromkeys(("beam", "pbeam", "wbeam"), 1e-100)               # wide enough for foreign sounds
-        self.decoder, self.known = pocketsphinx.Decoder(hmm=hmm, lm=None, dict=None, bestpath=False, maxhmmpf=-1, loglevel="FATAL", **wide), {}
+        self.decoder, self.known = pocketsphinx.Decoder(hmm=hmm, lm=None, dict=None, bestpath=False, maxhmmpf=-1,
+                                                        loglevel="FATAL", **wide), {}
 
     def name(self, word):
         "The dictionary's name of a word, which is entered when new."
@@ -138,13 +145,13 @@ class Sphinx:
 
 
 def best_path(scores, words):
-    """Labels (T,) of the likeliest path through log-probabilities (T, 48): the phonemes of the words in order, each for one
-    frame or more, silence between words or not; None if the words do not fit into T frames."""
+    """Labels (T,) of the likeliest path through log-probabilities (T, 48): the phonemes of the words in order, each for
+    a frame or more, silence between words or not; None if the words do not fit into T frames."""
     states, optional = [0], [True]
     for word in words:
         states += [PHONEMES.index(phoneme_class(name)) for name in word] + [0]
         optional += [False] * len(word) + [True]
-    states, skip = np.array(states), np.r_[False, False, np.array(optional)[1:-1]]        # may one come from two before?
+    states, skip = np.array(states), np.r_[False, False, np.array(optional)[1:-1]]        # from two before?
     emitted, far = scores.numpy()[:, states], -1e9
     total, back = np.where(np.arange(len(states)) < 2, emitted[0], far), np.zeros(emitted.shape, int)
     for t in range(1, len(emitted)):
@@ -177,7 +184,8 @@ def shifted(waveform, rng):
     at = np.clip(bins / rng.uniform(0.84, 1.19), 0, bins[-1])
     low = at.astype(int).clip(max=bins[-1] - 1)
     warp = lambda a: np.ascontiguousarray(a[:, low] * (1 - (at - low)) + a[:, low + 1] * (at - low))
-    y = pyworld.synthesize(f0 * 2 ** rng.uniform(-5 / 12, 5 / 12), warp(envelope), warp(aperiodicity), SAMPLE_RATE, 10.0)
+    f0 = f0 * 2 ** rng.uniform(-5 / 12, 5 / 12)
+    y = pyworld.synthesize(f0, warp(envelope), warp(aperiodicity), SAMPLE_RATE, 10.0)
     y = torch.from_numpy(y[:len(x)]).float()
     return torch.nn.functional.pad(y, (0, len(x) - len(y))).clamp(-1, 1)
 
@@ -195,7 +203,7 @@ def hushed(waveform, labels, peak=0.5, steps=20):
     pool = torch.nn.functional.max_pool1d
     loud = pool(waveform.abs()[None], STEP, STEP, ceil_mode=True)                           # (1, T)
     quiet = (loud < peak / 100).float()
-    lasting = 1 - pool(1 - quiet, steps, 1, steps // 2)[:, :len(labels)]                    # in the middle of 100 ms of quiet
+    lasting = 1 - pool(1 - quiet, steps, 1, steps // 2)[:, :len(labels)]                # in the middle of 100 ms
     return torch.where(pool(lasting, steps - 1, 1, steps // 2 - 1)[0, :len(labels)] > 0, 0, labels).to(torch.uint8)
 
 
@@ -223,9 +231,12 @@ def main(args=None):
     check = args.check and load_recogniser(args.check)
     align, rng, tapes, lost, spoken = Sphinx(), np.random.default_rng(0), {}, 0, Counter()
     for source in args.sources:
-        kind, language, path = source.split(":", 2)
+        kind, _, rest = source.partition(":")
+        language, _, path = rest.partition(":")
+        if kind not in READERS or not Path(path).is_dir():
+            raise VasaError(f"{source!r} is no source: expected KIND:LANGUAGE:FOLDER, KIND one of {', '.join(READERS)}")
         words_of = phonemizer(language)
-        for speaker, _, sound, text in tqdm(list(READERS[kind](language, Path(path))), desc=source):
+        for speaker, sound, text in tqdm(list(READERS[kind](language, Path(path))), desc=source):
             if spoken[speaker] >= args.minutes: continue
             waveform, words = sound_of(sound), words_of(re.sub(r"\[.*?\]|<.*?>", " ", text))
             labels = label(align, check, waveform, words) if waveform is not None and words else None
@@ -239,8 +250,8 @@ def main(args=None):
     save_tape(args.out, join_tapes(tapes))
     for speaker, said in tapes.items():
         minutes = sum(len(tape.waveform) for tape in said) / SAMPLE_RATE / 60
-        known = torch.cat([tape.labels for tape in said]) != UNKNOWN
-        print(f"{speaker}: {len(said)} utterances, {minutes:.1f} minutes, {known.float().mean():.0%} of the labels sure")
+        sure = (torch.cat([tape.labels for tape in said]) != UNKNOWN).float().mean()
+        print(f"{speaker}: {len(said)} utterances, {minutes:.1f} minutes, {sure:.0%} of the labels sure")
     print(f"{args.out}: {lost} recordings left out, for they do not go with their text")
 
 

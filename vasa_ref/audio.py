@@ -340,12 +340,13 @@ TAPES = {"tiny": 100, "laptop": 2000}        # utterances to train on
 
 def train_audio(preset="laptop", *, minutes=None, max_steps=None, resume=None, out=None, device="cpu", seed=0,
                 quiet=False, voices=None, start=None):
-    """Train a small Wav2Vec2 ("tiny" or "laptop") to hear phonemes, loudness and pitch in noisy synthetic speech.
+    """Train a small Wav2Vec2 ("tiny" or "laptop") to hear phonemes, loudness and pitch in noisy speech.
 
-    Stops after `minutes` (of which speaking the tape takes at most 30 %) or at `max_steps` in all; `resume` is the `out` of an earlier
-    call with the same preset, seed and `voices`: a file of tools/natural_voices.py, whose recordings make half of what is
-    heard. `start`: a folder of weights to begin with instead of random ones. With `out` writes `out/audio.safetensors`, float16, heads included. Returns the
-    encoder, eval, frozen. Ours: the paper takes a public encoder. Raises VasaError for another preset or no limit."""
+    The speech is synthetic; with `voices`, a file of tools/natural_voices.py, half of it are recordings. Stops after `minutes`
+    (of which speaking the tape takes at most 30 %) or at `max_steps` in all; `resume` is the `out` of an earlier call with the
+    same preset, seed and voices. `start`: weights of that preset to begin with, a folder. With `out` writes
+    `out/audio.safetensors`, float16, heads included. Returns the encoder, eval, frozen. Ours: the paper takes a public
+    encoder. Raises VasaError for another preset or no limit."""
     if preset not in TAPES: raise VasaError(f"no audio preset {preset!r} to train: accepted are {', '.join(TAPES)}")
     if minutes is None and max_steps is None: raise VasaError("training needs a limit: minutes, max_steps or both")
     began, config = time.monotonic(), getattr(Wav2Vec2Config, preset)()
@@ -357,9 +358,10 @@ def train_audio(preset="laptop", *, minutes=None, max_steps=None, resume=None, o
     mel_start(model.encoder.feature_extractor.conv_layers[0].conv)
     if start is not None: load_into(model, load_weights(weights_folder(start) / "audio.safetensors")[0], start)
     if minutes is not None: minutes = max(0.0, minutes - (time.monotonic() - began) / 60)
-    log = fit(lambda step, generator: recogniser_loss(model, tape, generator, device=device, voices=voices), {"audio": model}, out=out,
-              lr=lambda step: 1e-3 / (1 + step / 1000) ** 0.5, weight_decay=0.01, warmup=100, minutes=minutes,
-              max_steps=max_steps, resume=resume, seed=seed, device=device, name="audio", quiet=quiet)
+    loss = lambda step, generator: recogniser_loss(model, tape, generator, device=device, voices=voices)
+    log = fit(loss, {"audio": model}, lr=lambda step: 1e-3 / (1 + step / 1000) ** 0.5, weight_decay=0.01, warmup=100,
+              minutes=minutes, max_steps=max_steps, resume=resume, out=out, seed=seed, device=device, name="audio",
+              quiet=quiet)
     if out is not None:
         save_weights(Path(out) / "audio.safetensors", model, config, dtype=torch.float16, preset=preset,
                      steps=len(log), phonemes=PHONEMES)

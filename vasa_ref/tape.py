@@ -1,4 +1,4 @@
-"""The training set of the audio encoder: many short utterances on one long tape, with labels, made on the spot or read from a file."""
+"""The training set of the audio encoder: many short utterances on one long tape, with labels."""
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -44,15 +44,16 @@ class Tape:
         return torch.stack([self.waveform[s:s + length] for s in starts.tolist()]).float() / 32767
 
     def starts(self, rows, length, generator):
-        """(rows,) random positions from which `length` samples lie on the tape, whole STEPs. Each speaker is drawn by the root
-        of how long they speak; at the end of one, the next may come in."""
+        """(rows,) random positions from which `length` samples lie on the tape, whole STEPs.
+
+        Speakers are drawn by the root of how long they speak; at the end of one, the next may come in."""
         spans = torch.tensor(list(self.speakers.values()) or [(0, len(self.waveform))])
         room = (spans[:, 1].clamp(max=len(self.waveform) - length) - spans[:, 0]).clamp(min=0)
         who = torch.multinomial(room.double().sqrt(), rows, replacement=True, generator=generator)
         return (spans[who, 0] + (torch.rand(rows, generator=generator) * room[who]).long()) // STEP * STEP
 
     def draw(self, rows, length, centres, generator, rates=(20,)):
-        """Random crops: speech (rows, length), and at the sample positions `centres` (T,) in them the labels (rows, T) and the
+        """Random crops: speech (rows, length), and at the sample positions `centres` (T,) in them labels (rows, T) and
         prosody (rows, 3, T). Each takes a twentieth of one of the `rates` as long as it did, and is so much lower."""
         crops = []
         for rate in [rates[k] for k in torch.randint(len(rates), (rows,), generator=generator)]:
@@ -101,10 +102,11 @@ def utterance(seed, held_out=False):
 
 
 def labelled(waveform, labels, pause=5):
-    "A Tape of one waveform (N,) in [-1, 1] with labels (ceil(N / 80),), and silence of `pause` frames or more behind it."
+    "A Tape of one waveform (N,) in [-1, 1] with labels (ceil(N / 80),), and `pause` frames of silence behind it."
     frames = -(-len(waveform) // FRAME) + pause
     waveform = F.pad(waveform, (0, frames * FRAME - len(waveform)))
-    labels, pitch = F.pad(labels, (0, frames * FRAME // STEP - len(labels))), fundamental(waveform, frames)  # 0 is silence
+    labels = F.pad(labels, (0, frames * FRAME // STEP - len(labels)))   # 0 is silence
+    pitch = fundamental(waveform, frames)
     octaves = torch.where(pitch > 0, (pitch.clamp(min=1) / 150).log2(), torch.zeros(()))
     prosody = torch.stack([loudness(waveform, frames).clamp(min=1e-3).log10(), octaves, (pitch > 0).float()])
     return Tape((waveform * 32767).to(torch.int16), labels.to(torch.uint8), prosody.half())
@@ -118,7 +120,7 @@ def stretch(speech, up, down):
 
 
 def make_tape(n, seed=0, held_out=False, minutes=None, workers=None, quiet=False):
-    """A Tape of `n` random utterances, or those spoken within `minutes`, in parallel processes; a seed gives the same tape."""
+    "A Tape of `n` random utterances, or those spoken within `minutes`, in parallel; a seed gives the same tape."
     seeds = torch.randint(2 ** 62, (n,), generator=torch.Generator().manual_seed(seed)).tolist()
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:   # each `say` starts a process of its own
         coming = tqdm(pool.map(lambda s: utterance(s, held_out), seeds), total=n, desc="speaking", disable=quiet)
@@ -147,5 +149,6 @@ def load_tape(path):
     tensors, metadata = read_tensors(path)
     if tensors.keys() != {"waveform", "labels", "prosody"} or "speakers" not in metadata:
         raise VasaError(f"{path} is no labelled speech: expected a file that tools/natural_voices.py wrote")
-    if tuple(metadata["phonemes"]) != PHONEMES: raise VasaError(f"{path} was labelled with other phoneme classes: make it anew")
+    if tuple(metadata["phonemes"]) != PHONEMES:
+        raise VasaError(f"{path} was labelled with other phoneme classes: make it anew")
     return Tape(**tensors, speakers={name: tuple(span) for name, span in metadata["speakers"].items()})
