@@ -32,10 +32,10 @@ from vasa_ref.voice import PHONEMES, SAMPLE_RATE, VISEMES, _ipa_letters, phoneme
 ESPEAK = {"en": "en-us", "fr": "fr-fr", "es": "es-419"}    # where espeak-ng's name is not the language's code
 NEAREST = {                                                # English phones for our classes
     "i": "IY", "ɪ": "IH", "e": "EH", "ɛ": "EH", "æ": "AE", "a": "AA", "ɑ": "AA", "ɔ": "AO", "o": "AO", "ʊ": "UH",
-    "u": "UW", "ʌ": "AH", "ə": "AH", "ɜ": "ER", "y": "UW", "ø": "ER", "ɨ": "IH", "p": "P", "b": "B", "t": "T", "d": "D",
-    "k": "K", "ɡ": "G", "m": "M", "n": "N", "ŋ": "NG", "f": "F", "v": "V", "θ": "TH", "ð": "DH", "s": "S", "z": "Z",
-    "ʃ": "SH", "ʒ": "ZH", "x": "HH", "h": "HH", "r": "R", "l": "L", "j": "Y", "w": "W", "aɪ": "AY", "aʊ": "AW", "eɪ": "EY",
-    "oʊ": "OW", "ɔɪ": "OY", "tʃ": "CH", "dʒ": "JH"}
+    "u": "UW", "ʌ": "AH", "ə": "AH", "ɜ": "ER", "y": "UW", "ø": "ER", "ɨ": "IH", "p": "P", "b": "B", "t": "T",
+    "d": "D", "k": "K", "ɡ": "G", "m": "M", "n": "N", "ŋ": "NG", "f": "F", "v": "V", "θ": "TH", "ð": "DH",
+    "s": "S", "z": "Z", "ʃ": "SH", "ʒ": "ZH", "x": "HH", "h": "HH", "r": "R", "l": "L", "j": "Y", "w": "W",
+    "aɪ": "AY", "aʊ": "AW", "eɪ": "EY", "oʊ": "OW", "ɔɪ": "OY", "tʃ": "CH", "dʒ": "JH"}
 ASTERISK_TEXTS = "/usr/share/doc/asterisk-core-sounds-{language}/core-sounds-{language}.txt.gz"
 PLOSIVES = {"p", "b", "t", "d", "k", "ɡ", "tʃ", "dʒ"}
 VISEME = torch.tensor([list(VISEMES).index(viseme_of(p)) for p in PHONEMES])
@@ -103,7 +103,7 @@ class Sphinx:
     def __init__(self):
         import pocketsphinx
         hmm = pocketsphinx.get_model_path("en-us/en-us")
-        wide = dict.fromkeys(("beam", "pbeam", "wbeam"), 1e-100)               # wide enough for foreign sounds
+        wide = dict.fromkeys(("beam", "pbeam", "wbeam"), 1e-200)               # wide enough for foreign sounds
         self.decoder, self.known = pocketsphinx.Decoder(hmm=hmm, lm=None, dict=None, bestpath=False, maxhmmpf=-1,
                                                         loglevel="FATAL", **wide), {}
 
