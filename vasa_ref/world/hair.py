@@ -169,9 +169,9 @@ def comb(people: People, roots: Roots, dice: Dice) -> tuple[Tensor, Tensor, Tens
 
 
 def parting_of(people: People) -> Tensor:
-    "Where (B, 1) hair is parted, decimetres from the middle: there, or at a side."
+    "Where (B, 1) hair is parted, decimetres from the middle: there, or at a side; hanging hair never far from it."
     at = people.get("parting")[:, None]
-    return 0.35 * at * (at.abs() > 0.3)
+    return torch.where(styled(people, "cut") > 0, 0.12, 0.35) * at * (at.abs() > 0.3)
 
 
 def cut_height(people: People) -> Tensor:
@@ -242,7 +242,7 @@ def tied(people: People, roots: Roots, skull: Skull, dice: Dice) -> tuple[Tensor
     knot = knot * torch.stack([skull.side, 1 + 0 * skull.side, 1 + 0 * skull.side], -1)
     t = torch.linspace(0, 1, HAIR_POINTS, device=knot.device)
     path = [torch.lerp(roots.point, knot + 0.03 * dice.normal(n, 3), float(s)) for s in t]
-    return torch.stack([around(p, skull, 0.05 + 0.6 * float(s)) for p, s in zip(path, t)], 2), knot
+    return torch.stack([around(p, skull, 0.3 + 0.5 * float(s)) for p, s in zip(path, t)], 2), knot
 
 
 def bundle(people: People, knot: Tensor, dice: Dice) -> Tensor:
