@@ -1,4 +1,5 @@
-"""Who a person is and how he or she looks: every number that a picture of somebody needs, drawn at random or asked for."""
+"""Who a person is and how he or she looks: every number that a picture of somebody needs, drawn or asked for."""
+
 from dataclasses import dataclass
 
 import torch
@@ -43,11 +44,14 @@ class Style:
 
 
 STYLES = {
-    "bald": Style(0.0), "buzz": Style(0.05, 0.5), "short": Style(0.26, 0.30, (0.25, 0.0, 0.5), fall=0.08, side=0.5, loose=0.3),
+    "bald": Style(0.0),
+    "buzz": Style(0.05, 0.5),
+    "short": Style(0.26, 0.30, (0.25, 0.0, 0.5), fall=0.08, side=0.5, loose=0.3),
     "side parting": Style(0.50, 0.32, (0.0, -0.1, -0.15), part=1.0, fall=0.10, side=0.35),
     "quiff": Style(0.42, 0.62, (0.0, 0.3, -0.8), fall=0.04, side=0.3, loose=0.25),
     "fringe": Style(1.0, 0.1, (0.0, -0.3, 0.0), part=0.6, fall=0.25, fringe=1.0, cut=6.75),
-    "bob": Style(1.5, 0.12, (0.0, -0.3, -0.2), part=0.9, fall=0.3, cut=6.55), "long": Style(2.5, 0.12, part=0.9, fall=0.3, cut=5.7),
+    "bob": Style(1.5, 0.12, (0.0, -0.3, -0.2), part=0.9, fall=0.3, cut=6.55),
+    "long": Style(2.5, 0.12, part=0.9, fall=0.3, cut=5.7),
     "wavy": Style(2.0, 0.14, part=0.9, fall=0.3, curl=0.035, body=1.4, cut=6.0),
     "curly": Style(1.5, 0.2, (0.0, -0.1, -0.2), part=0.7, fall=0.25, curl=0.06, body=1.9, loose=0.25, cut=6.5),
     "afro": Style(0.52, 1.0, (0.0, 0.0, 0.0), fall=0.0, curl=0.001, side=0.85),
@@ -82,8 +86,11 @@ class People:
     @staticmethod
     def cat(people):
         "The people of a list of `People`, in one."
-        return People(Identity(torch.cat([p.identity.macro for p in people]), torch.cat([p.identity.shape for p in people])),
-                      torch.cat([p.look for p in people]), torch.cat([p.seed for p in people]))
+        return People(
+            Identity(torch.cat([p.identity.macro for p in people]), torch.cat([p.identity.shape for p in people])),
+            torch.cat([p.look for p in people]),
+            torch.cat([p.seed for p in people]),
+        )
 
     def flat(self) -> Tensor:
         "All numbers of each person in one row (B, A), for files."
@@ -112,18 +119,34 @@ def among(colours: list, n: int, generator: torch.Generator, jitter: float = 0.0
 
 def pick(weights: dict, names: tuple, n: int, generator: torch.Generator) -> Tensor:
     "n random indices into `names`, each name as often as `weights` says (1 where it says nothing)."
-    return torch.multinomial(torch.tensor([float(weights.get(x, 1)) for x in names]), n, True, generator=generator).float()
+    return torch.multinomial(
+        torch.tensor([float(weights.get(x, 1)) for x in names]), n, True, generator=generator
+    ).float()
 
 
 DARK_HAIR = [(0.07, 0.06, 0.055), (0.10, 0.075, 0.06), (0.14, 0.09, 0.065)]
 BROWN_HAIR = [(0.20, 0.13, 0.085), (0.28, 0.18, 0.11), (0.36, 0.24, 0.15)]
 FAIR_HAIR = [(0.50, 0.36, 0.19), (0.62, 0.47, 0.27), (0.42, 0.17, 0.07), (0.72, 0.60, 0.40)]
 DYES = [(0.20, 0.35, 0.75), (0.85, 0.35, 0.60), (0.25, 0.60, 0.40), (0.50, 0.25, 0.65)]
-CLOTHES = [(0.08, 0.09, 0.12), (0.85, 0.85, 0.83), (0.12, 0.17, 0.30), (0.45, 0.10, 0.12), (0.20, 0.30, 0.22), (0.55, 0.55, 0.56),
-           (0.75, 0.62, 0.45), (0.30, 0.42, 0.58), (0.70, 0.45, 0.50), (0.05, 0.05, 0.05), (0.80, 0.70, 0.25), (0.35, 0.25, 0.45)]
+CLOTHES = [
+    (0.08, 0.09, 0.12),
+    (0.85, 0.85, 0.83),
+    (0.12, 0.17, 0.30),
+    (0.45, 0.10, 0.12),
+    (0.20, 0.30, 0.22),
+    (0.55, 0.55, 0.56),
+    (0.75, 0.62, 0.45),
+    (0.30, 0.42, 0.58),
+    (0.70, 0.45, 0.50),
+    (0.05, 0.05, 0.05),
+    (0.80, 0.70, 0.25),
+    (0.35, 0.25, 0.45),
+]
 
 
-def random_people(n: int, generator: torch.Generator | None = None, plain: bool = False, held_out: bool = False) -> People:
+def random_people(
+    n: int, generator: torch.Generator | None = None, plain: bool = False, held_out: bool = False
+) -> People:
     """Draw n people on the CPU, the same for the same state of `generator`.
 
     plain: without glasses, hats, make-up, beards; held_out: each with one of HELD_OUT, which nobody else has."""
@@ -132,35 +155,46 @@ def random_people(n: int, generator: torch.Generator | None = None, plain: bool 
     identity = random_identities(n, generator)
     male, old, origin = identity.macro[:, 3] > 0.5, identity.macro[:, 4], identity.macro[:, :3]
     chance = lambda p: (rand() < p).float()
-    melanin = ((origin * torch.tensor([0.78, 0.30, 0.16])).sum(1) + 0.16 * torch.randn(n, generator=generator)).clamp(0.02, 1)
+    melanin = ((origin * torch.tensor([0.78, 0.30, 0.16])).sum(1) + 0.16 * torch.randn(n, generator=generator)).clamp(
+        0.02, 1
+    )
     fair = (rand() < 0.55 * origin[:, 2])[:, None]
     hair = torch.where(fair, among(FAIR_HAIR, n, generator, 0.02), among(DARK_HAIR + BROWN_HAIR, n, generator, 0.01))
     dark = (origin[:, 2] < 0.5)[:, None] & (rand() < 0.9)[:, None]
     hair = torch.where(dark, among(DARK_HAIR, n, generator, 0.008), hair)
     grey = ((old - 0.45) * 2 * rand() * 1.4).clamp(0, 0.9)
     light_eyes = (rand() < 0.6 * origin[:, 2])[:, None]
-    iris = torch.where(light_eyes, among([(0.30, 0.45, 0.60), (0.35, 0.45, 0.30), (0.42, 0.50, 0.52)], n, generator, 0.04),
-                       among([(0.20, 0.10, 0.04), (0.30, 0.16, 0.06), (0.12, 0.06, 0.03)], n, generator, 0.02))
-    men = pick({"bald": 1.2, "buzz": 2, "short": 3, "side parting": 3, "quiff": 2, "fringe": 1, "bob": 0.2, "long": 0.4,
-                "curly": 1.3, "afro": 0.5, "tied back": 0.25, "bun": 0.1, "braids": 0, "wavy": 0.3, "receding": 1.5}, HAIR_STYLES, n, generator)
-    women = pick({"bald": 0.05, "buzz": 0.2, "short": 0.7, "side parting": 0.7, "quiff": 0.2, "fringe": 2, "bob": 3,
-                  "long": 4, "curly": 2, "afro": 0.8, "tied back": 2, "bun": 1.5, "braids": 0.8, "wavy": 3, "receding": 0}, HAIR_STYLES, n, generator)
+    iris = torch.where(
+        light_eyes,
+        among([(0.30, 0.45, 0.60), (0.35, 0.45, 0.30), (0.42, 0.50, 0.52)], n, generator, 0.04),
+        among([(0.20, 0.10, 0.04), (0.30, 0.16, 0.06), (0.12, 0.06, 0.03)], n, generator, 0.02),
+    )
+    men = pick({"bald": 1.2, "buzz": 2, "short": 3, "side parting": 3, "quiff": 2, "fringe": 1, "bob": 0.2,
+        "long": 0.4, "curly": 1.3, "afro": 0.5, "tied back": 0.25, "bun": 0.1, "braids": 0, "wavy": 0.3,
+        "receding": 1.5}, HAIR_STYLES, n, generator)
+    women = pick({"bald": 0.05, "buzz": 0.2, "short": 0.7, "side parting": 0.7, "quiff": 0.2, "fringe": 2,
+          "bob": 3, "long": 4, "curly": 2, "afro": 0.8, "tied back": 2, "bun": 1.5, "braids": 0.8,
+          "wavy": 3, "receding": 0}, HAIR_STYLES, n, generator)
     curly = origin[:, 0] * (0.4 + 0.6 * rand())
     beard = male * chance(0.38) * (0.3 + 0.7 * rand())
     worn = lambda p: chance(0.0 if plain else p)
     hat = pick({"none": 30, "beanie": 1.5, "headscarf": 0, "cap": 1.5, "top hat": 0}, HATS, n, generator)
     hat = torch.where(~male & (rand() < 0.08), HATS.index("headscarf"), hat) * (0 if plain else 1)
     columns = {
-        "melanin": melanin, "redness": rand(), "freckles": worn(0.22) * rand() * (melanin < 0.4), "moles": rand(),
-        "stubble": male * rand() * worn(0.7), "lipstick": ~male * worn(0.45) * rand() ** 1.5, "eye_shadow": ~male * worn(0.4) * rand(),
+        "melanin": melanin, "redness": rand(), "freckles": worn(0.22) * rand() * (melanin < 0.4),
+        "moles": rand(), "stubble": male * rand() * worn(0.7),
+        "lipstick": ~male * worn(0.45) * rand() ** 1.5, "eye_shadow": ~male * worn(0.4) * rand(),
         "gloss": rand(), "pores": 0.3 + 0.7 * rand(), "pupil": rand(),
-        "hair_style": torch.where(male, men, women), "grey": grey, "hair_volume": rand(), "hair_length": rand(),
-        "curl": torch.maximum(curly, rand() ** 3), "parting": rand() * 2 - 1,
+        "hair_style": torch.where(male, men, women), "grey": grey, "hair_volume": rand(),
+        "hair_length": rand(), "curl": torch.maximum(curly, rand() ** 3), "parting": rand() * 2 - 1,
         "brow_thickness": (0.35 + 0.25 * male + 0.25 * torch.randn(n, generator=generator)).clamp(0.05, 1),
-        "brow_density": 0.45 + 0.55 * rand(), "brow_height": torch.randn(n, generator=generator).clamp(-1.5, 1.5),
+        "brow_density": 0.45 + 0.55 * rand(),
+        "brow_height": torch.randn(n, generator=generator).clamp(-1.5, 1.5),
         "beard": beard * (0 if plain else 1), "beard_shape": rand(),
-        "neckline": pick({"wide": 0.7}, NECKLINES, n, generator), "pattern": pick({"plain": 4}, PATTERNS, n, generator),
-        "pattern_scale": rand(), "face_paint": 0 * old, "earrings": torch.where(male, chance(0.04), worn(0.4)), "glasses": worn(0.20), "roundness": rand(), "hat": hat,
+        "neckline": pick({"wide": 0.7}, NECKLINES, n, generator),
+        "pattern": pick({"plain": 4}, PATTERNS, n, generator), "pattern_scale": rand(),
+        "face_paint": 0 * old, "earrings": torch.where(male, chance(0.04), worn(0.4)), "glasses": worn(0.20),
+        "roundness": rand(), "hat": hat,
     }
     if held_out:
         which = pick({}, HELD_OUT, n, generator)
@@ -168,13 +202,22 @@ def random_people(n: int, generator: torch.Generator | None = None, plain: bool 
         dyed = among(DYES, n, generator)
         hair = torch.where(wears("dyed hair")[:, None], dyed, hair)
         columns["grey"] = grey * ~wears("dyed hair")
-        columns["hair_style"] = torch.where(wears("dyed hair"), columns["hair_style"].clamp(min=2), columns["hair_style"])
+        columns["hair_style"] = torch.where(
+            wears("dyed hair"), columns["hair_style"].clamp(min=2), columns["hair_style"]
+        )
         columns["hat"] = torch.where(wears("top hat"), HATS.index("top hat"), torch.where(wears("dyed hair"), 0, hat))
         columns["face_paint"] = wears("face paint")
         columns["glasses"] = torch.where(wears("sunglasses"), 2.0, columns["glasses"])
-    colours = {"iris": iris, "hair": hair, "cloth": among(CLOTHES, n, generator), "trim": among(CLOTHES, n, generator),
-               "frame": among([(0.03, 0.03, 0.03), (0.20, 0.11, 0.06), (0.55, 0.50, 0.42), (0.10, 0.12, 0.25)], n, generator, 0.02),
-               "hat": among(CLOTHES, n, generator)}
+    colours = {
+        "iris": iris,
+        "hair": hair,
+        "cloth": among(CLOTHES, n, generator),
+        "trim": among(CLOTHES, n, generator),
+        "frame": among(
+            [(0.03, 0.03, 0.03), (0.20, 0.11, 0.06), (0.55, 0.50, 0.42), (0.10, 0.12, 0.25)], n, generator, 0.02
+        ),
+        "hat": among(CLOTHES, n, generator),
+    }
     columns |= {f"{name}_{c}": value[:, i] for name, value in colours.items() for i, c in enumerate("rgb")}
     look = torch.stack([columns[name].float() for name in LOOKS], 1)
     return People(identity, look, torch.randint(2 ** 23, (n,), generator=generator))
@@ -190,7 +233,7 @@ def person(seed: int, age: float | None = None, sex: str | None = None, origin: 
         if value is not None and value not in accepted[name]:
             raise VasaError(f"{name} is {value!r}; accepted are {', '.join(accepted[name])}")
     if age is not None and not 18 <= age <= 90: raise VasaError(f"age is {age}; accepted is 18 to 90 years")
-    for attempt in range(4000):                                     # of the people of this seed, the first one that fits
+    for attempt in range(4000):  # of the people of this seed, the first one that fits
         one = random_people(1, torch.Generator().manual_seed(seed + 1_000_003 * attempt))
         macro = one.identity.macro[0]
         if sex is not None and (macro[3] > 0.5) != (sex == "male"): continue
