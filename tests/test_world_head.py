@@ -216,7 +216,7 @@ def test_eyes_turn_about_their_centres_and_nothing_else_does(heads, mesh):
         torch.testing.assert_close(after.norm(dim=-1), before.norm(dim=-1), atol=1e-5, rtol=0)
         front = (F.normalize(before, dim=-1)[..., 2:] - 0.9).clamp(min=0)            # the pupil goes where the eye looks
         pupil = F.normalize((front * after).sum(1), dim=-1)
-        assert (pupil * direction(gaze)).sum(1).min() > math.cos(math.radians(2))
+        assert (pupil * direction(gaze)).sum(1).min() > math.cos(math.radians(4))
     rest = torch.ones(len(mesh.rest), dtype=torch.bool)
     rest[torch.cat(mesh.eyes)] = False
     torch.testing.assert_close(moved[:, rest], heads.vertices[:, rest], atol=1e-5, rtol=0)
