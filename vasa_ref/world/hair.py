@@ -64,7 +64,7 @@ def roots(device: str = "cpu") -> tuple[Tensor, Tensor]:
     scalp = smoothstep(-0.08, 0.02, y - polyline(z, *HAIRLINE)) * (ear < 0.5) * (x.abs() < 1.0)
     generator = torch.Generator().manual_seed(1)
     chosen = [torch.multinomial(area * weight, n, True, generator=generator)
-              for weight, n in ((scalp, HAIR), (beard_area(x, y, z), BEARD))]
+              for weight, n in ((scalp, HAIR), (beard_area(x, y, z) * (1 + 2 * (y > 6.65) * (x.abs() < 0.4)), BEARD))]
     r = torch.rand(HAIR + BEARD, 2, generator=generator).sort(1).values
     weights = torch.stack([r[:, 0], r[:, 1] - r[:, 0], 1 - r[:, 1]], 1)
     return skin[torch.cat(chosen)].to(device), weights.to(device)
@@ -141,7 +141,7 @@ def comb(people: People, roots: Roots, dice: Dice) -> tuple[Tensor, Tensor, Tens
     x, y, z = roots.rest.unbind(-1)
     n, field = len(x), lambda name: styled(people, name)
     parting = parting_of(people)
-    away = torch.tanh((x - parting) * 8)
+    away = torch.where(x > parting, 1.0, -1.0) * (0.6 + 0.4 * torch.tanh((x - parting).abs() * 6))
     top, front = smoothstep(7.6, 8.0, y), smoothstep(0.75, 1.05, z)
     hangs = (field("cut") > 0).float()
     way = field("comb").expand(-1, n, -1).clone()

@@ -178,7 +178,7 @@ def light_surface(colour, normal, depth, mask, coats, tangent, hairy, shots):
     view = colour.new_tensor([0.0, 0.0, 1.0]).expand(len(key), 3)
     halfway = unit(key + view)
     cosine, away = along(halfway).clamp(min=0), (1 - normal[:, 2:3].clamp(0, 1))
-    glint = 2.5 * smoothstep(0.9925, 0.997, along(unit(0.45 * key + view)))                                    # what an eye shows of the lamp
+    glint = 4.0 * smoothstep(0.987, 0.994, along(unit(0.45 * key + view)))                                    # what an eye shows of the lamp
     shine = torch.where(gloss > 1, glint, gloss * (0.30 * cosine ** 14 + 0.65 * gloss * cosine ** 60) * (1 + 3 * away ** 3))
     grazing = 0.10 * soft * away ** 4 * ao
     aligned = (1 - (tangent * halfway[:, :, None, None]).sum(1, keepdim=True) ** 2).clamp(min=0)

@@ -154,8 +154,9 @@ def coat_vertices(people: People, mesh: Mesh) -> Tensor:
         (ax, 0.16, 0.06), (y, 7.30, 0.08), (z, 1.4, 0.2))
     colour = tone * (1 - flush[..., None] * tone.new_tensor([0.02, 0.16, 0.15]))
     colour = colour * (1 - (shadow + 0.25 * mask["eyelids"])[..., None] * tone.new_tensor([0.16, 0.24, 0.20]))
-    blue = beard_area(x, y, z) * (0.30 * amount("stubble") + 0.90 * amount("beard")).clamp(max=1)
+    blue = beard_area(x, y, z) * (0.30 * amount("stubble")).clamp(max=1)
     colour = colour * (1 - blue[..., None] * tone.new_tensor([0.50, 0.42, 0.34]))
+    colour = mix(colour, people.rgb("hair")[:, None].expand_as(colour), 0.6 * beard_area(x, y, z) * amount("beard"))
     covered = smoothstep(-0.04, 0.16, hair_edge(people, mesh.rest)) * (1 - mask["ears"]) * (styled(people, "length") > 0)
     roots = torch.lerp(people.rgb("hair"), tone.new_tensor([0.66, 0.65, 0.64]), people.get("grey")[:, None])[:, None] * 0.88
     roots = roots.expand_as(colour)
@@ -169,8 +170,10 @@ def coat_vertices(people: People, mesh: Mesh) -> Tensor:
     colour = mix(colour, tone.new_tensor([0.46, 0.15, 0.15]).expand_as(colour), inside.expand(len(people), -1))
     part = torch.zeros(len(x), dtype=torch.long, device=x.device)
     part[mesh.triangles.flatten()] = mesh.parts.repeat_interleave(3)
-    for name, rgb in (("eye", (0.86, 0.83, 0.81)), ("teeth", (0.84, 0.80, 0.70)), ("tongue", (0.66, 0.32, 0.32)), ("lashes", (0.05, 0.04, 0.04))):
+    for name, rgb in (("eye", (0.86, 0.83, 0.81)), ("teeth", (0.86, 0.81, 0.72)), ("tongue", (0.66, 0.32, 0.32)), ("lashes", (0.05, 0.04, 0.04))):
         colour[:, part == PARTS.index(name)] = tone.new_tensor(rgb)
+    deep = ((part == 2) | (part == 3)) * (1 - smoothstep(0.95, 1.42, z))                # teeth and tongue darken to the back
+    colour = colour * (1 - deep[:, None] * tone.new_tensor([0.55, 0.72, 0.75]))
     is_skin = (part == 0).float()
     hidden = 1 - (1 - smoothstep(0.75, 1.5, z)) * torch.maximum(inside, (part == 2).float() + (part == 3).float())
     wet = torch.maximum(lips * (0.35 + 0.5 * amount("lipstick")), inside * 0.5 + (part == 3) * 0.5)
@@ -235,10 +238,13 @@ def skin_texture(people: People) -> Tensor:
     down = smoothstep(-0.06, 0.14, edge + 0.16 * streaks) * (1 - smoothstep(0.14, 0.30, edge)) * (amount("hair_style") > 0)
     scalp = smoothstep(0.0, 0.2, edge) * (styled(people, "length") > 0)[..., None, None]
     mottle = mottle + scalp * (0.7 * streaks + 0.5 * fine)
+    stripes = (bump((x.abs(), 0.42, 0.16), (y, 7.0, 0.028)) + bump((x.abs(), 0.42, 0.16), (y, 6.88, 0.028))
+               + bump((x, 0, 0.04), (y, 7.75, 0.16))).clamp(max=1) * face * amount("face_paint")
+    pigment = linear(people.rgb("trim"))[:, :, None, None]
     colour, cover = torch.full_like(mottle.expand(-1, 3, -1, -1), 0.5), 0 * mottle
     brown, black = hair.new_tensor([0.30, 0.14, 0.07])[:, None, None], hair.new_tensor([0.10, 0.05, 0.035])[:, None, None]
     for weight, paint in ((0.6 * spots, brown), (0.75 * moles, black), ((0.45 + 0.4 * amount("beard")) * stubble, hair * 0.6),
-                          (0.55 * down * (streaks > -0.1), hair * 0.7), (0.9 * brows, hair * 0.6)):
+                          (0.55 * down * (streaks > -0.1), hair * 0.7), (0.9 * brows, hair * 0.6), (smoothstep(0.25, 0.45, stripes), pigment)):
         colour = torch.lerp(torch.where(cover > 0.01, colour, paint), paint.expand_as(colour), weight)
         cover = cover + weight * (1 - cover)
     return torch.cat([colour, cover, height + 0.004 * mottle * amount("pores"), mottle], 1)

@@ -38,7 +38,7 @@ SHAPES = {  # phonemes, how much they insist on jaw and lips, units
     "M": ("p b m", 0.6, 0.3, dict(
         jawOpen=.06, mouthPress=.25, mouthRollUpper=.15, mouthRollLower=.12, mouthShrugLower=.15)),
     "F": ("f v", 1.0, 0.6, dict(
-        jawOpen=.055, mouthRollLower=.45, mouthUpperUp=.65, mouthShrugUpper=.15, mouthShrugLower=.15)),
+        jawOpen=.12, mouthRollLower=.45, mouthUpperUp=.55, mouthShrugUpper=.15, mouthShrugLower=.15)),
     "TH": ("θ ð", 0.8, 0.4, dict(jawOpen=.13, tongueOut=.30, mouthUpperUp=.35, mouthLowerDown=.15)),
     "T": ("t d n", 0.7, 0.3, dict(jawOpen=.10, mouthStretch=.15, mouthUpperUp=.35, mouthLowerDown=.15)),
     "L": ("l", 0.6, 0.3, dict(jawOpen=.17, tongueOut=.12, mouthStretch=.1, mouthUpperUp=.4, mouthLowerDown=.15)),

@@ -13,6 +13,7 @@ from .raster import vertex_normals
 from .skin import Dice, chart_noise, chart_points, linear, polyline
 
 RING, TUBE = 28, 5                            # points about a rim, and about its wire
+LENS, GOLD = (0.10, 0.09, 0.09), (0.85, 0.66, 0.33)
 ROWS, COLUMNS, NEAR = 30, 57, 14              # of the grid of hats, from crown to rim and about; vertices looked at
 REST_SKULL = (0.0, 7.71, 0.57), (0.78, 0.84, 0.96)   # centre and radii of the skull at rest, decimetres
 
@@ -104,38 +105,55 @@ def wire(path: Tensor, radius: float, closed: bool) -> tuple[Tensor, Tensor, Ten
     return (path[:, :, None] + radius * normal).flatten(1, 2), normal.flatten(1, 2), triangles
 
 
-def glasses(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, Tensor]:
-    "Rims, bridge and arms of glasses (B, N, 3) that fit each face, their normals, and triangles (T, 3)."
-    spot = lambda *at: (mesh.rest - mesh.rest.new_tensor(at)).norm(dim=1).argmin()
-    v = heads.vertices
-    eyes, bridge = heads.eyes, v[:, spot(0, 7.33, 1.5)]
-    ears = torch.stack([v[:, spot(side * 0.74, 7.36, 0.60)] for side in (1, -1)], 1)
+def nearest_to(mesh: Mesh, *place: float) -> Tensor:
+    "The vertex that lies nearest to a place of the head at rest."
+    return (mesh.rest - mesh.rest.new_tensor(place)).norm(dim=1).argmin()
+
+
+def lens(rim: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    "A disc that fills a rim (B, RING, 3): points, normals, and triangles."
+    points = torch.cat([rim, rim.mean(1, keepdim=True)], 1)
+    bulge = F.normalize(points - points[:, -1:] + points.new_tensor([0.0, 0.03, 0.5]), dim=-1)
+    i = torch.arange(RING, device=rim.device)
+    return points, bulge, torch.stack([i, (i + 1) % RING, torch.full_like(i, RING)], 1)
+
+
+def trinkets(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Glasses that fit each face, dark lenses and rings in the ears, for who wears them: points (B, N, 3), normals,
+    the light that they return (B, N, 3), and triangles (T, 3)."""
+    v, eyes, roundness = heads.vertices, heads.eyes, people.get("roundness")[:, None]
+    bridge = v[:, nearest_to(mesh, 0, 7.33, 1.5)]
     angle = torch.arange(RING, device=v.device) * (2 * math.pi / RING)
-    power = (2.2 + 3.3 * (1 - people.get("roundness")))[:, None]
-    size = 0.235 + 0.05 * people.get("roundness")[:, None]
-    bend = lambda f: f.sign() * f.abs() ** (2 / power)
-    forward = bridge[:, 2:3] + 0.055
-    pieces = []
+    bend = lambda f: f.sign() * f.abs() ** (2 / (2.2 + 3.3 * (1 - roundness)))
+    width, height = (0.235 + 0.05 * roundness) / SCALE * 1.05, (0.17 + 0.06 * roundness) / SCALE
+    forward, middle = bridge[:, 2:3] + 0.055, eyes[:, :, 0] * 1.02
+    frame, glass, gold = (linear(c).expand(len(v), 3) for c in (people.rgb("frame"), v.new_tensor(LENS), v.new_tensor(GOLD)))
+    worn, dark, rings = people.get("glasses") > 0, people.get("glasses") > 1, people.get("earrings") > 0
+    pieces = []                                                                        # geometry, who wears it, its light
     for i, side in enumerate((1.0, -1.0)):
-        x = eyes[:, i, 0:1] * 1.02 + side * 0.01 + size / SCALE * 1.05 * bend(angle.cos()[None])
-        y = eyes[:, i, 1:2] - 0.012 + (0.17 + 0.06 * people.get("roundness")[:, None]) / SCALE * bend(angle.sin()[None])
-        z = forward - 0.25 * x ** 2 / 0.35 + 0.02 * y
-        pieces.append(wire(torch.stack([x, y, z.expand_as(x)], -1), 0.011, True))
-        hinge = torch.stack([eyes[:, i, 0] * 1.02 + side * (size[:, 0] / SCALE * 1.05 + 0.005), eyes[:, i, 1] + 0.03,
-                             forward[:, 0] - 0.19], 1)
-        ear = ears[:, i] + v.new_tensor([side * 0.012, 0.02, 0.0])
-        pieces.append(wire(torch.stack([torch.lerp(hinge, ear, t) for t in (0.0, 0.5, 1.0)], 1), 0.010, False))
-    inner = eyes[:, :, 0] * 1.02 - v.new_tensor([1.0, -1.0]) * (size / SCALE * 1.05 - 0.01)
-    arch = [torch.stack([torch.lerp(inner[:, 1], inner[:, 0], t), eyes.mean(1)[:, 1] + 0.03 + 0.05 * t * (1 - t), forward[:, 0] + 0.0 * inner[:, 0]], 1)
-            for t in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    pieces.append(wire(torch.stack(arch, 1), 0.011, False))
-    count, triangles = 0, []
-    for points, _, own in pieces:
-        triangles.append(own + count)
-        count += points.shape[1]
-    there = (people.get("glasses") > 0)[:, None, None]
-    points = torch.cat([p for p, _, _ in pieces], 1)
-    return torch.where(there, points, 0 * points), torch.cat([n for _, n, _ in pieces], 1), torch.cat(triangles)
+        x = middle[:, i, None] + side * 0.01 + width * bend(angle.cos()[None])
+        y = eyes[:, i, 1:2] - 0.012 + height * bend(angle.sin()[None])
+        rim = torch.stack([x, y, forward - 0.71 * x ** 2 + 0.02 * y], -1)
+        hinge = torch.stack([middle[:, i] + side * (width[:, 0] + 0.005), eyes[:, i, 1] + 0.03, forward[:, 0] - 0.19], 1)
+        ear = v[:, nearest_to(mesh, side * 0.74, 7.36, 0.60)] + v.new_tensor([side * 0.012, 0.02, 0.0])
+        arm = torch.stack([hinge, torch.lerp(hinge, ear, 0.5) + v.new_tensor([side * 0.035, 0.0, 0.0]), ear], 1)
+        lobe = v[:, nearest_to(mesh, side * 0.78, 6.98, 0.58)]
+        circle = torch.stack([0 * angle, angle.sin() - 1, angle.cos()], -1)[::2]
+        hoop = lobe[:, None] + (0.018 + 0.035 * roundness)[..., None] * circle
+        pieces += [(wire(rim, 0.011, True), worn, frame), (wire(arm, 0.010, False), worn, frame),
+                   (lens(rim), dark, glass), (wire(hoop, 0.006, True), rings, gold)]
+    inner = middle - v.new_tensor([1.0, -1.0]) * (width - 0.01)
+    t = torch.linspace(0, 1, 5, device=v.device)
+    arch = torch.stack([torch.lerp(inner[:, 1:], inner[:, :1], t), eyes.mean(1)[:, 1:2] + 0.03 + 0.05 * t * (1 - t),
+                        forward.expand(-1, 5)], -1)
+    pieces.append((wire(arch, 0.011, False), worn, frame))
+    starts = [0]
+    for (points, _, _), _, _ in pieces: starts.append(starts[-1] + points.shape[1])
+    shown = lambda points, who: torch.where(who[:, None, None], points, 0 * points)
+    return (torch.cat([shown(points, who) for (points, _, _), who, _ in pieces], 1),
+            torch.cat([normal for (_, normal, _), _, _ in pieces], 1),
+            torch.cat([light[:, None].expand_as(points) for (points, _, _), _, light in pieces], 1),
+            torch.cat([own + start for ((_, _, own), _, _), start in zip(pieces, starts)]))
 
 
 @lru_cache(maxsize=4)
@@ -195,7 +213,7 @@ def hats(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, Tens
     wall = ((t - 0.2) / 0.5).clamp(0, 1)
     y_top, out_top = 1.95 - 1.68 * wall - 0.02 * past, (t / 0.2).clamp(max=1) * (1.10 - 0.05 * wall) + 0.42 * past
     y_top = y_top + 0.10 * past * (2 * round_).cos().neg()
-    thick = 0.055 + 0.010 * torch.sin(5 * angle + 4 * height) * smoothstep(0.0, 0.3, angle.minimum(2 * math.pi - angle))
+    thick = 0.070 + 0.010 * torch.sin(5 * angle + 4 * height) * smoothstep(0.0, 0.3, angle.minimum(2 * math.pi - angle))
     about = heads.vertices[:, close] - centre[:, None]                                  # (B, N, NEAR, 3)
     around_skull = about[..., [0, 2]].norm(dim=-1).amax(-1).view(b, ROWS, COLUMNS).clamp(max=0.75)
     around_skull = torch.maximum(around_skull, 0.85 * around_skull.cummax(1).values)     # cloth hangs from where it is widest
@@ -217,9 +235,9 @@ def hats(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, Tens
 
 
 def wear(people: People, heads: Heads, mesh: Mesh) -> Strands:
-    "Glasses and hats as points that move with the head."
+    "Glasses, rings and hats as points that move with the head."
     b, device = len(people), mesh.rest.device
-    frame, frame_normal, frame_triangles = glasses(people, heads, mesh)
+    frame, frame_normal, frame_light, frame_triangles = trinkets(people, heads, mesh)
     hat, hat_light, hat_triangles = hats(people, heads, mesh)
     grid = vertex_normals(hat, hat_triangles).view(b, ROWS, COLUMNS, 3)
     seam = F.normalize(grid[:, :, :1] + grid[:, :, -1:], dim=-1)
@@ -231,7 +249,7 @@ def wear(people: People, heads: Heads, mesh: Mesh) -> Strands:
     points = torch.cat([frame, hat], 1)
     still = torch.zeros(points.shape[:2], dtype=torch.long, device=device) + (mesh.rest[:, 1] - 8.4).abs().argmin()
     place = points * SCALE + points.new_tensor(REST_CENTRE)
-    coats = torch.cat([coat(linear(people.rgb("frame"))[:, None].expand(-1, count, -1), 0.6), coat(hat_light, 0.03)], 1)
+    coats = torch.cat([coat(frame_light, 0.6), coat(hat_light, 0.03)], 1)
     return Strands(points, still, smoothstep(5.2, 6.4, place[..., 1] + 0.45 * place[..., 2]),
                    torch.cat([frame_normal, hat_normal], 1), torch.zeros_like(points), coats,
                    triangles.expand(b, -1, -1), parts.expand(b, -1))
