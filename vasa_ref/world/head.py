@@ -228,11 +228,11 @@ def build_heads(people: Identity, fine: bool = True) -> Heads:
 SPREAD = {"head": 0.10, "forehead": 0.10, "eyebrows": 0.22, "eyes": 0.22, "nose": 0.24, "mouth": 0.24, "cheek": 0.22,
           "chin": 0.22, "ears": 0.22, "neck": 0.12, "asymmetry": 0.15}
 
-# %% ../../nbs/world/01_head.ipynb #w01-055-c8e94a
+# %% ../../nbs/world/01_head.ipynb #w01-055-14d378
 def random_identities(n: int, generator: torch.Generator | None = None) -> Identity:
     "n random people: mostly of one origin, of any adult age, each axis of shape normal with its region's `SPREAD`."
-    rand, randn = (lambda f: lambda *size: f(n, *size, generator=generator))(torch.rand), (
-        lambda *size: torch.randn(n, *size, generator=generator))
+    rand = lambda *size: torch.rand(n, *size, generator=generator)
+    randn = lambda *size: torch.randn(n, *size, generator=generator)
     origin = torch.softmax(3 * randn(3), 1)
     male = torch.where(rand(1) < 0.5, 0.12 * rand(1), 1 - 0.12 * rand(1))
     old = rand(1) ** 1.6
