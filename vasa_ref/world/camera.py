@@ -9,7 +9,7 @@ PLACES = ("wall", "room", "lights", "outdoors", "colours")
 
 
 def random_scenes(n: int, size: int, generator: torch.Generator | None = None) -> Tensor:
-    "n out-of-focus backgrounds (n, 3, size, size) in [0, 1]: walls, rooms, lights at night, gardens, and plain colours."
+    "n blurred backgrounds (n, 3, size, size) in [0, 1]: walls, rooms, lights at night, gardens, plain colours."
     rand = lambda *s: torch.rand(n, *s, generator=generator)
     small = 48
     c = (torch.arange(small) + 0.5) / small
@@ -26,11 +26,22 @@ def random_scenes(n: int, size: int, generator: torch.Generator | None = None) -
     lights = 0.12 * base + 0.02
     for _ in range(14):
         near = ((x - rand(1, 1, 1)) ** 2 + (y - rand(1, 1, 1)) ** 2).sqrt()
-        lights = lights + (near < 0.02 + 0.05 * rand(1, 1, 1)) * rand(1, 1, 1) * torch.tensor([1.0, 0.8, 0.55])[:, None, None]
+        lights = (
+            lights
+            + (near < 0.02 + 0.05 * rand(1, 1, 1)) * rand(1, 1, 1) * torch.tensor([1.0, 0.8, 0.55])[:, None, None]
+        )
     leaves = F.interpolate(rand(1, 14, 14), (small, small), mode="bicubic")
     sky = torch.tensor([0.75, 0.85, 0.95])[:, None, None] * (1.05 - 0.2 * y)
-    garden = torch.lerp(torch.tensor([0.20, 0.30, 0.12])[:, None, None] * (0.6 + leaves), sky, ((0.25 + 0.5 * rand(1, 1, 1) - y) * 12 + leaves * 2 - 1).sigmoid())
-    colours = torch.lerp(muted, grey + 0.5 * (other - other.mean(1, keepdim=True)), F.interpolate(rand(1, 5, 5), (small, small), mode="bicubic").clamp(0, 1))
+    garden = torch.lerp(
+        torch.tensor([0.20, 0.30, 0.12])[:, None, None] * (0.6 + leaves),
+        sky,
+        ((0.25 + 0.5 * rand(1, 1, 1) - y) * 12 + leaves * 2 - 1).sigmoid(),
+    )
+    colours = torch.lerp(
+        muted,
+        grey + 0.5 * (other - other.mean(1, keepdim=True)),
+        F.interpolate(rand(1, 5, 5), (small, small), mode="bicubic").clamp(0, 1),
+    )
     kinds = torch.stack([wall, room, lights, garden, colours], 1)
     image = kinds[torch.arange(n), torch.randint(len(PLACES), (n,), generator=generator)].clamp(0, 1)
     soft = F.avg_pool2d(F.pad(image, (2, 2, 2, 2), mode="replicate"), 5, 1)
@@ -40,9 +51,13 @@ def random_scenes(n: int, size: int, generator: torch.Generator | None = None) -
 
 def _table(numbers): return torch.tensor([float(x) for x in numbers.split()]).view(8, 8)
 
-JPEG_LUMINANCE = _table("""16 11 10 16 24 40 51 61  12 12 14 19 26 58 60 55  14 13 16 24 40 57 69 56  14 17 22 29 51 87 80 62
-    18 22 37 56 68 109 103 77  24 35 55 64 81 104 113 92  49 64 78 87 103 121 120 101  72 92 95 98 112 100 103 99""")
-JPEG_COLOUR = _table("17 18 24 47 99 99 99 99  18 21 26 66 99 99 99 99  24 26 56 99 99 99 99 99  47 66 99 99" + 36 * " 99")
+JPEG_LUMINANCE = _table(
+    """16 11 10 16 24 40 51 61  12 12 14 19 26 58 60 55  14 13 16 24 40 57 69 56  14 17 22 29 51 87 80 62
+    18 22 37 56 68 109 103 77  24 35 55 64 81 104 113 92  49 64 78 87 103 121 120 101  72 92 95 98 112 100 103 99"""
+)
+JPEG_COLOUR = _table(
+    "17 18 24 47 99 99 99 99  18 21 26 66 99 99 99 99  24 26 56 99 99 99 99 99  47 66 99 99" + 36 * " 99"
+)
 
 
 def jpeg(images, quality):
@@ -52,13 +67,18 @@ def jpeg(images, quality):
     u = torch.arange(8, device=images.device)
     waves = torch.cos((2 * u + 1) * u[:, None] * math.pi / 16) * torch.where(u > 0, 0.5, 0.125 ** 0.5)[:, None]
     to_ycc = x.new_tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
-    blocks = torch.einsum("kc,bchw->bkhw", to_ycc, x).unflatten(3, (-1, 8)).unflatten(2, (-1, 8))       # (B, 3, h, 8, w, 8)
+    blocks = (
+        torch.einsum("kc,bchw->bkhw", to_ycc, x).unflatten(3, (-1, 8)).unflatten(2, (-1, 8))
+    )  # (B, 3, h, 8, w, 8)
     blocks = blocks - x.new_tensor([128.0, 0, 0])[:, None, None, None, None]
     scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50)[:, None, None, None].to(x)
     table = torch.stack([JPEG_LUMINANCE, JPEG_COLOUR, JPEG_COLOUR]).to(x)
-    table = (table * scale).round().clamp(1, 255)[:, :, None, :, None, :]                               # (B, 3, 1, 8, 1, 8)
+    table = (table * scale).round().clamp(1, 255)[:, :, None, :, None, :]  # (B, 3, 1, 8, 1, 8)
     kept = (torch.einsum("ui,bkhiwj,vj->bkhuwv", waves, blocks, waves) / table).round() * table
-    blocks = torch.einsum("ui,bkhuwv,vj->bkhiwj", waves, kept, waves) + x.new_tensor([128.0, 0, 0])[:, None, None, None, None]
+    blocks = (
+        torch.einsum("ui,bkhuwv,vj->bkhiwj", waves, kept, waves)
+        + x.new_tensor([128.0, 0, 0])[:, None, None, None, None]
+    )
     x = torch.einsum("ck,bkhw->bchw", to_ycc.inverse(), blocks.flatten(4, 5).flatten(2, 3))
     return (x[..., :height, :width] / 255).clamp(0, 1)
 

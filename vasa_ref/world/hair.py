@@ -1,4 +1,5 @@
-"""Hair as strands: ribbons that grow from the scalp, are combed, fall, curl and are tied; and beards, which are hair elsewhere."""
+"""Hair as strands: ribbons that grow from the scalp, are combed, fall, curl and are tied; and beards."""
+
 import math
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -15,7 +16,7 @@ from .skin import HAIRLINE, Dice, beard_area, bump, hair_edge, linear, polyline
 HAIR, HAIR_POINTS = 2400, 8                                # strands of the scalp, points along each
 BEARD, BEARD_POINTS = 1000, 4
 FRINGE_END = 7.60                                          # the height of a fringe's lower edge, decimetres at rest
-KNOT = 320                                                 # how many of the scalp's strands make a bun, a tail or braids
+KNOT = 320  # how many of the scalp's strands make a bun, a tail or braids
 STEPS = 3                                                  # of growth between two points
 REST_CENTRE = (0.0, 7.284, 0.295)                          # the head's centre in rest coordinates, decimetres
 HAIR_PART = 5                                              # index into picture.SURFACES
@@ -23,7 +24,7 @@ HAIR_PART = 5                                              # index into picture.
 
 @dataclass
 class Strands:
-    "What B people wear of hair: N points each, with the same triangles for everybody; a strand that is not there has no width."
+    "What B people wear of hair: N points each, the same triangles for all; a strand that is not there has no width."
     rest: Tensor               # (B, N, 3) head units, the head at rest
     root: Tensor               # (B, N) the head's vertex that a point hangs on
     share: Tensor              # (B, N) of the head's turn
@@ -114,7 +115,8 @@ def skull_of(heads: Heads, rest: Tensor) -> tuple[Tensor, Tensor]:
 def around(points: Tensor, skull: Skull, grown: float) -> Tensor:
     """Points (B, N, 3) of strands brought to where hair can lie, when a share `grown` of their length is behind them.
 
-    Above the skull's middle that is a shell about an ellipsoid, below it one about a cylinder, and not before the face."""
+    Above the skull's middle that is a shell about an ellipsoid, below it one about a cylinder, and not before the face.
+    """
     x, y, z = ((points - skull.centre) / skull.radii).unbind(-1)
     least = 1 + skull.clear * min(1.0, 2 * grown) + 0.14 * smoothstep(0.0, -1.0, y) * (skull.opening > 0)
     distance = (x ** 2 + y.clamp(min=0) ** 2 + z ** 2).sqrt().clamp(min=1e-3)
@@ -123,7 +125,9 @@ def around(points: Tensor, skull: Skull, grown: float) -> Tensor:
     arch = ((0.36 - y) / 0.5).clamp(1e-4, 1).sqrt() * min(1.0, 4 * grown) + 0.40 * smoothstep(0.0, -0.8, y)
     angle, flat = torch.atan2(x, z), (x ** 2 + z ** 2).sqrt()
     least = skull.opening * arch
-    angle = torch.where((least > 0.25) & (angle.abs() < 1.5), torch.maximum(angle * skull.side, least) * skull.side, angle)
+    angle = torch.where(
+        (least > 0.25) & (angle.abs() < 1.5), torch.maximum(angle * skull.side, least) * skull.side, angle
+    )
     y = y.clamp(max=1.6)
     moved = torch.stack([flat * angle.sin(), y, flat * angle.cos()], -1) * skull.radii + skull.centre
     return over_shoulders(moved)
@@ -137,7 +141,7 @@ def over_shoulders(points: Tensor) -> Tensor:
 
 
 def comb(people: People, roots: Roots, dice: Dice) -> tuple[Tensor, Tensor, Tensor]:
-    "Which way (B, N, 3) hair is combed, how long it is (B, N) in decimetres, and which strands (B, N) fall as a fringe."
+    "Which way (B, N, 3) hair is combed, its length (B, N) in decimetres, and which strands (B, N) are a fringe."
     x, y, z = roots.rest.unbind(-1)
     n, field = len(x), lambda name: styled(people, name)
     parting = parting_of(people)
@@ -151,21 +155,23 @@ def comb(people: People, roots: Roots, dice: Dice) -> tuple[Tensor, Tensor, Tens
     forward = field("fringe") * (front * smoothstep(7.75, 7.95, y) > 0.3)
     ahead = torch.stack([0.25 * away, -0.2 + 0 * away, 1 + 0 * away], -1)
     way = torch.lerp(way, ahead.expand_as(way), forward[..., None])
-    locks = 3 * torch.sin(roots.rest @ (8 * dice.normal(3, 3)) + 6.3 * dice.uniform(1, 3))             # neighbours go together
-    way = way + field("loose")[..., None] * (0.35 * locks / 3 + dice.normal(n, 3) * 0.6)
+    locks = torch.sin(roots.rest @ (8 * dice.normal(3, 3)) + 6.3 * dice.uniform(1, 3))  # neighbours go together
+    way = way + field("loose")[..., None] * (0.35 * locks + 0.6 * dice.normal(n, 3))
     length = field("length") * (0.7 + 0.6 * people.get("hair_length")[:, None]) * (0.85 + 0.3 * dice.uniform(n))
     sides = torch.lerp(field("side"), torch.ones_like(field("side")), smoothstep(7.55, 8.0, y))
     length = length * sides * torch.where(hangs > 0, 1.0, 0.35 + 0.65 * smoothstep(6.9, 7.4, y))
-    length = torch.where(hangs > 0, 1.15 * (y - cut_height(people)).clamp(min=0) + 0.45 * smoothstep(7.6, 8.3, y), length)
+    length = torch.where(
+        hangs > 0, 1.15 * (y - cut_height(people)).clamp(min=0) + 0.45 * smoothstep(7.6, 8.3, y), length
+    )
     length = torch.lerp(length, (0.62 + 0.10 * dice.uniform(n)) * (0.85 + 0.5 * (y - 7.9)), forward)
     edge = hair_edge(people, roots.rest)
     return F.normalize(way, dim=-1), length * smoothstep(-0.02, 0.06, edge), forward
 
 
 def parting_of(people: People) -> Tensor:
-    "Where (B, 1) hair is parted, decimetres from the middle: there, or at a side."
+    "Where (B, 1) hair is parted, decimetres from the middle: there, or at a side; hanging hair never far from it."
     at = people.get("parting")[:, None]
-    return 0.35 * at * (at.abs() > 0.3)
+    return torch.where(styled(people, "cut") > 0, 0.12, 0.35) * at * (at.abs() > 0.3)
 
 
 def cut_height(people: People) -> Tensor:
@@ -173,7 +179,9 @@ def cut_height(people: People) -> Tensor:
     return styled(people, "cut") - 0.4 * (people.get("hair_length")[:, None] - 0.5)
 
 
-def flow(people: People, roots: Roots, way: Tensor, length: Tensor, skull: Skull, forward: Tensor, dice: Dice) -> Tensor:
+def flow(
+    people: People, roots: Roots, way: Tensor, length: Tensor, skull: Skull, forward: Tensor, dice: Dice
+) -> Tensor:
     "Paths (B, N, HAIR_POINTS, 3) of strands that leave their roots, turn to where they are combed, fall and curl."
     n, field = len(roots.rest), lambda name: styled(people, name)
     lift = field("lift") * (0.6 + 0.6 * people.get("hair_volume")[:, None]).clamp(max=1.0)
@@ -186,7 +194,10 @@ def flow(people: People, roots: Roots, way: Tensor, length: Tensor, skull: Skull
     point, path = roots.point + 0.002 * roots.normal, [roots.point - 0.004 * roots.normal]
     for k in range(1, (HAIR_POINTS - 1) * STEPS + 1):
         grown = k / ((HAIR_POINTS - 1) * STEPS)
-        heading = F.normalize(heading + (0.25 * (1 - grown) ** 3 * (1 - lift) * way + fall * (0.1 + grown) * gravity) * (3 / STEPS), dim=-1)
+        heading = F.normalize(
+            heading + (0.25 * (1 - grown) ** 3 * (1 - lift) * way + fall * (0.1 + grown) * gravity) * (3 / STEPS),
+            dim=-1,
+        )
         moved = around(point + heading * step, skull, grown)
         moved = torch.where(moved[..., 1:2] < end[..., None], point, moved)
         heading = F.normalize(heading + F.normalize(moved - point, dim=-1), dim=-1)
@@ -200,13 +211,14 @@ def curled(path: Tensor, people: People, roots: Roots, dice: Dice) -> Tensor:
     n, field = len(roots.rest), lambda name: styled(people, name)
     own = 0.035 * people.get("curl")[:, None] ** 2 * (field("length") > 0.3)
     size = ((field("curl") + own) / SCALE * (0.7 + 0.6 * dice.uniform(n)))
-    size = (size * (1 - 0.7 * smoothstep(0.8, 1.05, roots.rest[:, 2])))[..., None, None]               # not into the face
+    size = (size * (1 - 0.7 * smoothstep(0.8, 1.05, roots.rest[:, 2])))[..., None, None]  # not into the face
     ahead = F.normalize(path[:, :, 1:] - path[:, :, :-1], dim=-1)
     ahead = torch.cat([ahead, ahead[:, :, -1:]], 2)
     sides = F.normalize(torch.linalg.cross(ahead, roots.normal[:, :, None] + 0.01), dim=-1)
     up = torch.linalg.cross(sides, ahead)
     k = torch.arange(path.shape[2], device=path.device)
-    turns = (6.3 * dice.uniform(n) * (1 - 0.5 * field("part")))[..., None] + (1.0 + 0.5 * dice.uniform(n))[..., None] * k
+    first, each = 6.3 * dice.uniform(n) * (1 - 0.5 * field("part")), 1.0 + 0.5 * dice.uniform(n)
+    turns = first[..., None] + each[..., None] * k
     wave = turns.sin()[..., None] * sides + turns.cos()[..., None] * up
     return path + size * (k / 3).clamp(max=1)[:, None] * wave
 
@@ -224,13 +236,13 @@ def cloud(people: People, roots: Roots, length: Tensor, dice: Dice) -> Tensor:
 
 
 def tied(people: People, roots: Roots, skull: Skull, dice: Dice) -> tuple[Tensor, Tensor]:
-    "Paths (B, N, HAIR_POINTS, 3) of hair drawn to a knot, or to one at each side, and the knot (B, N, 3) of each strand."
+    "Paths (B, N, HAIR_POINTS, 3) of hair drawn to a knot, or to one at each side, and each strand's knot (B, N, 3)."
     n = len(roots.rest)
     knot = (styled(people, "knot") - roots.rest.new_tensor(REST_CENTRE)) / SCALE                    # (B, 1, 3)
     knot = knot * torch.stack([skull.side, 1 + 0 * skull.side, 1 + 0 * skull.side], -1)
     t = torch.linspace(0, 1, HAIR_POINTS, device=knot.device)
     path = [torch.lerp(roots.point, knot + 0.03 * dice.normal(n, 3), float(s)) for s in t]
-    return torch.stack([around(p, skull, 0.05 + 0.6 * float(s)) for p, s in zip(path, t)], 2), knot
+    return torch.stack([around(p, skull, 0.3 + 0.5 * float(s)) for p, s in zip(path, t)], 2), knot
 
 
 def bundle(people: People, knot: Tensor, dice: Dice) -> Tensor:
@@ -249,7 +261,9 @@ def bundle(people: People, knot: Tensor, dice: Dice) -> Tensor:
     woven = [0.045 * turns.sin(), -t * hang, 0.028 * (2 * turns).sin() + 0.22 * smoothstep(0, 0.7, t)]
     plait = torch.stack(torch.broadcast_tensors(*woven), -1)
     plait = knot[:, :, None] + plait + 0.028 * a[:, :, None]
-    return over_shoulders(torch.where(hang[..., None] == 0, bun, torch.where(knot[:, :, None, :1].abs() > 0.1, plait, tail)))
+    return over_shoulders(
+        torch.where(hang[..., None] == 0, bun, torch.where(knot[:, :, None, :1].abs() > 0.1, plait, tail))
+    )
 
 
 def scalp_hair(people: People, heads: Heads, mesh: Mesh, roots: Roots, dice: Dice) -> Strands:
@@ -265,8 +279,13 @@ def scalp_hair(people: People, heads: Heads, mesh: Mesh, roots: Roots, dice: Dic
     side = torch.where(roots.rest[:, 0] > parting_of(people), 1.0, -1.0)
     opening = 0.78 + 0.10 * people.get("parting")[:, None].abs() + 0.12 * dice.uniform(n)
     opening = torch.where(hangs, opening, 0.0) * (1 - forward)
-    skull = Skull(*skull_of(heads, mesh.rest), torch.where(hangs | knotted, 0.02 + field("body") * (0.10 + 0.20 * volume) * dice.uniform(n), -0.1),
-                  torch.where(hangs | knotted, 0.03 + 1.5 * field("curl"), 0.03 + 0.6 * field("lift") * length), opening, side)
+    skull = Skull(
+        *skull_of(heads, mesh.rest),
+        torch.where(hangs | knotted, 0.02 + field("body") * (0.10 + 0.20 * volume) * dice.uniform(n), -0.1),
+        torch.where(hangs | knotted, 0.03 + 1.5 * field("curl"), 0.03 + 0.6 * field("lift") * length),
+        opening,
+        side
+    )
     path = flow(people, roots, way, length, skull, forward, dice)
     drawn, knot = tied(people, roots, skull, dice)
     hung = torch.cat([drawn[:, :-KNOT], bundle(people, knot[:, -KNOT:], dice)], 1)
@@ -274,7 +293,9 @@ def scalp_hair(people: People, heads: Heads, mesh: Mesh, roots: Roots, dice: Dic
     path = torch.where((field("lift") == 1)[..., None, None], cloud(people, roots, length, dice), path)
     outward = F.normalize((path - skull.centre[:, :, None]) / skull.radii[:, :, None] ** 2, dim=-1)
     last = (torch.arange(n, device=y.device) >= n - KNOT)[:, None, None]
-    outward = torch.where(knotted[..., None, None] & last, F.normalize(path - torch.lerp(knot, path.mean(2), 0.9 * (field("tail")[..., None] > 0))[:, :, None], dim=-1), outward)
+    inmost = torch.where(field("tail")[..., None] > 0, torch.lerp(knot, path.mean(2), 0.9), knot)
+    from_knot = F.normalize(path - inmost[:, :, None], dim=-1)
+    outward = torch.where(knotted[..., None, None] & last, from_knot, outward)
     broad = torch.where(field("length") < 0.1, 0.006, torch.where(field("cut") > 0, 0.026, 0.013))
     broad = torch.where(field("curl") > 0, 0.020, broad)
     half = broad * (0.6 + 0.8 * dice.uniform(n)) / SCALE * (length > 0.01)
@@ -286,7 +307,9 @@ def beard(people: People, roots: Roots, dice: Dice) -> Strands:
     "Beards of people: stubble and moustaches too long to be painted, and full beards."
     n, much = len(roots.rest), people.get("beard")[:, None]
     x, y, z = roots.rest.unbind(-1)
-    full = much * smoothstep(0, 1, people.get("beard_shape")[:, None] * 2.2 - x.abs() - 1.2 * smoothstep(6.6, 7.0, y) + 0.25)
+    full = much * smoothstep(
+        0, 1, people.get("beard_shape")[:, None] * 2.2 - x.abs() - 1.2 * smoothstep(6.6, 7.0, y) + 0.25
+    )
     hairs = full * (0.07 + 0.24 * much ** 3 * bump((x, 0, 0.40), (y, 6.3, 0.30))) * (0.6 + 0.8 * dice.uniform(n))
     length = torch.where(full > 0.12 + 0.25 * dice.uniform(n), hairs.clamp(min=0.04), 0 * hairs)
     down = torch.stack([0.9 * x.sign() * (x.abs() > 0.12) * (y > 6.66) - 0.25 * x, -1 + 0 * x, 0.20 + 0 * x], -1)
@@ -309,7 +332,9 @@ def hair_colour(people: People, roots: Roots, dice: Dice) -> Tensor:
     return torch.lerp(colour, colour.new_tensor([0.42, 0.41, 0.40]), grey)
 
 
-def ribbons(path: Tensor, outward: Tensor, half: Tensor, colour: Tensor, shade: Tensor, vertex: Tensor, dice: Dice) -> Strands:
+def ribbons(
+    path: Tensor, outward: Tensor, half: Tensor, colour: Tensor, shade: Tensor, vertex: Tensor, dice: Dice
+) -> Strands:
     """Ribbons about paths (B, N, K, 3), which lie across `outward` (B, N, K, 3): half as wide as `half` (B, N), of a
     colour (B, N, 3) that is darker where `shade` (K,) is below 1, and hang on a vertex (N,) of the head."""
     b, n, k, _ = path.shape
@@ -326,7 +351,8 @@ def ribbons(path: Tensor, outward: Tensor, half: Tensor, colour: Tensor, shade: 
     coats = torch.cat([light, blank, blank, blank + 0.05, blank, blank + 1], 2)
     place = points * SCALE + points.new_tensor(REST_CENTRE)
     share = smoothstep(5.2, 6.4, place[..., 1] + 0.45 * place[..., 2])
-    facing = F.normalize(each(outward) + 0.22 * each(dice.normal(n, 1, 3).expand_as(outward)) + 0.35 * points.new_tensor([-1, 1]).view(1, 1, 2, 1).expand(b, n * k, 2, 1).reshape(b, -1, 1) * each(across), dim=-1)
+    sides = points.new_tensor([-0.35, 0.35]).repeat(n * k)[:, None]                    # a ribbon's edges look aside
+    facing = F.normalize(each(outward + 0.22 * dice.normal(n, 1, 3)) + sides * each(across), dim=-1)
     start = (torch.arange(n, device=path.device)[:, None] * k + torch.arange(k - 1, device=path.device)).flatten() * 2
     quads = torch.stack([start, start + 1, start + 3, start + 2], 1)
     triangles = torch.cat([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]).expand(b, -1, -1)
@@ -337,5 +363,7 @@ def ribbons(path: Tensor, outward: Tensor, half: Tensor, colour: Tensor, shade: 
 def grow(people: People, heads: Heads, mesh: Mesh) -> Strands:
     "Grows the hair and the beards of people on their heads."
     dice, everywhere = Dice(people.seed, 17), root_points(heads, mesh)
-    some = lambda which: Roots(everywhere.point[:, which], everywhere.normal[:, which], everywhere.rest[which], everywhere.vertex[which])
+    some = lambda which: Roots(
+        everywhere.point[:, which], everywhere.normal[:, which], everywhere.rest[which], everywhere.vertex[which]
+    )
     return scalp_hair(people, heads, mesh, some(slice(HAIR)), dice).beside(beard(people, some(slice(HAIR, None)), dice))

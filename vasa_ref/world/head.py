@@ -225,8 +225,8 @@ def build_heads(people: Identity, fine: bool = True) -> Heads:
     return Heads((v - centre) * scale, scale, ((neck - centre) * scale)[:, 0], (eyes - centre) * scale)
 
 # %% ../../nbs/world/01_head.ipynb #w01-048-f1754d
-SPREAD = {"head": 0.10, "forehead": 0.10, "eyebrows": 0.22, "eyes": 0.22, "nose": 0.24, "mouth": 0.24, "cheek": 0.22,
-          "chin": 0.22, "ears": 0.22, "neck": 0.12, "asymmetry": 0.15}
+SPREAD = {"head": 0.12, "forehead": 0.11, "eyebrows": 0.24, "eyes": 0.25, "nose": 0.28, "mouth": 0.27, "cheek": 0.25,
+          "chin": 0.25, "ears": 0.22, "neck": 0.12, "asymmetry": 0.15}
 
 # %% ../../nbs/world/01_head.ipynb #w01-055-14d378
 def random_identities(n: int, generator: torch.Generator | None = None) -> Identity:

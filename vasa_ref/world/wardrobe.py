@@ -10,7 +10,7 @@ from .hair import REST_CENTRE, Strands, skull_of
 from .head import MASKS, PARTS, SCALE, Heads, Mesh, load_mesh, smoothstep
 from .people import HATS, NECKLINES, PATTERNS, People
 from .raster import vertex_normals
-from .skin import Dice, chart_noise, chart_points, linear, polyline
+from .skin import CHART, Dice, chart_noise, chart_points, linear, resized
 
 RING, TUBE = 28, 5                            # points about a rim, and about its wire
 LENS, GOLD = (0.10, 0.09, 0.09), (0.85, 0.66, 0.33)
@@ -31,7 +31,7 @@ def collar(people: People, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
 
 
 def cloth_texture(people: People) -> tuple[Tensor, Tensor, Tensor]:
-    "Clothes in the chart: light they return (B, 3, *CHART), where they are (B, 1, *CHART), their height (B, 1, *CHART)."
+    "Clothes in the chart: light they return (B, 3, *CHART), where they are and their height (B, 1, *CHART)."
     dice = Dice(people.seed, 50)
     x, y, z = chart_points(str(people.look.device))
     below = collar(people, x, y, z)[:, None]
@@ -46,7 +46,8 @@ def cloth_texture(people: People) -> tuple[Tensor, Tensor, Tensor]:
     colour = torch.lerp(main, trim, (0.85 * mixed).clamp(max=1)) * (1 - 0.18 * band)
     shirt = (column("neckline") == NECKLINES.index("shirt")) * smoothstep(0.30, 0.27, below)
     colour = torch.lerp(colour, main * 1.15, shirt)
-    folds = 0.5 * chart_noise(dice, 14, 30) + 0.25 * chart_noise(dice, 40, 80)
+    half = (CHART[0] // 2, CHART[1] // 2)
+    folds = resized(0.5 * chart_noise(dice, 14, 30, half) + 0.25 * chart_noise(dice, 40, 80, half))
     colour = colour * (1 + 0.35 * folds) * (1 - 0.45 * smoothstep(0.03, 0.0, below))
     knit = torch.sin(150 * y) * torch.sin(150 * x) * (kind == PATTERNS.index("knit"))
     height = 0.010 * folds + 0.003 * knit + 0.010 * smoothstep(0.0, 0.02, below) + 0.02 * shirt
@@ -55,7 +56,7 @@ def cloth_texture(people: People) -> tuple[Tensor, Tensor, Tensor]:
 
 @lru_cache(maxsize=4)
 def lashes(fine: bool, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    "The mesh's vertices in lashes (N,), the vertex at the lid that each belongs to (N,), and whether it is a lower lash."
+    "The vertices of lashes (N,), the vertex at the lid that each belongs to (N,), and whether it is a lower lash."
     mesh = load_mesh(fine, device)
     part = torch.zeros(len(mesh.rest), dtype=torch.long, device=device)
     part[mesh.triangles.flatten()] = mesh.parts.repeat_interleave(3)
@@ -79,7 +80,7 @@ def trim_lashes(people: People, heads: Heads, mesh: Mesh) -> Heads:
 
 
 def dress(people: People, heads: Heads, mesh: Mesh) -> Heads:
-    "The same heads with lashes of their own length, and room under the clothes: shoulders grow by the thickness of cloth."
+    "The same heads with lashes of their own length, and shoulders that are thicker by their clothes."
     below = collar(people, *mesh.rest.T)
     heads = trim_lashes(people, heads, mesh)
     thick = (0.035 + 0.05 * smoothstep(0.1, 0.6, below)) * smoothstep(-0.02, 0.06, below)
@@ -127,14 +128,18 @@ def trinkets(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, 
     bend = lambda f: f.sign() * f.abs() ** (2 / (2.2 + 3.3 * (1 - roundness)))
     width, height = (0.235 + 0.05 * roundness) / SCALE * 1.05, (0.17 + 0.06 * roundness) / SCALE
     forward, middle = bridge[:, 2:3] + 0.055, eyes[:, :, 0] * 1.02
-    frame, glass, gold = (linear(c).expand(len(v), 3) for c in (people.rgb("frame"), v.new_tensor(LENS), v.new_tensor(GOLD)))
+    frame, glass, gold = (
+        linear(c).expand(len(v), 3) for c in (people.rgb("frame"), v.new_tensor(LENS), v.new_tensor(GOLD))
+    )
     worn, dark, rings = people.get("glasses") > 0, people.get("glasses") > 1, people.get("earrings") > 0
-    pieces = []                                                                        # geometry, who wears it, its light
+    pieces = []  # geometry, who wears it, its light
     for i, side in enumerate((1.0, -1.0)):
         x = middle[:, i, None] + side * 0.01 + width * bend(angle.cos()[None])
         y = eyes[:, i, 1:2] - 0.012 + height * bend(angle.sin()[None])
         rim = torch.stack([x, y, forward - 0.71 * x ** 2 + 0.02 * y], -1)
-        hinge = torch.stack([middle[:, i] + side * (width[:, 0] + 0.005), eyes[:, i, 1] + 0.03, forward[:, 0] - 0.19], 1)
+        hinge = torch.stack(
+            [middle[:, i] + side * (width[:, 0] + 0.005), eyes[:, i, 1] + 0.03, forward[:, 0] - 0.19], 1
+        )
         ear = v[:, nearest_to(mesh, side * 0.74, 7.36, 0.60)] + v.new_tensor([side * 0.012, 0.02, 0.0])
         arm = torch.stack([hinge, torch.lerp(hinge, ear, 0.5) + v.new_tensor([side * 0.035, 0.0, 0.0]), ear], 1)
         lobe = v[:, nearest_to(mesh, side * 0.78, 6.98, 0.58)]
@@ -178,8 +183,8 @@ def lathe(fine: bool, device: str) -> tuple[Tensor, Tensor]:
 
 
 def scarf_grid(width: Tensor) -> tuple[Tensor, Tensor]:
-    "Angle from the front and height above the skull's middle, in its radii (B, ROWS, COLUMNS), of a headscarf's points."
-    row, column = torch.linspace(0, 1, ROWS, device=width.device), torch.linspace(0, 1, COLUMNS, device=width.device)
+    "Of a headscarf's points (B, ROWS, COLUMNS): angle from the front, height above the skull's middle in its radii."
+    column = torch.linspace(0, 1, COLUMNS, device=width.device)
     over, face, under = 7, 13, ROWS - 20                    # rows above the face, beside it, below it
     turn = torch.linspace(0, math.pi, face, device=width.device)
     low, high = -1.92, 0.30
@@ -216,8 +221,11 @@ def hats(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, Tens
     thick = 0.070 + 0.010 * torch.sin(5 * angle + 4 * height) * smoothstep(0.0, 0.3, angle.minimum(2 * math.pi - angle))
     about = heads.vertices[:, close] - centre[:, None]                                  # (B, N, NEAR, 3)
     around_skull = about[..., [0, 2]].norm(dim=-1).amax(-1).view(b, ROWS, COLUMNS).clamp(max=0.75)
-    around_skull = torch.maximum(around_skull, 0.85 * around_skull.cummax(1).values)     # cloth hangs from where it is widest
-    for _ in range(3): around_skull = F.avg_pool2d(F.pad(around_skull[:, None], (1, 1, 1, 1), mode="replicate"), 3, 1)[:, 0]
+    around_skull = torch.maximum(
+        around_skull, 0.85 * around_skull.cummax(1).values
+    )  # cloth hangs from where it is widest
+    for _ in range(3):
+        around_skull = F.avg_pool2d(F.pad(around_skull[:, None], (1, 1, 1, 1), mode="replicate"), 3, 1)[:, 0]
     ellipse = ((angle.sin() / radii[..., 0:1]) ** 2 + (angle.cos() / radii[..., 2:3]) ** 2).rsqrt()
     capped = ellipse * (1 - (height / 1.06) ** 2).clamp(min=0).sqrt()
     scarf = torch.lerp(around_skull, capped, smoothstep(0.0, 0.35, height)) + thick * smoothstep(1.06, 0.95, height)
@@ -229,7 +237,11 @@ def hats(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, Tens
     z = torch.where(wrapped, scarf, out * radii[..., 2:3]) * angle.cos()
     points = (torch.stack([x, y * radii[..., 1:2], z], -1) + centre[:, None]).flatten(1, 2)
     points = torch.where(kind > 0, points, points.new_tensor([0.0, 0.0, -0.3]))
-    ribs = 1 - 0.22 * (is_("beanie") & (torch.arange(COLUMNS, device=t.device) % 2 == 0)) - 0.25 * (is_("top hat") & (wall > 0.82) & (past == 0))
+    ribs = (
+        1
+        - 0.22 * (is_("beanie") & (torch.arange(COLUMNS, device=t.device) % 2 == 0))
+        - 0.25 * (is_("top hat") & (wall > 0.82) & (past == 0))
+    )
     light = linear(people.rgb("hat"))[:, None] * ribs.expand(b, ROWS, COLUMNS).flatten(1)[..., None]
     return points, light, triangles
 
@@ -245,7 +257,9 @@ def wear(people: People, heads: Heads, mesh: Mesh) -> Strands:
     count, blank = frame.shape[1], lambda n: torch.zeros(b, n, 1, device=device)
     coat = lambda light, gloss: torch.cat([light, *(blank(light.shape[1]) + v for v in (0, 0, gloss, 0, 1))], 2)
     triangles = torch.cat([frame_triangles, hat_triangles + count])
-    parts = torch.cat([torch.full((len(frame_triangles),), 7, device=device), torch.full((len(hat_triangles),), 8, device=device)])
+    parts = torch.cat(
+        [torch.full((len(frame_triangles),), 7, device=device), torch.full((len(hat_triangles),), 8, device=device)]
+    )
     points = torch.cat([frame, hat], 1)
     still = torch.zeros(points.shape[:2], dtype=torch.long, device=device) + (mesh.rest[:, 1] - 8.4).abs().argmin()
     place = points * SCALE + points.new_tensor(REST_CENTRE)
