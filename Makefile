@@ -6,6 +6,10 @@ TORCH_INDEX ?=
 # Processes for the notebooks' run in `make test`.
 WORKERS ?= 1
 
+# OpenMP's threads sleep while they wait for one another, instead of spinning on cores that others could use.
+OMP_WAIT_POLICY ?= PASSIVE
+export OMP_WAIT_POLICY
+
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SENTENCE := The weights came with the package, and this voice and this face were made by it.

@@ -32,6 +32,31 @@ def python(code, *args, timeout=300):
     return done.stdout
 
 
+def spin_count(code, *args, **variables):
+    """How often a thread looks whether it may go on before it sleeps, as torch's OpenMP tells it when it is loaded."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    env |= {"PYTHONPATH": str(PACKAGE.parent), "OMP_DISPLAY_ENV": "verbose", **variables}
+    told = subprocess.run([sys.executable, *code, *args], env=env, capture_output=True, text=True).stderr
+    if "GOMP_SPINCOUNT" not in told:
+        pytest.skip("torch's OpenMP is not GNU's, and does not tell how it waits")
+    return int(told.split("GOMP_SPINCOUNT = '")[1].split("'")[0])
+
+
+ENTRIES = {"vasa": ["-c", "import sys; from vasa_ref.cli import main; sys.exit(main())"], "python -m vasa_ref": ["-m", "vasa_ref"]}
+IN_NEED_OF_TORCH = ["latency", "--device", "nowhere"]
+
+
+@pytest.mark.parametrize("code", ENTRIES.values(), ids=ENTRIES)
+def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(code):
+    assert spin_count(code, *IN_NEED_OF_TORCH) == 0
+    assert spin_count(code, *IN_NEED_OF_TORCH, OMP_WAIT_POLICY="ACTIVE") > 0
+    assert spin_count(["-c", "import torch"]) > 0     # or there would be nothing to change
+
+
+def test_importers_get_sleeping_threads_too():
+    assert spin_count(["-c", "from vasa_ref import Talker"]) == 0
+
+
 def imports(path):
     """(module, level) of every import statement outside functions."""
     def statements(body):

@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import vasa_ref  # noqa: F401 - before torch: it says how threads wait
 import torch
 from vasa_ref.cli import write_json
 from vasa_ref.latents import Latents, make_latents

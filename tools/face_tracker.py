@@ -4,6 +4,7 @@
 """
 import argparse
 
+import vasa_ref  # noqa: F401 - before torch: it says how threads wait
 import numpy as np
 import torch
 

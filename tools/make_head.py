@@ -23,6 +23,8 @@ FOLDERS = ("head", "forehead", "eyebrows", "eyes", "nose", "mouth", "cheek", "ch
 SIDES = (("decr", "incr"), ("down", "up"), ("in", "out"), ("backward", "forward"), ("concave", "convex"),
          ("compress", "uncompress"))
 LEFT_OUT = ("head-trans", "head-age", "neck-trans", "measure-neck-height", "neck-scale-vert")   # not seen in a crop, or in `age`
+TEETH = np.array([0.0, -0.023, 0.028], np.float32)                  # the teeth sit too high and too far back to be seen
+SHUT = 0.75                                                         # of MakeHuman's blink closes the eye; more crosses the lids
 UNIT = 1e-4                                                         # of the stored integers, in decimetres
 
 
@@ -73,6 +75,9 @@ def main():
     body = np.zeros(len(used), bool)
     body[new[[v for part, corners, _ in quads if part == 0 for v in corners]]] = True
 
+    teeth = np.unique([v for part, corners, _ in quads if PARTS[part] == "teeth" for v in corners])
+    vertices[teeth] += TEETH
+
     masks = []
     for name in MASKS:
         picture = np.array(Image.open(data / f"mpfb2/textures/mpfb_{name}.jpg").convert("L"))
@@ -81,17 +86,18 @@ def main():
         masks.append(np.where(body, values, 0))
 
     names, starts, indices, offsets = [], [0], [], []
-    def keep(name, paths):
+    def keep(name, paths, strength=1.0):
         total = np.zeros_like(vertices)
         for path in paths:
             which, moved = read_target(path)
-            np.add.at(total, which, moved)
+            np.add.at(total, which, strength * moved)
         stored = np.round(total[used] / UNIT).astype(int)
         moves = np.flatnonzero((stored != 0).any(1))
         names.append(name); starts.append(starts[-1] + len(moves))
         indices.append(moves.astype(np.uint16)); offsets.append(stored[moves].astype(np.int16))
 
-    for path in sorted((data / "faceunits01/targets/faceunits").glob("*.target")): keep(f"unit/{path.stem}", [path])
+    for path in sorted((data / "faceunits01/targets/faceunits").glob("*.target")): 
+        keep(f"unit/{path.stem}", [path], SHUT if "Blink" in path.stem else 1.0)
     targets = data / "mpfb2/targets"
     for path in sorted((targets / "macrodetails").glob("*.target.gz")):
         name = path.name.removesuffix(".target.gz")

@@ -51,6 +51,7 @@ def main():
     args = parser.parse_args()
     path = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(ROOT) + (os.pathsep + path if path else "")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")   # notebooks import torch before the package can say so
     failed = []
     for notebook in [p.resolve() for p in args.notebooks] or sorted((ROOT / "nbs").glob("*.ipynb")):
         began = time.monotonic()

@@ -1,5 +1,11 @@
 """A course in notebooks that builds VASA-1, and the package that comes out of it."""
+import os
+
 __version__ = "0.1.0"
+
+# Torch's threads spin while they wait for one another, which takes the cores from whoever has work: where other programs run
+# it costs far more than it gains. They sleep instead, unless the user says otherwise; read once, when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Names of the package itself, each imported when it is first used: `from vasa_ref import Talker`.
 _NAMES = {"VasaError": "errors", "Talker": "talker", "Clip": "clips", "load_portrait": "clips", "load_audio": "clips",

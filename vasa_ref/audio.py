@@ -22,7 +22,7 @@ from torch import nn
 from .acoustics import as_heard
 from .checkpoints import read_checkpoint
 from .errors import VasaError
-from .tape import FRAME, STEP, make_tape
+from .tape import FRAME, UNKNOWN, load_tape, make_tape
 from .training import fit
 from .voice import PHONEMES, SAMPLE_RATE
 from .weights import config_from, load_into, load_weights, save_weights, shipped_presets, weights_folder
@@ -312,46 +312,56 @@ def mel_start(conv):
     with torch.no_grad(): conv.weight.copy_((pairs / pairs.norm(dim=1, keepdim=True))[:, None])
 
 # %% ../nbs/05_audio.ipynb #05-075-8a9365
-def recogniser_loss(model, tape, generator, batch=8, seconds=2.0, device="cpu"):
-    "Loss and its parts on `batch` random noisy crops of the tape: phonemes (cross-entropy) + 0.2 prosody."
+def recogniser_loss(model, tape, generator, batch=8, seconds=2.0, device="cpu", voices=None):
+    """Loss and its parts on `batch` random noisy crops of the tape: phonemes (cross-entropy) + 0.2 prosody.
+
+    With `voices`, a tape of recordings, half of the crops are of it, up to a quarter slower or faster."""
     config, T = model.config, round(seconds * SAMPLE_RATE / model.config.hop)
     N = T * config.hop + config.receptive_field - config.hop
-    starts = torch.randint((len(tape.waveform) - N) // STEP, (batch,), generator=generator) * STEP
-    others = torch.randint(len(tape.waveform) - N, (batch,), generator=generator)
-    waveform, gain = as_heard(tape.crops(starts, N), tape.crops(others, N), generator)
-    centres = starts[:, None] + config.receptive_field // 2 + config.hop * torch.arange(T)   # (B, T) samples
-    labels = tape.labels[centres // STEP].long().to(device)
-    loud, pitch, voiced = tape.prosody[:, centres // FRAME].float()                          # (B, T) each
+    centres = config.receptive_field // 2 + config.hop * torch.arange(T)                    # samples
+    own = batch if voices is None else batch // 2
+    crops = [tape.draw(own, N, centres, generator)]
+    if voices is not None: crops.append(voices.draw(batch - own, N, centres, generator, rates=range(16, 27)))
+    speech, labels, prosody = (torch.cat(parts) for parts in zip(*crops))
+    waveform, gain = as_heard(speech, speech.roll(1, 0), generator)           # behind it, its neighbour
+    labels, (loud, pitch, voiced) = labels.to(device), prosody.unbind(1)                     # (B, T) each
     loud, pitch, voiced = (x.to(device) for x in ((loud + gain.log10()).clamp(min=-3), pitch, voiced))
     scores, heard = model(waveform.to(device))                                               # (B, T, 48), (B, T, 3)
-    phoneme = F.cross_entropy(scores.mT, labels, label_smoothing=0.05)
+    phoneme = F.cross_entropy(scores.mT, labels, label_smoothing=0.05, ignore_index=UNKNOWN)
     tune = ((heard[..., 0] - loud) ** 2 + 4 * voiced * (heard[..., 1] - pitch) ** 2).mean() \
         + F.binary_cross_entropy_with_logits(heard[..., 2], voiced)
-    accuracy = (scores.argmax(-1) == labels).float().mean()
-    return phoneme + 0.2 * tune, {"phoneme": phoneme, "prosody": tune, "accuracy": accuracy}
+    right = (scores.argmax(-1) == labels).float()
+    parts = {"phoneme": phoneme, "prosody": tune, "accuracy": right[:own].mean()}
+    if voices is not None: parts["voices_accuracy"] = right[own:].sum() / (labels[own:] != UNKNOWN).sum()
+    return phoneme + 0.2 * tune, parts
 
 # %% ../nbs/05_audio.ipynb #05-079-1efd88
 TAPES = {"tiny": 100, "laptop": 2000}        # utterances to train on
 
 def train_audio(preset="laptop", *, minutes=None, max_steps=None, resume=None, out=None, device="cpu", seed=0,
-                quiet=False):
-    """Train a small Wav2Vec2 ("tiny" or "laptop") to hear phonemes, loudness and pitch in noisy synthetic speech.
+                quiet=False, voices=None, start=None):
+    """Train a small Wav2Vec2 ("tiny" or "laptop") to hear phonemes, loudness and pitch in noisy speech.
 
-    Stops after `minutes` (of which speaking the tape takes at most 30 %) or at `max_steps` in all; `resume` is the `out` of an earlier
-    call with the same preset and seed. With `out` writes `out/audio.safetensors`, float16, heads included. Returns the
-    encoder, eval, frozen. Ours: the paper takes a public encoder. Raises VasaError for another preset or no limit."""
+    The speech is synthetic; with `voices`, a file of tools/natural_voices.py, half of it are recordings. Stops after `minutes`
+    (of which speaking the tape takes at most 30 %) or at `max_steps` in all; `resume` is the `out` of an earlier call with the
+    same preset, seed and voices. `start`: weights of that preset to begin with, a folder. With `out` writes
+    `out/audio.safetensors`, float16, heads included. Returns the encoder, eval, frozen. Ours: the paper takes a public
+    encoder. Raises VasaError for another preset or no limit."""
     if preset not in TAPES: raise VasaError(f"no audio preset {preset!r} to train: accepted are {', '.join(TAPES)}")
     if minutes is None and max_steps is None: raise VasaError("training needs a limit: minutes, max_steps or both")
     began, config = time.monotonic(), getattr(Wav2Vec2Config, preset)()
+    voices = voices and load_tape(voices)
     tape = make_tape(TAPES[preset], seed, minutes=minutes and 0.3 * minutes, quiet=quiet)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = PhonemeRecogniser(config)
     mel_start(model.encoder.feature_extractor.conv_layers[0].conv)
+    if start is not None: load_into(model, load_weights(weights_folder(start) / "audio.safetensors")[0], start)
     if minutes is not None: minutes = max(0.0, minutes - (time.monotonic() - began) / 60)
-    log = fit(lambda step, generator: recogniser_loss(model, tape, generator, device=device), {"audio": model}, out=out,
-              lr=lambda step: 1e-3 / (1 + step / 1000) ** 0.5, weight_decay=0.01, warmup=100, minutes=minutes,
-              max_steps=max_steps, resume=resume, seed=seed, device=device, name="audio", quiet=quiet)
+    loss = lambda step, generator: recogniser_loss(model, tape, generator, device=device, voices=voices)
+    log = fit(loss, {"audio": model}, lr=lambda step: 1e-3 / (1 + step / 1000) ** 0.5, weight_decay=0.01, warmup=100,
+              minutes=minutes, max_steps=max_steps, resume=resume, out=out, seed=seed, device=device, name="audio",
+              quiet=quiet)
     if out is not None:
         save_weights(Path(out) / "audio.safetensors", model, config, dtype=torch.float16, preset=preset,
                      steps=len(log), phonemes=PHONEMES)

@@ -231,6 +231,10 @@ def train(args):
         raise VasaError(f"no file at {args.vgg19}: expected VGG19's weights as safetensors")
     if args.audio and args.part != "motion":
         raise VasaError(f"--audio is what motion learns from, not {args.part}: expected vasa train motion")
+    if args.voices and "audio" not in parts:
+        raise VasaError(f"--voices is for the training of audio, not of {args.part}: expected vasa train audio or all")
+    if args.voices and not Path(args.voices).is_file():
+        raise VasaError(f"no file at {args.voices}: expected labelled speech that tools/natural_voices.py wrote")
     for folder in {str(out), str(args.resume or out)}:
         if (before := told_preset(folder)) not in (None, preset):
             raise VasaError(f"{folder} was trained with --preset {before}, not {preset}: one folder, one preset")
@@ -251,7 +255,8 @@ def train(args):
             origin = f"resumed from {resume}" if resume else "from the start"
             print(f"{part}: {minutes:.1f} minutes, {origin}", flush=True)
         trainer = getattr(importlib.import_module(f".{module}", __package__), function)
-        extra = {"vgg19": args.vgg19} if part == "face" and args.vgg19 else {"audio": args.audio} if args.audio else {}
+        asked = {"face": {"vgg19": args.vgg19}, "motion": {"audio": args.audio}, "audio": {"voices": args.voices}}
+        extra = {name: value for name, value in asked.get(part, {}).items() if value}
         trainer(preset, minutes=minutes, resume=resume, out=out, device=device, seed=args.seed, quiet=args.quiet, **extra)
     if not args.quiet:
         print(f"{out}: weights of {', '.join(parts)} after {(time.monotonic() - began) / 60:.1f} minutes")

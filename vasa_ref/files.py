@@ -6,12 +6,16 @@ one on PATH, or the one of imageio-ffmpeg.
 import io
 import os
 import shutil
+import stat
+import struct
 import subprocess
 import tempfile
 import warnings
 from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
 
 from .errors import VasaError
 
@@ -27,12 +31,15 @@ VIDEOS = "accepted is any video that ffmpeg can read"
 def existing_file(path, role, accepted):
     "`path` as a readable, non-empty file; the error names its `role` and what is `accepted`."
     try:
-        with open(path, "rb"):
-            empty = os.stat(path).st_size == 0
+        about = os.stat(path)
+        if at_hand := stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode):
+            open(path, "rb").close()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise VasaError(f"cannot read the {role} {str(path)!r}: {reason.lower()}; {accepted}") from None
-    if empty:
+    if not at_hand:  # to open a pipe is to wait for its writer, and it can be read only once
+        raise VasaError(f"cannot read the {role} {str(path)!r}: it is a pipe or a device, save it as a file first; {accepted}")
+    if about.st_size == 0:
         raise VasaError(f"cannot read the {role} {str(path)!r}: the file is empty (0 bytes); {accepted}")
     return Path(path)
 
@@ -82,20 +89,17 @@ def open_picture(path, draft_size):
 
 
 def decode_audio(path):
-    "Samples (N, channels) float32 and their rate in Hz, through soundfile or else through ffmpeg."
+    """Samples (N, channels) float32 and their rate in Hz, of any file in which ffmpeg finds sound.
+
+    They come through a pipe as AU: six numbers, then bare samples to the end. No header's word is taken for the length.
+    """
     import ffmpeg
-    import soundfile
-    path = existing_file(path, "speech", SOUNDS)
-    try:
-        return soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: .raw files, which say nothing of themselves
-        pass
-    with tempfile.TemporaryDirectory() as folder:
-        wave = f"{folder}/audio.w64"
-        stream = ffmpeg.input(f"file:{path}")["a:0"].output(wave, format="w64", acodec="pcm_f32le")
-        with run_ffmpeg(stream, f"cannot read the speech {str(path)!r}", SOUNDS):
-            pass
-        return soundfile.read(wave, dtype="float32", always_2d=True)
+    sound = ffmpeg.input(f"file:{existing_file(path, 'speech', SOUNDS)}")["a:0"]
+    stream = sound.output("pipe:", format="au", acodec="pcm_f32be")
+    with run_ffmpeg(stream, f"cannot read the speech {str(path)!r}", SOUNDS, stdout=subprocess.PIPE) as process:
+        data = process.stdout.read()
+    _, start, _, _, rate, channels = struct.unpack(">6I", data[:24])
+    return np.frombuffer(data, ">f4", offset=start).reshape(-1, channels).astype(np.float32), rate
 
 
 @lru_cache

@@ -16,7 +16,7 @@ def random_scenes(n: int, size: int, generator: torch.Generator | None = None) -
     x, y = c.expand(small, small), c[:, None].expand(small, small)
     base, other = 0.15 + 0.7 * rand(3, 1, 1), 0.1 + 0.8 * rand(3, 1, 1)
     grey = base.mean(1, keepdim=True)
-    muted = grey + 0.35 * (base - grey)
+    muted = grey + 0.22 * (base - grey)
     wall = muted * (1.1 - 0.5 * (rand(1, 1, 1) - 0.5) * x - 0.35 * y)
     room = wall.clone()
     for _ in range(7):                                              # furniture, windows, books: boxes
@@ -30,7 +30,7 @@ def random_scenes(n: int, size: int, generator: torch.Generator | None = None) -
     leaves = F.interpolate(rand(1, 14, 14), (small, small), mode="bicubic")
     sky = torch.tensor([0.75, 0.85, 0.95])[:, None, None] * (1.05 - 0.2 * y)
     garden = torch.lerp(torch.tensor([0.20, 0.30, 0.12])[:, None, None] * (0.6 + leaves), sky, ((0.25 + 0.5 * rand(1, 1, 1) - y) * 12 + leaves * 2 - 1).sigmoid())
-    colours = torch.lerp(base, other, F.interpolate(rand(1, 5, 5), (small, small), mode="bicubic").clamp(0, 1))
+    colours = torch.lerp(muted, grey + 0.5 * (other - other.mean(1, keepdim=True)), F.interpolate(rand(1, 5, 5), (small, small), mode="bicubic").clamp(0, 1))
     kinds = torch.stack([wall, room, lights, garden, colours], 1)
     image = kinds[torch.arange(n), torch.randint(len(PLACES), (n,), generator=generator)].clamp(0, 1)
     soft = F.avg_pool2d(F.pad(image, (2, 2, 2, 2), mode="replicate"), 5, 1)

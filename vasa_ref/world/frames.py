@@ -11,9 +11,10 @@ from tqdm import tqdm
 
 from ..weights import save_tensors
 from .camera import random_scenes
-from .hair import BEARD, POINTS, STRANDS
+from .hair import BEARD, BEARD_POINTS, HAIR, HAIR_POINTS
 from .head import MASKS, UNIT, UNITS, load_mesh
 from .people import People, random_people
+from .performer import look_units
 from .picture import Truth, make_figures, random_shots, render
 
 POINTS_KEPT = 3072                            # surface points of a person whose places are kept
@@ -31,16 +32,6 @@ def random_poses(n: int, generator: torch.Generator | None = None) -> Tensor:
     limit = [math.radians(40), math.radians(22), math.radians(15), 0.12, 0.12]
     angles = uniform((n, 5), [-x for x in limit], limit, generator)
     return torch.cat([angles, uniform((n, 1), math.log(0.80), math.log(1.35), generator).exp()], dim=1)
-
-
-def look_units(gaze: Tensor) -> Tensor:
-    "The eyeLook units (n, 52) that go with gaze (n, 2): lids and the skin about the eyes follow the eyeballs."
-    units = gaze.new_zeros(*gaze.shape[:-1], len(UNITS))
-    yaw, pitch = gaze[..., 0] / 0.6, gaze[..., 1] / 0.45                    # yaw > 0: to the person's left
-    for side, sign in (("Left", 1), ("Right", -1)):
-        for name, amount in (("Out", sign * yaw), ("In", -sign * yaw), ("Up", pitch), ("Down", -pitch)):
-            units[..., UNIT[f"eyeLook{name}{side}"]] = amount.clamp(0, 1)
-    return units
 
 
 def random_dynamics(n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -119,7 +110,7 @@ def kept_points() -> tuple[Tensor, Tensor, Tensor]:
         chosen = chosen[torch.randperm(len(chosen), generator=generator)[:count]]
         index.append(chosen), weight.append(torch.full((len(chosen),), value)), of.append(part[chosen])
     left = POINTS_KEPT - sum(map(len, index))
-    hair = torch.randperm((STRANDS + BEARD) * POINTS * 2, generator=generator)[:left]
+    hair = torch.randperm(2 * (HAIR * HAIR_POINTS + BEARD * BEARD_POINTS), generator=generator)[:left]
     index.append(hair + len(x)), weight.append(torch.full((left,), 0.5)), of.append(torch.full((left,), 5))
     return torch.cat(index), torch.cat(weight), torch.cat(of)
 

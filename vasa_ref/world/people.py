@@ -8,7 +8,8 @@ from ..errors import VasaError
 from .head import ORIGINS, SHAPES, Identity, random_identities
 
 NECKLINES = ("crew", "v", "shirt", "turtleneck", "wide")
-HATS = ("none", "beanie", "headscarf", "cap")
+HATS = ("none", "beanie", "headscarf", "cap", "top hat")
+HELD_OUT = ("dyed hair", "top hat", "sunglasses", "face paint")     # looks that are kept for measuring
 PATTERNS = ("plain", "stripes", "checks", "knit")
 LOOKS = (
     "melanin", "redness", "freckles", "moles", "stubble", "lipstick", "eye_shadow", "gloss", "pores",
@@ -16,7 +17,7 @@ LOOKS = (
     "hair_style", "hair_r", "hair_g", "hair_b", "grey", "hair_volume", "hair_length", "curl", "parting",
     "brow_thickness", "brow_density", "brow_height", "beard", "beard_shape",
     "neckline", "pattern", "cloth_r", "cloth_g", "cloth_b", "trim_r", "trim_g", "trim_b", "pattern_scale",
-    "glasses", "roundness", "frame_r", "frame_g", "frame_b",
+    "face_paint", "earrings", "glasses", "roundness", "frame_r", "frame_g", "frame_b",
     "hat", "hat_r", "hat_g", "hat_b",
 )
 LOOK = {name: i for i, name in enumerate(LOOKS)}
@@ -24,29 +25,35 @@ LOOK = {name: i for i, name in enumerate(LOOKS)}
 
 @dataclass(frozen=True)
 class Style:
-    "How a hair style grows: length (decimetres), stiffness 0 to 1 at the root, comb directions of top and sides, volume, curl."
+    "How hair grows: lengths in decimetres, places of the head at rest in decimetres, shares from 0 to 1."
     length: float
-    lift: float = 0.3
-    comb: tuple = (0.0, -0.4, -1.0)
-    part: float = 0.0           # how much the hair falls to both sides of a parting
+    lift: float = 0.1           # how steeply it leaves the scalp; below 0.3 it lies on it, at 1 it is a cloud
+    comb: tuple = (0.0, -0.3, -0.3)
+    part: float = 0.0           # how much it falls to both sides of a parting
     fall: float = 0.25          # gravity
-    curl: float = 0.0           # decimetres
+    curl: float = 0.0           # radius of its curls
     side: float = 1.0           # length at the sides, as a share
     fringe: float = 0.0         # how much of the front falls over the forehead
     recede: float = 0.0
-    knot: tuple = ()            # where it is tied (rest coordinates, decimetres)
+    body: float = 1.0           # how thick it lies
+    loose: float = 0.2
+    cut: float = 0.0            # the height at which hanging hair ends
+    knot: tuple = ()            # where it is tied
+    tail: float = 0.0           # what hangs on the knot; 0: a bun
 
 
 STYLES = {
-    "bald": Style(0.0), "buzz": Style(0.05, 0.5), "short": Style(0.26, 0.45, (0.0, 0.1, 0.6), fall=0.1, side=0.5),
-    "side parting": Style(0.62, 0.35, (0.0, -0.1, -0.35), part=1.0, fall=0.15, side=0.35),
-    "quiff": Style(0.60, 0.9, (0.0, 0.5, -0.7), fall=0.05, side=0.25),
-    "fringe": Style(0.75, 0.3, (0.0, -0.2, 0.3), part=0.3, fall=0.3, side=0.9, fringe=1.0),
-    "bob": Style(1.5, 0.12, (0.0, -0.3, -0.2), part=0.9, fall=0.7),
-    "long": Style(2.7, 0.12, (0.0, -0.3, -0.3), part=0.9, fall=0.7),
-    "curly": Style(1.0, 0.7, (0.0, -0.1, -0.2), part=0.5, fall=0.3, curl=0.075),
-    "afro": Style(0.62, 1.0, (0.0, 0.0, 0.0), fall=0.0, curl=0.06),
-    "tied back": Style(1.5, 0.08, fall=0.0, knot=(0.0, 7.25, -0.95)), "bun": Style(1.5, 0.08, fall=0.0, knot=(0.0, 8.35, -0.45)),
+    "bald": Style(0.0), "buzz": Style(0.05, 0.5), "short": Style(0.26, 0.30, (0.25, 0.0, 0.5), fall=0.08, side=0.5, loose=0.3),
+    "side parting": Style(0.50, 0.32, (0.0, -0.1, -0.15), part=1.0, fall=0.10, side=0.35),
+    "quiff": Style(0.42, 0.62, (0.0, 0.3, -0.8), fall=0.04, side=0.3, loose=0.25),
+    "fringe": Style(1.0, 0.1, (0.0, -0.3, 0.0), part=0.6, fall=0.25, fringe=1.0, cut=6.75),
+    "bob": Style(1.5, 0.12, (0.0, -0.3, -0.2), part=0.9, fall=0.3, cut=6.55), "long": Style(2.5, 0.12, part=0.9, fall=0.3, cut=5.7),
+    "wavy": Style(2.0, 0.14, part=0.9, fall=0.3, curl=0.035, body=1.4, cut=6.0),
+    "curly": Style(1.5, 0.2, (0.0, -0.1, -0.2), part=0.7, fall=0.25, curl=0.06, body=1.9, loose=0.25, cut=6.5),
+    "afro": Style(0.52, 1.0, (0.0, 0.0, 0.0), fall=0.0, curl=0.001, side=0.85),
+    "tied back": Style(1.5, 0.08, fall=0.0, body=0.3, knot=(0.0, 7.5, -0.58), tail=1.3),
+    "bun": Style(1.5, 0.08, fall=0.0, body=0.3, knot=(0.0, 8.52, -0.02)),
+    "braids": Style(1.5, 0.08, fall=0.0, body=0.4, knot=(0.82, 6.75, 0.15), tail=1.25),
     "receding": Style(0.20, 0.35, (0.0, 0.0, -0.5), fall=0.1, side=0.7, recede=1.0),
 }
 HAIR_STYLES = tuple(STYLES)
@@ -108,15 +115,18 @@ def pick(weights: dict, names: tuple, n: int, generator: torch.Generator) -> Ten
     return torch.multinomial(torch.tensor([float(weights.get(x, 1)) for x in names]), n, True, generator=generator).float()
 
 
-DARK_HAIR = [(0.03, 0.025, 0.02), (0.05, 0.035, 0.03), (0.09, 0.055, 0.035)]
-BROWN_HAIR = [(0.16, 0.09, 0.05), (0.23, 0.14, 0.08), (0.31, 0.19, 0.10)]
+DARK_HAIR = [(0.07, 0.06, 0.055), (0.10, 0.075, 0.06), (0.14, 0.09, 0.065)]
+BROWN_HAIR = [(0.20, 0.13, 0.085), (0.28, 0.18, 0.11), (0.36, 0.24, 0.15)]
 FAIR_HAIR = [(0.50, 0.36, 0.19), (0.62, 0.47, 0.27), (0.42, 0.17, 0.07), (0.72, 0.60, 0.40)]
+DYES = [(0.20, 0.35, 0.75), (0.85, 0.35, 0.60), (0.25, 0.60, 0.40), (0.50, 0.25, 0.65)]
 CLOTHES = [(0.08, 0.09, 0.12), (0.85, 0.85, 0.83), (0.12, 0.17, 0.30), (0.45, 0.10, 0.12), (0.20, 0.30, 0.22), (0.55, 0.55, 0.56),
            (0.75, 0.62, 0.45), (0.30, 0.42, 0.58), (0.70, 0.45, 0.50), (0.05, 0.05, 0.05), (0.80, 0.70, 0.25), (0.35, 0.25, 0.45)]
 
 
-def random_people(n: int, generator: torch.Generator | None = None, plain: bool = False) -> People:
-    "Draw n people on the CPU, the same for the same state of `generator`; plain: without glasses, hats, make-up, beards."
+def random_people(n: int, generator: torch.Generator | None = None, plain: bool = False, held_out: bool = False) -> People:
+    """Draw n people on the CPU, the same for the same state of `generator`.
+
+    plain: without glasses, hats, make-up, beards; held_out: each with one of HELD_OUT, which nobody else has."""
     generator = generator or torch.Generator().manual_seed(int(torch.randint(2 ** 31, ())))
     rand = lambda: torch.rand(n, generator=generator)
     identity = random_identities(n, generator)
@@ -132,17 +142,17 @@ def random_people(n: int, generator: torch.Generator | None = None, plain: bool 
     iris = torch.where(light_eyes, among([(0.30, 0.45, 0.60), (0.35, 0.45, 0.30), (0.42, 0.50, 0.52)], n, generator, 0.04),
                        among([(0.20, 0.10, 0.04), (0.30, 0.16, 0.06), (0.12, 0.06, 0.03)], n, generator, 0.02))
     men = pick({"bald": 1.2, "buzz": 2, "short": 3, "side parting": 3, "quiff": 2, "fringe": 1, "bob": 0.2, "long": 0.4,
-                "curly": 1.3, "afro": 0.5, "tied back": 0.2, "bun": 0.1, "receding": 1.5}, HAIR_STYLES, n, generator)
+                "curly": 1.3, "afro": 0.5, "tied back": 0.25, "bun": 0.1, "braids": 0, "wavy": 0.3, "receding": 1.5}, HAIR_STYLES, n, generator)
     women = pick({"bald": 0.05, "buzz": 0.2, "short": 0.7, "side parting": 0.7, "quiff": 0.2, "fringe": 2, "bob": 3,
-                  "long": 4, "curly": 2, "afro": 0.8, "tied back": 2, "bun": 1.5, "receding": 0}, HAIR_STYLES, n, generator)
+                  "long": 4, "curly": 2, "afro": 0.8, "tied back": 2, "bun": 1.5, "braids": 0.8, "wavy": 3, "receding": 0}, HAIR_STYLES, n, generator)
     curly = origin[:, 0] * (0.4 + 0.6 * rand())
     beard = male * chance(0.38) * (0.3 + 0.7 * rand())
     worn = lambda p: chance(0.0 if plain else p)
-    hat = pick({"none": 30, "beanie": 1.5, "headscarf": 0, "cap": 1.5}, HATS, n, generator)
-    hat = torch.where(~male & (rand() < 0.10), HATS.index("headscarf"), hat) * (0 if plain else 1)
+    hat = pick({"none": 30, "beanie": 1.5, "headscarf": 0, "cap": 1.5, "top hat": 0}, HATS, n, generator)
+    hat = torch.where(~male & (rand() < 0.08), HATS.index("headscarf"), hat) * (0 if plain else 1)
     columns = {
         "melanin": melanin, "redness": rand(), "freckles": worn(0.22) * rand() * (melanin < 0.4), "moles": rand(),
-        "stubble": male * rand() * worn(0.7), "lipstick": ~male * worn(0.45) * rand(), "eye_shadow": ~male * worn(0.4) * rand(),
+        "stubble": male * rand() * worn(0.7), "lipstick": ~male * worn(0.45) * rand() ** 1.5, "eye_shadow": ~male * worn(0.4) * rand(),
         "gloss": rand(), "pores": 0.3 + 0.7 * rand(), "pupil": rand(),
         "hair_style": torch.where(male, men, women), "grey": grey, "hair_volume": rand(), "hair_length": rand(),
         "curl": torch.maximum(curly, rand() ** 3), "parting": rand() * 2 - 1,
@@ -150,8 +160,18 @@ def random_people(n: int, generator: torch.Generator | None = None, plain: bool 
         "brow_density": 0.45 + 0.55 * rand(), "brow_height": torch.randn(n, generator=generator).clamp(-1.5, 1.5),
         "beard": beard * (0 if plain else 1), "beard_shape": rand(),
         "neckline": pick({"wide": 0.7}, NECKLINES, n, generator), "pattern": pick({"plain": 4}, PATTERNS, n, generator),
-        "pattern_scale": rand(), "glasses": worn(0.22), "roundness": rand(), "hat": hat,
+        "pattern_scale": rand(), "face_paint": 0 * old, "earrings": torch.where(male, chance(0.04), worn(0.4)), "glasses": worn(0.20), "roundness": rand(), "hat": hat,
     }
+    if held_out:
+        which = pick({}, HELD_OUT, n, generator)
+        wears = lambda name: which == HELD_OUT.index(name)
+        dyed = among(DYES, n, generator)
+        hair = torch.where(wears("dyed hair")[:, None], dyed, hair)
+        columns["grey"] = grey * ~wears("dyed hair")
+        columns["hair_style"] = torch.where(wears("dyed hair"), columns["hair_style"].clamp(min=2), columns["hair_style"])
+        columns["hat"] = torch.where(wears("top hat"), HATS.index("top hat"), torch.where(wears("dyed hair"), 0, hat))
+        columns["face_paint"] = wears("face paint")
+        columns["glasses"] = torch.where(wears("sunglasses"), 2.0, columns["glasses"])
     colours = {"iris": iris, "hair": hair, "cloth": among(CLOTHES, n, generator), "trim": among(CLOTHES, n, generator),
                "frame": among([(0.03, 0.03, 0.03), (0.20, 0.11, 0.06), (0.55, 0.50, 0.42), (0.10, 0.12, 0.25)], n, generator, 0.02),
                "hat": among(CLOTHES, n, generator)}

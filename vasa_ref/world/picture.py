@@ -47,7 +47,7 @@ def make_figures(people: People, fine: bool = True) -> Figures:
     strands = grow(people, heads, mesh).beside(wear(people, heads, mesh))
     coats = torch.cat([coat_vertices(people, mesh), strands.coats], 1)
     colour, cover, height, mottle = skin_texture(people).split([3, 1, 1, 1], 1)
-    cloth, there, folds = cloth_texture(people, torch.Generator().manual_seed(int(people.seed[0]) + 5))
+    cloth, there, folds = cloth_texture(people)
     texture = torch.cat([torch.lerp(colour, cloth, there), torch.maximum(cover, there), torch.lerp(height, folds, there),
                          mottle * (1 - there), there], 1)
     return Figures(people, heads, coats, texture, strands)
@@ -178,19 +178,20 @@ def light_surface(colour, normal, depth, mask, coats, tangent, hairy, shots):
     view = colour.new_tensor([0.0, 0.0, 1.0]).expand(len(key), 3)
     halfway = unit(key + view)
     cosine, away = along(halfway).clamp(min=0), (1 - normal[:, 2:3].clamp(0, 1))
-    shine = gloss * (0.35 * cosine ** 14 + 0.65 * gloss * cosine ** 60) * (1 + 3 * away ** 3)
+    glint = 4.0 * smoothstep(0.987, 0.994, along(unit(0.45 * key + view)))                                    # what an eye shows of the lamp
+    shine = torch.where(gloss > 1, glint, gloss * (0.30 * cosine ** 14 + 0.65 * gloss * cosine ** 60) * (1 + 3 * away ** 3))
     grazing = 0.10 * soft * away ** 4 * ao
-    strand = (tangent * halfway[:, :, None, None]).sum(1, keepdim=True)
-    sheen = hairy * (1 - strand ** 2).clamp(min=0) ** 22 * (0.05 + 0.35 * colour.mean(1, keepdim=True) ** 0.5)
+    aligned = (1 - (tangent * halfway[:, :, None, None]).sum(1, keepdim=True) ** 2).clamp(min=0)
+    sheen = hairy * ao * facing ** 0.5 * (0.06 * aligned ** 60 + 0.5 * colour * aligned ** 14)
     behind = lamp(shots[:, 0] + math.pi * 0.8, 0.4 * torch.ones_like(shots[:, 0]))
-    rim = shot["rim"] * away ** 2.5 * along(behind).clamp(min=0) * (0.3 + colour)
-    return back + 1.1 * shot["key"] * warm * (shine + sheen) * seen * (1 - hairy * 0.0) + grazing * shot["ambient"] + rim
+    rim = shot["rim"] * away ** 2.5 * along(behind).clamp(min=0) * torch.lerp(0.3 + colour, 0.02 + 1.2 * colour, hairy)
+    return back + 1.1 * shot["key"] * warm * (shine * (1 - hairy) + sheen) * torch.where(gloss > 1, 1.0, seen) + grazing * shot["ambient"] + rim
 
 
 def develop(light: Tensor, shots: Tensor) -> Tensor:
     "Amounts of light into the values of a picture, 0 to 1: exposure, a film's curve, saturation, contrast."
     shot = {name: shots[:, i, None, None, None] for i, name in enumerate(SHOTS)}
-    x = light * shot["exposure"] * 0.70
+    x = light * shot["exposure"] * 0.72
     x = (1 - torch.exp(-1.25 * x)).clamp(min=1e-5) ** (1 / 2.2) * 1.02
     grey = x.mean(1, keepdim=True)
     x = grey + (x - grey) * 1.2 * shot["saturation"]

@@ -13,7 +13,7 @@ from .raster import interpolate, rasterise, to_image
 CHART = (512, 1024)                          # rows and columns of the texture
 CHART_Y = (5.0, 8.7)                         # decimetres that the rows span
 AXIS = 0.1                                   # z of the axis about which the chart is rolled up
-SKIN_TONES = ((0.957, 0.815, 0.745), (0.890, 0.700, 0.580), (0.740, 0.530, 0.400), (0.500, 0.330, 0.235), (0.270, 0.175, 0.135))
+SKIN_TONES = ((0.905, 0.755, 0.675), (0.850, 0.665, 0.545), (0.710, 0.510, 0.385), (0.490, 0.330, 0.240), (0.290, 0.195, 0.150))
 COATS = ("red", "green", "blue", "u", "v", "gloss", "skin", "shade")
 HAIRLINE = ((-1.0, -0.5, -0.2, 0.2, 0.42, 0.55, 0.66, 0.74, 0.85, 1.0, 1.2, 1.5),
             (6.35, 6.40, 6.60, 6.90, 7.15, 7.22, 7.22, 7.45, 7.66, 7.84, 7.95, 7.99))   # z and height of the hair's edge
@@ -63,18 +63,35 @@ def chart_points(device: str = "cpu") -> Tensor:
     return torch.where(bare, filler, image)
 
 
-def chart_noise(n: int, rows: int, columns: int, generator: torch.Generator, device) -> Tensor:
-    "Smooth random fields (n, 1, *CHART) about 0, with so many grains down and across."
-    grains = torch.rand(n, 1, rows, columns, generator=generator).to(device) - 0.5
-    return F.interpolate(grains, CHART, mode="bicubic", align_corners=False)
+class Dice:
+    "Random numbers of B people with seeds (B,): the same whoever else is in the batch, and on every device."
+
+    def __init__(self, seeds: Tensor, salt: int): self.seeds, self.salt = seeds.long(), salt
+
+    def uniform(self, *shape: int) -> Tensor:
+        "New numbers in (0, 1) of shape (B, *shape), from an integer hash (C. Wellons, 2018)."
+        self.salt += 1
+        n, most = math.prod(shape), 0xFFFFFFFF
+        x = (self.seeds[:, None] * 0x9E3779B1 + self.salt * 0x85EBCA77 + torch.arange(n, device=self.seeds.device) * 0xC2B2AE3D) & most
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)): x = ((x ^ (x >> shift)) * factor) & most
+        return ((x + 0.5) / 2 ** 32).float().clamp(1e-6, 1 - 1e-6).view(-1, *shape)
+
+    def normal(self, *shape: int) -> Tensor:
+        "New numbers of a normal distribution, (B, *shape)."
+        return torch.special.ndtri(self.uniform(*shape))
+
+
+def chart_noise(dice: Dice, rows: int, columns: int) -> Tensor:
+    "Smooth random fields (B, 1, *CHART) about 0, with so many grains down and across."
+    return F.interpolate(dice.uniform(1, rows, columns) - 0.5, CHART, mode="bicubic", align_corners=False)
 
 
 def beard_area(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     "Where beards grow, 0 to 1, at points of the head at rest."
     ax = x.abs()
     line = polyline(ax, (0.0, 0.30, 0.36, 0.50, 0.62, 0.70, 0.74), (6.60, 6.62, 6.72, 6.78, 6.95, 7.20, 7.30))
-    jaw = smoothstep(0.0, 0.10, line - y) * smoothstep(5.85, 6.15, y + 0.1 * z) * smoothstep(0.35, 0.62, z)
-    lip = smoothstep(6.68, 6.72, y) * smoothstep(6.86, 6.81, y) * smoothstep(0.36, 0.28, ax) * (z > 1.2)
+    jaw = smoothstep(-0.02, 0.24, line - y) * smoothstep(5.98, 6.30, y + 0.1 * z) * smoothstep(0.35, 0.70, z)
+    lip = smoothstep(6.67, 6.73, y) * smoothstep(6.90, 6.80, y) * smoothstep(0.38, 0.24, ax) * (z > 1.2)
     mouth = bump((x, 0, 0.27), (y, 6.605, 0.075)) * (z > 1.2)
     return torch.maximum(jaw * (1 - smoothstep(0.25, 0.7, mouth)), lip)
 
@@ -95,7 +112,7 @@ def wrinkle_maps(device: str = "cpu") -> Tensor:
     x, y, z = chart_points(device)
     ax, groove = x.abs(), lambda distance, width: torch.exp(-(distance / width) ** 2)
     wave = 0.018 * torch.sin(7 * x) - 0.12 * x * x
-    lines = sum(groove(y - h - wave, 0.011) * a for h, a in ((7.66, 0.8), (7.755, 1.0), (7.85, 0.9), (7.935, 0.6)))
+    lines = sum(groove(y - h - wave, 0.016) * a for h, a in ((7.66, 0.7), (7.755, 0.9), (7.85, 0.8), (7.935, 0.5)))
     forehead = lines * smoothstep(0.55, 0.35, ax) * (z > 0.8)
     frown = groove(ax - 0.065 - 0.03 * (y - 7.45), 0.014) * smoothstep(7.34, 7.42, y) * smoothstep(7.62, 7.54, y) * (z > 1)
     angle, reach = torch.atan2(y - 7.285, ax - 0.40), ((ax - 0.40) ** 2 + (y - 7.285) ** 2).sqrt()
@@ -116,7 +133,7 @@ def wrinkle_depths(units: Tensor, old: Tensor) -> Tensor:
                          u("mouthSmileLeft", "mouthSmileRight", "eyeSquintLeft", "eyeSquintRight"),
                          0.7 * u("mouthSmileLeft", "mouthSmileRight") + 0.4 * u("noseSneerLeft", "noseSneerRight"),
                          0.5 * u("cheekSquintLeft", "cheekSquintRight")], 1)
-    still = old[:, None] ** 1.5 * old.new_tensor([0.8, 0.5, 0.9, 0.7, 0.9])
+    still = old[:, None] ** 1.5 * old.new_tensor([0.6, 0.35, 0.7, 0.55, 0.7])
     return still + moved * (0.25 + 0.9 * old[:, None])
 
 
@@ -137,13 +154,14 @@ def coat_vertices(people: People, mesh: Mesh) -> Tensor:
         (ax, 0.16, 0.06), (y, 7.30, 0.08), (z, 1.4, 0.2))
     colour = tone * (1 - flush[..., None] * tone.new_tensor([0.02, 0.16, 0.15]))
     colour = colour * (1 - (shadow + 0.25 * mask["eyelids"])[..., None] * tone.new_tensor([0.16, 0.24, 0.20]))
-    blue = beard_area(x, y, z) * (0.35 * amount("stubble") + 0.4 * (amount("beard") > 0)).clamp(max=1)
+    blue = beard_area(x, y, z) * (0.30 * amount("stubble")).clamp(max=1)
     colour = colour * (1 - blue[..., None] * tone.new_tensor([0.50, 0.42, 0.34]))
-    covered = smoothstep(-0.03, 0.10, hair_edge(people, mesh.rest)) * (1 - mask["ears"]) * (styled(people, "length") > 0)
-    roots = torch.lerp(people.rgb("hair"), tone.new_tensor([0.66, 0.65, 0.64]), 0.75 * people.get("grey")[:, None])[:, None] * 0.75
+    colour = mix(colour, people.rgb("hair")[:, None].expand_as(colour), 0.6 * beard_area(x, y, z) * amount("beard"))
+    covered = smoothstep(-0.04, 0.16, hair_edge(people, mesh.rest)) * (1 - mask["ears"]) * (styled(people, "length") > 0)
+    roots = torch.lerp(people.rgb("hair"), tone.new_tensor([0.66, 0.65, 0.64]), people.get("grey")[:, None])[:, None] * 0.88
     roots = roots.expand_as(colour)
     colour = mix(colour, roots, covered)
-    lip = tone * tone.new_tensor([0.90, 0.63, 0.62]) * (1 - 0.06 * male[..., None])
+    lip = tone * tone.new_tensor([0.86, 0.61, 0.62]) * (1 - 0.06 * male[..., None])
     lip = mix(lip, tone.new_tensor([0.62, 0.11, 0.16]).expand_as(lip), 0.75 * amount("lipstick"))
     lips = (1.25 * mask["lips"]).clamp(max=1) * (1 - smoothstep(0.3, 0.7, mask["inside-mouth"]))
     colour = mix(colour, lip, (0.85 * lips).expand(len(people), -1))
@@ -152,8 +170,10 @@ def coat_vertices(people: People, mesh: Mesh) -> Tensor:
     colour = mix(colour, tone.new_tensor([0.46, 0.15, 0.15]).expand_as(colour), inside.expand(len(people), -1))
     part = torch.zeros(len(x), dtype=torch.long, device=x.device)
     part[mesh.triangles.flatten()] = mesh.parts.repeat_interleave(3)
-    for name, rgb in (("eye", (0.86, 0.83, 0.81)), ("teeth", (0.84, 0.80, 0.70)), ("tongue", (0.66, 0.32, 0.32)), ("lashes", (0.05, 0.04, 0.04))):
+    for name, rgb in (("eye", (0.86, 0.83, 0.81)), ("teeth", (0.86, 0.81, 0.72)), ("tongue", (0.66, 0.32, 0.32)), ("lashes", (0.05, 0.04, 0.04))):
         colour[:, part == PARTS.index(name)] = tone.new_tensor(rgb)
+    deep = ((part == 2) | (part == 3)) * (1 - smoothstep(0.95, 1.42, z))                # teeth and tongue darken to the back
+    colour = colour * (1 - deep[:, None] * tone.new_tensor([0.55, 0.72, 0.75]))
     is_skin = (part == 0).float()
     hidden = 1 - (1 - smoothstep(0.75, 1.5, z)) * torch.maximum(inside, (part == 2).float() + (part == 3).float())
     wet = torch.maximum(lips * (0.35 + 0.5 * amount("lipstick")), inside * 0.5 + (part == 3) * 0.5)
@@ -163,16 +183,16 @@ def coat_vertices(people: People, mesh: Mesh) -> Tensor:
     return torch.cat([linear(colour), place, torch.stack([gloss, soft, hidden.expand_as(soft)], 2)], 2)
 
 
-def brow_hairs(people: People, generator: torch.Generator, hairs: int = 170) -> Tensor:
+def brow_hairs(people: People, dice: Dice, hairs: int = 200) -> Tensor:
     "How dense brow hairs lie in each texel, (B, 1, *CHART): drawn one by one as thin triangles in the chart."
-    n, rand = len(people), lambda: torch.rand(len(people), 2, hairs, generator=generator)
-    get = lambda name: people.get(name).cpu()[:, None, None]
-    thick, side = 0.5 + get("brow_thickness"), torch.tensor([1.0, -1.0])[None, :, None]
+    rand = lambda: dice.uniform(2, hairs)
+    get = lambda name: people.get(name)[:, None, None]
+    thick, side = 0.5 + get("brow_thickness"), rand().new_tensor([1.0, -1.0])[None, :, None]
     t, across = rand(), rand() * 2 - 1
     across = across * (1 - 0.15 * across.abs())
-    male = people.identity.macro[:, 3].cpu()[:, None, None]
-    curve = polyline(t, (0.0, 0.35, 0.7, 1.0), (7.475, 7.50, 7.515, 7.455)) + 0.018 * get("brow_height") - 0.015 * male
-    half = polyline(t, (0.0, 0.12, 0.5, 1.0), (0.022, 0.038, 0.033, 0.008)) * thick
+    male = people.identity.macro[:, 3, None, None]
+    curve = polyline(t, (0.0, 0.35, 0.7, 1.0), (7.490, 7.505, 7.515, 7.460)) + 0.018 * get("brow_height") - 0.015 * male
+    half = polyline(t, (0.0, 0.15, 0.5, 1.0), (0.018, 0.034, 0.030, 0.006)) * thick
     x, y = 0.095 + 0.42 * t, curve + half * across
     lean = polyline(t, (0.0, 0.2, 0.6, 1.0), (1.35, 0.75, 0.25, -0.35)) - 0.55 * across * (t > 0.15) + 0.25 * (rand() - 0.5)
     length, width = (0.05 + 0.03 * rand()) * (0.6 + 0.4 * thick), 0.0045 + 0.002 * rand()
@@ -183,13 +203,12 @@ def brow_hairs(people: People, generator: torch.Generator, hairs: int = 170) -> 
     corners = corners * keep[..., None, None]
     z = 1.53 - 1.0 * corners[..., 0] ** 2
     at = chart(torch.stack([corners[..., 0] * side[..., None], corners[..., 1], z], -1)).flatten(1, 3)
-    triangles = torch.arange(at.shape[1]).view(-1, 3)
-    screen = torch.stack([at[..., 0], -at[..., 1], 0 * at[..., 0]], -1).to(people.look.device)
-    window = screen * screen.new_tensor([5, 5, 1]) + screen.new_tensor([0, -0.0, 0])    # the brows fill this window
+    triangles = torch.arange(at.shape[1], device=at.device).view(-1, 3)
+    screen = torch.stack([at[..., 0], -at[..., 1], 0 * at[..., 0]], -1)
     low = 1 - 2 * (7.47 - CHART_Y[0]) / (CHART_Y[1] - CHART_Y[0])
-    window = torch.stack([screen[..., 0] / 0.25, (screen[..., 1] + low) / 0.125, screen[..., 2]], -1)
+    window = torch.stack([screen[..., 0] / 0.25, (screen[..., 1] + low) / 0.125, screen[..., 2]], -1)        # the brows fill it
     size = int(CHART[1] * 0.25 * 3)
-    fragments = rasterise(window, triangles.to(screen.device), size)
+    fragments = rasterise(window, triangles, size)
     drawn = to_image(fragments, torch.ones(len(fragments.pixel), 1, device=screen.device))
     rows, columns = int(CHART[0] * 0.125), int(CHART[1] * 0.25)
     drawn = F.adaptive_avg_pool2d(drawn, (rows, columns))
@@ -198,27 +217,35 @@ def brow_hairs(people: People, generator: torch.Generator, hairs: int = 170) -> 
 
 
 def skin_texture(people: People) -> Tensor:
-    "What lies over the skin's colour, (B, 5, *CHART): light it returns (3), how much of it (1), height of pores and lines (1)."
-    device, n = people.look.device, len(people)
-    generator = torch.Generator().manual_seed(int(people.seed[0]))
-    x, y, z = chart_points(str(device))
+    """What lies over the skin's colour, (B, 6, *CHART): light it returns (3), how much of it (1), height of pores and
+    hairs (1), and how much lighter or darker the skin is (1)."""
+    dice = Dice(people.seed, 0)
+    x, y, z = chart_points(str(people.look.device))
     amount = lambda name: people.get(name)[:, None, None, None]
-    noise = lambda rows, columns: chart_noise(n, rows, columns, generator, device)
-    mottle = 0.10 * noise(24, 48) + 0.09 * noise(90, 180) + 0.10 * noise(256, 512)
-    fine = noise(512, 1024)
-    height = amount("pores") * (0.6 * fine + 0.5 * noise(256, 512)) * 0.0016
+    noise = lambda rows, columns: chart_noise(dice, rows, columns)
+    middle, fine = noise(256, 512), noise(*CHART)
+    mottle = 0.12 * noise(24, 48) + 0.09 * noise(90, 180) + 0.10 * middle
+    height = amount("pores") * (0.6 * fine + 0.5 * middle) * 0.0016
     face = (smoothstep(0.3, 0.7, z) * smoothstep(6.1, 6.3, y))[None, None]
-    freckled = bump((x.abs(), 0.30, 0.35), (y, 7.0, 0.28)) * face
-    spots = smoothstep(0.20, 0.27, noise(150, 300)) * amount("freckles") * freckled
-    moles = smoothstep(0.56, 0.60, noise(60, 120)) * face * amount("moles")
+    freckled = bump((x.abs(), 0.26, 0.36), (y, 7.02, 0.26)) * face
+    spots = smoothstep(0.14, 0.24, noise(200, 400)) * amount("freckles") * freckled
+    moles = smoothstep(0.60, 0.64, noise(60, 120)) * face * (amount("moles") > 0.5)
     hair = linear(people.rgb("hair"))[:, :, None, None]
-    brows = (1.6 * brow_hairs(people, generator)).clamp(max=1)
-    stubble = smoothstep(0.14, 0.28, fine) * beard_area(x, y, z)[None, None] * torch.maximum(amount("stubble"), (amount("beard") > 0).float())
-    colour = torch.full((n, 3, *CHART), 0.5, device=device)
-    cover = 0 * mottle
-    for weight, paint in ((0.55 * spots, (0.36, 0.17, 0.09)), (0.8 * moles, (0.12, 0.06, 0.04)), (0.5 * stubble, hair * 0.5), (0.93 * brows, hair * 0.55)):
-        paint = torch.as_tensor(paint, device=device, dtype=colour.dtype).view(-1, 3, 1, 1) if not isinstance(paint, Tensor) else paint
-        colour = torch.lerp(torch.where(cover > 0.01, colour, paint.expand_as(colour)), paint.expand_as(colour), weight)
+    brows = (1.5 * brow_hairs(people, dice)).clamp(max=1)
+    stubble = smoothstep(0.10, 0.26, fine) * beard_area(x, y, z) * torch.maximum(amount("stubble"), amount("beard").sqrt())
+    edge = hair_edge(people, torch.stack([x, y, z], -1).view(-1, 3)).view(-1, 1, *CHART)
+    streaks = F.interpolate(dice.uniform(1, 48, CHART[1]) - 0.5, CHART, mode="bilinear")
+    down = smoothstep(-0.06, 0.14, edge + 0.16 * streaks) * (1 - smoothstep(0.14, 0.30, edge)) * (amount("hair_style") > 0)
+    scalp = smoothstep(0.0, 0.2, edge) * (styled(people, "length") > 0)[..., None, None]
+    mottle = mottle + scalp * (0.7 * streaks + 0.5 * fine)
+    stripes = (bump((x.abs(), 0.42, 0.16), (y, 7.0, 0.028)) + bump((x.abs(), 0.42, 0.16), (y, 6.88, 0.028))
+               + bump((x, 0, 0.04), (y, 7.75, 0.16))).clamp(max=1) * face * amount("face_paint")
+    pigment = linear(people.rgb("trim"))[:, :, None, None]
+    colour, cover = torch.full_like(mottle.expand(-1, 3, -1, -1), 0.5), 0 * mottle
+    brown, black = hair.new_tensor([0.30, 0.14, 0.07])[:, None, None], hair.new_tensor([0.10, 0.05, 0.035])[:, None, None]
+    for weight, paint in ((0.6 * spots, brown), (0.75 * moles, black), ((0.45 + 0.4 * amount("beard")) * stubble, hair * 0.6),
+                          (0.55 * down * (streaks > -0.1), hair * 0.7), (0.9 * brows, hair * 0.6), (smoothstep(0.25, 0.45, stripes), pigment)):
+        colour = torch.lerp(torch.where(cover > 0.01, colour, paint), paint.expand_as(colour), weight)
         cover = cover + weight * (1 - cover)
     return torch.cat([colour, cover, height + 0.004 * mottle * amount("pores"), mottle], 1)
 
@@ -229,13 +256,13 @@ def eye_colour(local: Tensor, iris: Tensor, pupil: Tensor) -> Tensor:
     around = torch.atan2(local[:, 1], local[:, 0])
     fibres = 0.5 + 0.25 * torch.sin(29 * around + 4 * torch.sin(5 * around)) + 0.25 * torch.sin(53 * around + 9 * angle / 0.4)
     edge = lambda at, width: torch.sigmoid((at - angle) / width)
-    white = local.new_tensor([0.64, 0.60, 0.585]) * (1 - 0.28 * smoothstep(0.5, 1.3, angle))[:, None]
+    white = local.new_tensor([0.72, 0.68, 0.66]) * (1 - 0.28 * smoothstep(0.5, 1.3, angle))[:, None]
     white = white * (1 - 0.10 * smoothstep(0.6, 1.2, angle)[:, None] * local.new_tensor([0.0, 1.0, 1.0]))
     inner = linear(iris) * (0.7 + 0.9 * fibres * smoothstep(0.15, 0.42, angle))[:, None]
     inner = inner * (1 - 0.65 * smoothstep(0.37, 0.46, angle))[:, None]
     colour = torch.lerp(white, inner, edge(0.46, 0.018)[:, None])
     colour = torch.lerp(colour, local.new_full((3,), 0.004), edge(0.14 + 0.06 * pupil, 0.012)[:, None])
-    return colour * (0.30 + 0.70 * smoothstep(0.62, 0.12, local[:, 1]))[:, None]                    # the upper lid's shadow
+    return colour * (0.35 + 0.65 * smoothstep(0.62, 0.20, local[:, 1]))[:, None]                    # the upper lid's shadow
 
 
 def teeth_shade(rest: Tensor) -> Tensor:
