@@ -280,12 +280,17 @@ def rotation_vector(pose: Tensor) -> Tensor:
 
 
 def turn(points: Tensor, vector: Tensor, share: Tensor) -> Tensor:
-    "Points (B, V, 3) turned by a share (V,) or (B, V) of a rotation vector (B, 3): Rodrigues' formula."
-    angle = vector.norm(dim=1)[:, None, None]
-    axis = (vector / vector.norm(dim=1, keepdim=True).clamp(min=1e-9))[:, None].expand_as(points)
-    part = angle * share[..., None]
-    along = (axis * points).sum(-1, keepdim=True) * axis
-    return along + (points - along) * part.cos() + torch.linalg.cross(axis, points) * part.sin()
+    """Points (B, V, 3) turned by a share (V,) or (B, V) of a rotation vector (B, 3): Rodrigues' formula.
+
+    What lies along the axis stays, the rest takes its cosine, and what is at right angles to both its sine."""
+    angle = vector.norm(dim=1, keepdim=True)
+    axis = vector / angle.clamp(min=1e-9)
+    x, y, z, zero = *axis.unbind(1), torch.zeros_like(axis[:, 0])
+    along = axis[:, :, None] * axis[:, None]
+    across = torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], 1).view(-1, 3, 3)    # p @ across is axis x p
+    stays, cosine, sine = (points @ torch.cat([along, torch.eye(3).to(along) - along, across], 2)).split(3, 2)
+    part = (angle * share)[..., None]
+    return stays + cosine * part.cos() + sine * part.sin()
 
 # %% ../../nbs/world/01_head.ipynb #w01-075-d19139
 def move_heads(heads: Heads, pose: Tensor, units: Tensor, gaze: Tensor, body: Tensor | None = None) -> Tensor:
