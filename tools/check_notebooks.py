@@ -19,6 +19,11 @@ ROOT = Path(__file__).resolve().parents[1]
 EXPORT = "from nbdev.doclinks import nbdev_export; nbdev_export.__wrapped__()"
 
 
+def files(folder, wanted):
+    """The files of a folder and of the folders in it, without hidden ones (.ipynb_checkpoints)."""
+    return [path for path in sorted(folder.rglob(wanted)) if not any(p.startswith(".") for p in path.relative_to(folder).parts)]
+
+
 def check_notebook(path):
     """What is wrong with one notebook, as lines."""
     if path.stat().st_size >= 1_000_000:
@@ -47,26 +52,26 @@ def check_export(root):
         copy.mkdir()
         shutil.copy(root / "settings.ini", copy)
         for folder, wanted in (("nbs", "*.ipynb"), ("vasa_ref", "*.py")):
-            (copy / folder).mkdir()
-            for path in (root / folder).glob(wanted):
-                shutil.copy(path, copy / folder)
+            for path in files(root / folder, wanted):
+                (copy / path.relative_to(root)).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, copy / path.relative_to(root))
         export = subprocess.run([sys.executable, "-c", EXPORT], cwd=copy, capture_output=True, text=True)
         if export.returncode:
             yield f"the notebooks cannot be exported: {export.stderr.strip().splitlines()[-1]}"
             return
-        for path in sorted((copy / "vasa_ref").glob("*.py")):
-            committed = root / "vasa_ref" / path.name
+        for path in files(copy / "vasa_ref", "*.py"):
+            committed = root / path.relative_to(copy)
             if not committed.exists() or committed.read_text() != path.read_text():
-                yield f"vasa_ref/{path.name} is not what the notebooks export: run nbdev_export"
+                yield f"{path.relative_to(copy)} is not what the notebooks export: run nbdev_export"
 
 
 def main():
-    problems = [line for path in sorted((ROOT / "nbs").glob("*.ipynb")) for line in check_notebook(path)]
+    problems = [line for path in files(ROOT / "nbs", "*.ipynb") for line in check_notebook(path)]
     problems += check_export(ROOT)
-    for path in sorted((ROOT / "vasa_ref").glob("*.py")):
+    for path in files(ROOT / "vasa_ref", "*.py"):
         lines = len(path.read_text().splitlines())
         if path.name != "_modidx.py" and lines > 400:
-            problems.append(f"vasa_ref/{path.name} has {lines} lines: more than 400")
+            problems.append(f"{path.relative_to(ROOT)} has {lines} lines: more than 400")
     print("\n".join(problems) or "notebooks and modules agree")
     return 1 if problems else 0
 

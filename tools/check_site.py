@@ -96,7 +96,9 @@ def check(folder):
     for path in sorted(folder.rglob("*.ipynb")):
         markdown, output, labels = page(path)
         pages[path] = (output, *read(markdown, labels))
-    by_name = {path.name: p for path, p in pages.items()} | {p[0]: p for p in pages.values()}
+    home = lambda path: path.parent.relative_to(folder)
+    place = lambda path: os.path.normpath(path).replace(os.sep, "/")
+    by_place = {place(home(path) / name): p for path, p in pages.items() for name in (path.name, p[0])}
     for path, (output, anchors, links, pictures, cited, warnings) in pages.items():
         yield from (f"{path.name}: {w}" for w in warnings)
         yield from (f"{path.name}: cross reference @{c} has no target" for c in sorted(cited - anchors))
@@ -107,7 +109,8 @@ def check(folder):
             target, _, anchor = link.removeprefix(site).partition("#")
             if re.match(r"[a-z]+:", target):
                 continue
-            there = by_name.get(target.removesuffix(".qmd")) if target else pages[path]
+            target = target and place(target if link.startswith(site) else home(path) / target)
+            there = by_place.get(target) if target else pages[path]
             if there is None and not (ROOT / "nbs" / target).exists():
                 yield f"{path.name}: link to {target}, which does not exist"
             elif there is not None and anchor and anchor not in there[1] and not (
@@ -116,7 +119,7 @@ def check(folder):
     sidebar = (ROOT / "nbs" / "sidebar.yml").read_text()
     shown = re.findall(r"- (\S+\.(?:ipynb|qmd))", sidebar)
     yield from (f"the sidebar shows {name}, which does not exist" for name in shown if not (ROOT / "nbs" / name).exists())
-    notebooks = {p.name for p in (ROOT / "nbs").glob("*.ipynb")}
+    notebooks = {place(p.relative_to(ROOT / "nbs")) for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts}
     yield from (f"the sidebar does not show {name}" for name in sorted(notebooks - set(shown)))
 
 
