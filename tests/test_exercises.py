@@ -1,4 +1,5 @@
-"""Exercises of the chapters: a stub refuses, and the folded solution passes the check, with nothing but the module at hand."""
+"""Exercises of the chapters: stubs refuse, and folded solutions pass the checks with nothing but the module at hand."""
+
 import importlib
 import math
 import re
@@ -24,12 +25,15 @@ def exercises(path):
     return [(module, *exercise) for exercise in zip(titles, stubs, solutions)]
 
 
-@pytest.mark.parametrize("module, title, stub, solution", [
-    pytest.param(*exercise, id=f"{path.stem}: {exercise[1]}") for path in CHAPTERS for exercise in exercises(path)])
+@pytest.mark.parametrize(
+    "module, title, stub, solution",
+    [pytest.param(*exercise, id=f"{path.stem}: {exercise[1]}") for path in CHAPTERS for exercise in exercises(path)],
+)
 def test_solutions_pass_their_checks_and_stubs_do_not(module, title, stub, solution):
     names = {**vars(importlib.import_module("vasa_ref." + module)), "torch": torch, "F": F, "math": math}
     exec(stub, names)
     checked = re.search(r"def check_(\w+)\(", stub)[1]
-    with pytest.raises(NotImplementedError): names["check_" + checked](names[checked])
+    with pytest.raises(NotImplementedError):
+        names["check_" + checked](names[checked])
     exec(solution, names)
     names["check_" + checked](names[checked])

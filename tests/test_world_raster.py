@@ -1,4 +1,5 @@
 """The rasteriser against one that asks every pixel about every triangle; normals, pictures, and sheets of them."""
+
 import base64
 import io
 import re
@@ -25,7 +26,9 @@ def by_force(screen, triangles, size):
     """(S, S) the nearest triangle, -1 for none; and its weights (S, S, 3). All pixels against all triangles."""
     corner = screen[triangles].double()
     at = (torch.arange(size, dtype=torch.float64) + 0.5) * 2 / size - 1
-    p = torch.stack([at.expand(size, size), -at[:, None].expand(size, size), torch.ones(size, size, dtype=torch.float64)], -1)
+    p = torch.stack(
+        [at.expand(size, size), -at[:, None].expand(size, size), torch.ones(size, size, dtype=torch.float64)], -1
+    )
     system = torch.cat([corner[..., :2], torch.ones_like(corner[..., :1])], -1).transpose(1, 2)
     w = torch.einsum("tij,yxj->yxti", torch.linalg.inv(system), p)
     depth = (w * corner[..., 2]).sum(-1).masked_fill((w < 0).any(-1), -torch.inf)
@@ -61,13 +64,17 @@ def test_a_batch_is_its_pictures():
     values = torch.randn(3, screen.shape[1], 2, generator=torch.Generator().manual_seed(0))
     f = rasterise(screen, triangles, 40)
     together = to_image(f, interpolate(f, triangles, values), 9.0)
-    single = [rasterise(screen[i:i + 1], triangles, 40) for i in range(3)]
+    single = [rasterise(screen[i : i + 1], triangles, 40) for i in range(3)]
     for i, one in enumerate(single):
-        torch.testing.assert_close(together[i:i + 1], to_image(one, interpolate(one, triangles, values[i:i + 1]), 9.0), atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            together[i : i + 1], to_image(one, interpolate(one, triangles, values[i : i + 1]), 9.0), atol=1e-4, rtol=0
+        )
     joined = Fragments.cat(single, len(triangles))
     assert torch.equal(joined.pixel, f.pixel) and torch.equal(joined.triangle, f.triangle) and joined.batch == 3
-    shared = interpolate(f, triangles, values[:1])                                   # the same values for all of the batch
-    torch.testing.assert_close(to_image(f, shared)[0], to_image(single[0], interpolate(single[0], triangles, values[:1]))[0])
+    shared = interpolate(f, triangles, values[:1])  # the same values for all of the batch
+    torch.testing.assert_close(
+        to_image(f, shared)[0], to_image(single[0], interpolate(single[0], triangles, values[:1]))[0]
+    )
 
 
 def test_background_shows_where_nothing_is():
@@ -87,7 +94,7 @@ def test_the_order_of_triangles_does_not_matter():
 def test_what_faces_away_is_left_out_unless_it_counts_from_both_sides():
     screen = torch.tensor([[[-0.5, -0.5, 0.0], [0.5, -0.5, 0.0], [0.0, 0.5, 0.0]]])
     one_side, both = torch.tensor([False]), torch.tensor([True])
-    facing, away = torch.tensor([[0, 1, 2]]), torch.tensor([[0, 2, 1]])              # anticlockwise faces the viewer
+    facing, away = torch.tensor([[0, 1, 2]]), torch.tensor([[0, 2, 1]])  # anticlockwise faces the viewer
     assert len(rasterise(screen, facing, 32, one_side).pixel) > 100
     assert len(rasterise(screen, away, 32, one_side).pixel) == 0
     assert len(rasterise(screen, away, 32, both).pixel) == len(rasterise(screen, away, 32).pixel) > 100
@@ -119,7 +126,7 @@ def test_barycentric_coordinates_of_corners_and_middle():
 
 def test_normals_of_a_ball_point_outwards():
     mesh = load_mesh()
-    which = mesh.eyes[0]                                                             # an eyeball is one
+    which = mesh.eyes[0]  # an eyeball is one
     centre = mesh.rest[which].mean(0)
     inside = torch.zeros(len(mesh.rest), dtype=torch.bool)
     inside[which] = True
@@ -135,7 +142,8 @@ def test_a_sheet_is_one_jpeg_of_the_right_size():
     assert plain.size == (3 * 34 - 4, 2 * 44 - 4) and plain.format == "JPEG"
     labelled = Image.open(io.BytesIO(sheet(images, "abcde", ["one", "two"], columns=3).data))
     assert labelled.size[0] > plain.size[0] and labelled.size[1] == plain.size[1] + 2 * 20
-    with pytest.raises(ValueError, match="2 titles"): sheet(images, ["a", "b"], columns=3)
+    with pytest.raises(ValueError, match="2 titles"):
+        sheet(images, ["a", "b"], columns=3)
 
 
 def test_a_slider_holds_its_frames_and_labels():

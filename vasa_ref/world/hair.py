@@ -274,7 +274,7 @@ def scalp_hair(people: People, heads: Heads, mesh: Mesh, roots: Roots, dice: Dic
     hat = people.get("hat")[:, None]
     worn = torch.where(hat == HATS.index("headscarf"), y > 0, (hat > 0) & (y > 7.50 + 0.12 * z))
     length = torch.where(worn, 0 * length, length)
-    volume = people.get("hair_volume")[:, None]
+    volume = torch.where(hat > 0, -0.3, people.get("hair_volume")[:, None])             # a hat flattens what it leaves
     hangs, knotted = field("cut") > 0, field("knot").abs().sum(-1) > 0
     side = torch.where(roots.rest[:, 0] > parting_of(people), 1.0, -1.0)
     opening = 0.78 + 0.10 * people.get("parting")[:, None].abs() + 0.12 * dice.uniform(n)

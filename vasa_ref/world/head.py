@@ -292,7 +292,7 @@ def turn(points: Tensor, vector: Tensor, share: Tensor) -> Tensor:
     part = (angle * share)[..., None]
     return stays + cosine * part.cos() + sine * part.sin()
 
-# %% ../../nbs/world/01_head.ipynb #w01-075-d19139
+# %% ../../nbs/world/01_head.ipynb #w01-075-29c83f
 def move_heads(heads: Heads, pose: Tensor, units: Tensor, gaze: Tensor, body: Tensor | None = None) -> Tensor:
     """Vertices (B, V, 3) of heads in pose (B, 6), units (B, 52) and gaze (B, 2), in head units as the camera sees them.
 
@@ -308,7 +308,7 @@ def move_heads(heads: Heads, pose: Tensor, units: Tensor, gaze: Tensor, body: Te
 
 
 def pose_points(points: Tensor, share: Tensor, heads: Heads, pose: Tensor, body: Tensor | None = None) -> Tensor:
-    "Points (B, V, 3) on heads, turned by the pose (B, 6); with a share (V,) or (B, V) below 1, they bend with the neck."
+    "Points (B, V, 3) on heads, turned by the pose (B, 6); with a share (V,) or (B, V) below 1 they bend as necks do."
     neck = heads.neck[:, None]
     moved = turn(points - neck, rotation_vector(pose), share)
     if body is not None:
