@@ -199,3 +199,13 @@ def test_sound_comes_whole_through_every_ffmpeg(tmp_path, monkeypatch, program, 
     sound = torch.as_tensor(sound)[:, 0]
     assert rate == 16_000 and abs(len(sound) - 16_000) < 2100
     assert abs(sound[2000:14_000].square().mean().sqrt() - 0.3 / 2 ** 0.5) < 0.01
+
+
+def test_what_is_heard_is_counted(speech):
+    import hear_voices
+    m, b, a, s = (PHONEMES.index(name) for name in "mbas")
+    truth, heard = torch.tensor([0, 0, m, b, a, s, UNKNOWN]), torch.tensor([0, a, m, m, b, s, s])
+    assert hear_voices.figures(heard, truth) == pytest.approx((3 / 6, 2 / 4, 3 / 4, 1.0, 2 / 3, 1 / 2))
+    tape = join_tapes({"theo": [labelled(speech.waveform, frame_labels(speech, hop=80))]})
+    lines = hear_voices.table(tape, {"laptop": audio.load_recogniser("laptop")})
+    assert len(lines) == 4 and lines[2].startswith("| theo |") and float(lines[3].split("|")[6]) > 0.5

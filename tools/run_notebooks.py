@@ -53,7 +53,7 @@ def main():
     os.environ["PYTHONPATH"] = str(ROOT) + (os.pathsep + path if path else "")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")   # notebooks import torch before the package can say so
     failed = []
-    for notebook in [p.resolve() for p in args.notebooks] or sorted((ROOT / "nbs").glob("*.ipynb")):
+    for notebook in [p.resolve() for p in args.notebooks] or sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts):
         began = time.monotonic()
         try:
             result = run(notebook, args.skip_flags)

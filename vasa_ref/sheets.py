@@ -4,7 +4,6 @@ import io
 import json
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from .files import as_jpeg

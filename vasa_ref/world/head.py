@@ -228,11 +228,11 @@ def build_heads(people: Identity, fine: bool = True) -> Heads:
 SPREAD = {"head": 0.12, "forehead": 0.11, "eyebrows": 0.24, "eyes": 0.25, "nose": 0.28, "mouth": 0.27, "cheek": 0.25,
           "chin": 0.25, "ears": 0.22, "neck": 0.12, "asymmetry": 0.15}
 
-# %% ../../nbs/world/01_head.ipynb #w01-055-c8e94a
+# %% ../../nbs/world/01_head.ipynb #w01-055-14d378
 def random_identities(n: int, generator: torch.Generator | None = None) -> Identity:
     "n random people: mostly of one origin, of any adult age, each axis of shape normal with its region's `SPREAD`."
-    rand, randn = (lambda f: lambda *size: f(n, *size, generator=generator))(torch.rand), (
-        lambda *size: torch.randn(n, *size, generator=generator))
+    rand = lambda *size: torch.rand(n, *size, generator=generator)
+    randn = lambda *size: torch.randn(n, *size, generator=generator)
     origin = torch.softmax(3 * randn(3), 1)
     male = torch.where(rand(1) < 0.5, 0.12 * rand(1), 1 - 0.12 * rand(1))
     old = rand(1) ** 1.6
@@ -280,14 +280,19 @@ def rotation_vector(pose: Tensor) -> Tensor:
 
 
 def turn(points: Tensor, vector: Tensor, share: Tensor) -> Tensor:
-    "Points (B, V, 3) turned by a share (V,) or (B, V) of a rotation vector (B, 3): Rodrigues' formula."
-    angle = vector.norm(dim=1)[:, None, None]
-    axis = (vector / vector.norm(dim=1, keepdim=True).clamp(min=1e-9))[:, None].expand_as(points)
-    part = angle * share[..., None]
-    along = (axis * points).sum(-1, keepdim=True) * axis
-    return along + (points - along) * part.cos() + torch.linalg.cross(axis, points) * part.sin()
+    """Points (B, V, 3) turned by a share (V,) or (B, V) of a rotation vector (B, 3): Rodrigues' formula.
 
-# %% ../../nbs/world/01_head.ipynb #w01-075-d19139
+    What lies along the axis stays, the rest takes its cosine, and what is at right angles to both its sine."""
+    angle = vector.norm(dim=1, keepdim=True)
+    axis = vector / angle.clamp(min=1e-9)
+    x, y, z, zero = *axis.unbind(1), torch.zeros_like(axis[:, 0])
+    along = axis[:, :, None] * axis[:, None]
+    across = torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], 1).view(-1, 3, 3)    # p @ across is axis x p
+    stays, cosine, sine = (points @ torch.cat([along, torch.eye(3).to(along) - along, across], 2)).split(3, 2)
+    part = (angle * share)[..., None]
+    return stays + cosine * part.cos() + sine * part.sin()
+
+# %% ../../nbs/world/01_head.ipynb #w01-075-29c83f
 def move_heads(heads: Heads, pose: Tensor, units: Tensor, gaze: Tensor, body: Tensor | None = None) -> Tensor:
     """Vertices (B, V, 3) of heads in pose (B, 6), units (B, 52) and gaze (B, 2), in head units as the camera sees them.
 
@@ -303,7 +308,7 @@ def move_heads(heads: Heads, pose: Tensor, units: Tensor, gaze: Tensor, body: Te
 
 
 def pose_points(points: Tensor, share: Tensor, heads: Heads, pose: Tensor, body: Tensor | None = None) -> Tensor:
-    "Points (B, V, 3) on heads, turned by the pose (B, 6); with a share (V,) or (B, V) below 1, they bend with the neck."
+    "Points (B, V, 3) on heads, turned by the pose (B, 6); with a share (V,) or (B, V) below 1 they bend as necks do."
     neck = heads.neck[:, None]
     moved = turn(points - neck, rotation_vector(pose), share)
     if body is not None:

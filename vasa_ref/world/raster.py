@@ -46,8 +46,7 @@ class Halves(NamedTuple):
 
 def halves(x: Tensor, y: Tensor, z: Tensor, size: int) -> Halves:
     "The upper halves of triangles with corners x, y, z (3, N), then the lower ones."
-    top, bottom = y.argmin(0), y.argmax(0)
-    order = torch.stack([top, 3 - top - bottom, bottom])
+    order = y.argsort(0)
     x, y, z = (v.gather(0, order) for v in (x, y, z))
     row = (y - 0.5).ceil().clamp(0, size)                                              # the first below each corner
     dx, dy, dz = ((v[[2, 1, 2]] - v[[0, 0, 1]]) for v in (x, y, z))                    # edges a, upper b, lower b
@@ -63,8 +62,12 @@ def halves(x: Tensor, y: Tensor, z: Tensor, size: int) -> Halves:
 # %% ../../nbs/world/02_raster.ipynb #w02-019-137e20
 def counted(counts: Tensor) -> tuple[Tensor, Tensor]:
     "Each index i, counts[i] times in a row; and the numbers 0, 1, ... within each run."
-    which = torch.repeat_interleave(counts)
-    return which, torch.arange(len(which), device=counts.device) - (counts.cumsum(0) - counts).index_select(0, which)
+    ends = counts.cumsum(0)
+    starts, total = ends - counts, int(counts.sum())
+    marks = torch.zeros(total + 1, dtype=torch.int32, device=counts.device)
+    marks.scatter_add_(0, starts, torch.ones_like(counts, dtype=torch.int32))          # how many runs start at each place
+    which = marks.cumsum(0, dtype=torch.int32)[:total] - 1
+    return which, torch.arange(total, dtype=torch.int32, device=counts.device) - starts.int().index_select(0, which)
 
 # %% ../../nbs/world/02_raster.ipynb #w02-022-d592f0
 class Fragments(NamedTuple):
@@ -100,7 +103,7 @@ def rasterise(screen: Tensor, triangles: Tensor, size: int, both_sides: Tensor |
     index = torch.nonzero(there)[:, 0]
     half = halves(*(v.index_select(1, index) for v in (x, y, z)), size)
     start = (index // t * size).repeat(2) + half.first.long()                          # the first row, of B * size
-    ones, rows = counted(half.rows.int())
+    ones, rows = counted(half.rows.long())
     nearest = torch.full((b * size * size,), 2 ** 62, dtype=torch.int64, device=screen.device)
     for one, row in zip(ones.split(ROWS), rows.split(ROWS)):
         a, a_step, b_, b_step, depth, depth_step, slope = (v.index_select(0, one) for v in half[2:])
@@ -109,7 +112,7 @@ def rasterise(screen: Tensor, triangles: Tensor, size: int, both_sides: Tensor |
         right = (torch.maximum(a, b_) + 1e-4).floor().clamp(max=size - 1)
         depth = depth + depth_step * row + slope * (left - a)
         at = (start.index_select(0, one) + row) * size + left.long()
-        line, column = counted((right - left + 1).clamp(min=0).int())
+        line, column = counted((right - left + 1).clamp(min=0).long())
         pick = lambda v: v.index_select(0, line)
         key = ((50 - pick(depth) - pick(slope) * column) * 2 ** 24).long() * 2 ** 26   # depth first, then the triangle
         nearest.scatter_reduce_(0, pick(at) + column, key + pick(index.repeat(2).index_select(0, one)), "amin")
@@ -141,5 +144,6 @@ def vertex_normals(points: Tensor, triangles: Tensor) -> Tensor:
     corner = points[:, triangles]                                                      # (B, T, 3, 3)
     normal = torch.linalg.cross(corner[:, :, 1] - corner[:, :, 0], corner[:, :, 2] - corner[:, :, 0])
     total = torch.zeros_like(points)
-    for i in range(3): total.index_add_(1, triangles[:, i], normal)
+    for vertex, own in zip(total, normal):                                             # picture by picture: faster than at once
+        for i in range(3): vertex.index_add_(0, triangles[:, i], own)
     return F.normalize(total, dim=-1)

@@ -210,6 +210,8 @@ def coat_vertices(people: People, mesh: Mesh) -> Tensor:
         smoothstep(0.1, 0.6, mask["eyelids"]) * amount("eye_shadow"),
     )
     inside = smoothstep(0.4, 0.8, mask["inside-mouth"])
+    line = bump((mask["inside-mouth"], 0.35, 0.20)) * (mask["lips"] > 0.2)               # where the lips meet
+    colour = mix(colour, colour * tone.new_tensor([0.55, 0.45, 0.45]), (0.8 * line).expand(len(people), -1))
     colour = mix(colour, tone.new_tensor([0.46, 0.15, 0.15]).expand_as(colour), inside.expand(len(people), -1))
     part = torch.zeros(len(x), dtype=torch.long, device=x.device)
     part[mesh.triangles.flatten()] = mesh.parts.repeat_interleave(3)
@@ -326,7 +328,7 @@ def eye_colour(local: Tensor, iris: Tensor, pupil: Tensor) -> Tensor:
         + 0.25 * torch.sin(53 * around + 9 * angle / 0.4)
     )
     edge = lambda at, width: torch.sigmoid((at - angle) / width)
-    white = local.new_tensor([0.72, 0.68, 0.66]) * (1 - 0.28 * smoothstep(0.5, 1.3, angle))[:, None]
+    white = local.new_tensor([0.67, 0.635, 0.615]) * (1 - 0.28 * smoothstep(0.5, 1.3, angle))[:, None]
     white = white * (1 - 0.10 * smoothstep(0.6, 1.2, angle)[:, None] * local.new_tensor([0.0, 1.0, 1.0]))
     inner = linear(iris) * (0.7 + 0.9 * fibres * smoothstep(0.15, 0.42, angle))[:, None]
     inner = inner * (1 - 0.65 * smoothstep(0.37, 0.46, angle))[:, None]

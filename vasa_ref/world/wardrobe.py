@@ -210,7 +210,7 @@ def hats(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, Tens
     past = ((t - 0.7) / 0.3).clamp(min=0)
     rim = torch.where(is_("cap"), 0.0, -0.06) + 0.16 * front
     polar = dome * (math.pi / 2 - rim.clamp(min=0))
-    y_dome, out_dome = 1.10 * polar.cos() ** 0.85, polar.sin() ** 0.85
+    y_dome, out_dome = 1.10 * polar.cos().clamp(min=0) ** 0.85, polar.sin() ** 0.85
     cuff = smoothstep(0.0, 0.15, past) * (past > 0)
     y_beanie, out_beanie = y_dome + 0.30 * cuff - 0.40 * past + 0.06 * (1 - dome) ** 2, 1.07 * out_dome + 0.055 * cuff
     reach = 0.62 * smoothstep(0.64, 0.92, front)
