@@ -132,12 +132,13 @@ def test_a_post_throws_a_shadow_as_long_as_it_should():
     assert lit[93:98].max() < 0.3 and lit[:60].min() > 0.95 and lit[112:].min() > 0.95
 
 
-def test_hollows_are_closed_and_hills_are_not():
-    pit = torch.zeros(1, 1, 64, 64)
-    pit[..., 24:40, 24:40] = -0.1
-    assert openness(pit, torch.ones_like(pit))[0, 0, 32, 32] < 0.9
-    assert openness(-pit, torch.ones_like(pit))[0, 0, 32, 32] > 0.999
-    assert openness(0 * pit, torch.ones_like(pit)).min() > 0.999
+def test_grooves_are_closed_and_ridges_are_not():
+    groove = torch.zeros(1, 1, 256, 256)
+    groove[..., 125:131] = -0.1
+    inside, ridge = (openness(d, torch.ones_like(d))[0, 0, 128] for d in (groove, -groove))
+    assert inside[128] < 0.95 and inside[60] > 0.999
+    assert ridge[128] > 0.999 and ridge[122] < 0.97                      # dark is the foot of a wall
+    assert openness(0 * groove, torch.ones_like(groove)).min() > 0.999
 
 
 def test_normals_lean_back_where_a_height_rises():
