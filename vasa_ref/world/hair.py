@@ -292,10 +292,11 @@ def scalp_hair(people: People, heads: Heads, mesh: Mesh, roots: Roots, dice: Dic
     path = torch.where(knotted[..., None, None], hung, path)
     path = torch.where((field("lift") == 1)[..., None, None], cloud(people, roots, length, dice), path)
     outward = F.normalize((path - skull.centre[:, :, None]) / skull.radii[:, :, None] ** 2, dim=-1)
-    last = (torch.arange(n, device=y.device) >= n - KNOT)[:, None, None]
+    last = torch.arange(n, device=y.device) >= n - KNOT
+    length = torch.where(knotted & last & (hat > 0) & (field("tail") == 0), 0 * length, length)        # no bun over a hat
     inmost = torch.where(field("tail")[..., None] > 0, torch.lerp(knot, path.mean(2), 0.9), knot)
     from_knot = F.normalize(path - inmost[:, :, None], dim=-1)
-    outward = torch.where(knotted[..., None, None] & last, from_knot, outward)
+    outward = torch.where(knotted[..., None, None] & last[:, None, None], from_knot, outward)
     broad = torch.where(field("length") < 0.1, 0.006, torch.where(field("cut") > 0, 0.026, 0.013))
     broad = torch.where(field("curl") > 0, 0.020, broad)
     half = broad * (0.6 + 0.8 * dice.uniform(n)) / SCALE * (length > 0.01)

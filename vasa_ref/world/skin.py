@@ -210,6 +210,8 @@ def coat_vertices(people: People, mesh: Mesh) -> Tensor:
         smoothstep(0.1, 0.6, mask["eyelids"]) * amount("eye_shadow"),
     )
     inside = smoothstep(0.4, 0.8, mask["inside-mouth"])
+    line = bump((mask["inside-mouth"], 0.35, 0.20)) * (mask["lips"] > 0.2)               # where the lips meet
+    colour = mix(colour, colour * tone.new_tensor([0.55, 0.45, 0.45]), (0.8 * line).expand(len(people), -1))
     colour = mix(colour, tone.new_tensor([0.46, 0.15, 0.15]).expand_as(colour), inside.expand(len(people), -1))
     part = torch.zeros(len(x), dtype=torch.long, device=x.device)
     part[mesh.triangles.flatten()] = mesh.parts.repeat_interleave(3)
