@@ -10,7 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-CHAPTERS = sorted((Path(__file__).parents[1] / "nbs/world").glob("0[123]_*.ipynb"))
+UNLIKE = ("09", "10", "11")     # their solutions run in the notebook itself
+CHAPTERS = sorted(p for p in (Path(__file__).parents[1] / "nbs/world").glob("*.ipynb") if p.name[:2] not in UNLIKE)
 
 
 def exercises(path):

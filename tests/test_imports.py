@@ -15,7 +15,7 @@ TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "matplotlib", "
          "imageio_ffmpeg", "transformers", "diffusers"}
 ORDER = ["anatomy", "head", "wardrobe", "voice", "performer", "clips", "acoustics", "audio", "face", "frames", "adversary",
          "perceptual", "disentangle", "separation", "diffusion", "latents", "motion", "directing", "talker", "controls", "estimator", "lipsync", "metrics", "tables", "voices", "faster", "latency", "provenance", "footage"]
-ORDER += ["world." + name for name in ("head", "raster", "people", "skin", "hair", "wardrobe", "camera", "picture", "speaking", "prosody",
+ORDER += ["world." + name for name in ("head", "raster", "people", "skin", "hair", "wardrobe", "camera", "truth", "picture", "speaking", "prosody",
                                        "performer", "clips", "frames")]
 
 BLOCK = """

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from vasa_ref.errors import VasaError
 from vasa_ref.world.head import UNIT, load_mesh, neutral_pose
 from vasa_ref.world.people import random_people
-from vasa_ref.world.picture import SHOTS, correspondence, make_figures, render, studio
+from vasa_ref.world.picture import SHOTS, make_figures, render, studio
+from vasa_ref.world.truth import correspondence
 from vasa_ref.world.raster import vertex_normals
 
 SIZE = 128

@@ -1,0 +1,94 @@
+"""Clips of the world: a number makes a clip, bit by bit the same; files give it back; held-out clips are others."""
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vasa_ref.clips import Clip, plan_clip
+from vasa_ref.errors import VasaError
+from vasa_ref.world.clips import MOTION, make_clip, read_clip, render_motion, write_clip
+from vasa_ref.world.picture import make_figures, studio
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return make_clip(3, size=32, seconds=0.4)
+
+
+def same(a, b):
+    "Whether sound, pictures and truth of two clips agree in every bit."
+    tensors = lambda c: [c.waveform, c.truth.people.flat(), c.truth.speech.starts, c.truth.speech.ends,
+                         *(getattr(c.truth.motion, name) for name in MOTION)]
+    words = lambda c: (c.truth.speech.phonemes, c.truth.speech.text, c.truth.speech.voice, c.truth.speech.language,
+                       c.truth.motion.distance, c.fps)
+    pictures = (a.frames is None and b.frames is None) or torch.equal(a.frames, b.frames)
+    return pictures and words(a) == words(b) and all(map(torch.equal, tensors(a), tensors(b)))
+
+
+def test_a_clip_is_whole(clip):
+    assert clip.frames.shape == (10, 32, 32, 3) and clip.frames.dtype == torch.uint8
+    assert len(clip) == len(clip.truth.motion) == 10 and len(clip.waveform) == 6400
+    assert clip.frames.float().std() > 10 and len(clip.truth.people) == 1
+
+
+def test_the_same_seed_is_the_same_clip_bit_by_bit(clip):
+    assert same(clip, make_clip(3, size=32, seconds=0.4))
+
+
+def test_other_seeds_are_other_clips():
+    clips = [make_clip(seed, render_frames=False) for seed in (3, 4)]
+    a, b = (c.truth for c in clips)
+    assert not torch.equal(a.people.flat(), b.people.flat()) and a.speech.text != b.speech.text
+    assert clips[0].frames is None and len(clips[0]) == len(a.motion) != len(b.motion)
+
+
+def test_frames_left_out_change_nothing_else(clip):
+    silent = make_clip(3, seconds=0.4, render_frames=False)
+    assert same(Clip(clip.frames, silent.waveform, silent.fps, silent.truth), clip)
+
+
+def test_batches_change_no_frame(clip):
+    figures, motion = make_figures(clip.truth.people), clip.truth.motion
+    many, few = (render_motion(figures, motion, 32, studio(), batch=batch).int() for batch in (10, 3))
+    assert (many - few).abs().max() <= 1
+
+
+def test_files_give_the_clip_back(clip, tmp_path):
+    path = tmp_path / "clip.safetensors"
+    write_clip(path, clip, {"seed": 3, "size": 32})
+    assert same(read_clip(path), clip)
+    assert read_clip(path, recipe_only=True) == {"seed": 3, "size": 32}
+    assert [p.name for p in tmp_path.iterdir()] == ["clip.safetensors"]          # and nothing beside it
+
+
+def test_clips_without_frames_are_files_too(tmp_path):
+    silent = make_clip(5, seconds=0.4, render_frames=False)
+    write_clip(tmp_path / "clip.safetensors", silent)
+    back = read_clip(tmp_path / "clip.safetensors")
+    assert same(back, silent) and read_clip(tmp_path / "clip.safetensors", recipe_only=True) == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"not a clip", b"\x10" + 30 * b"\0"])
+def test_other_files_are_refused(content, tmp_path):
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(content)
+    for recipe_only in (False, True):
+        with pytest.raises(VasaError, match="other.safetensors"): read_clip(path, recipe_only)
+
+
+def test_safetensors_of_something_else_and_missing_files_are_refused(tmp_path):
+    save_file({"weight": torch.zeros(3)}, tmp_path / "weights.safetensors")
+    with pytest.raises(VasaError, match="cannot read the clip"): read_clip(tmp_path / "weights.safetensors")
+    with pytest.raises(VasaError, match="nowhere"): read_clip(tmp_path / "nowhere.safetensors")
+
+
+def test_held_out_clips_are_others():
+    known, kept = ([plan_clip(seed, held) for seed in range(200)] for held in (False, True))
+    for what in ("voice", "text"): assert not {getattr(p, what) for p in known} & {getattr(p, what) for p in kept}, what
+    a, b = (make_clip(7, seconds=0.2, held_out=held, render_frames=False) for held in (False, True))
+    assert not torch.equal(a.truth.people.flat(), b.truth.people.flat()) and not torch.equal(a.waveform, b.waveform)
+    assert a.truth.speech.voice != b.truth.speech.voice
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 0.01])
+def test_clips_of_no_length_are_refused(seconds):
+    with pytest.raises(VasaError, match="seconds"): make_clip(1, seconds=seconds, render_frames=False)
