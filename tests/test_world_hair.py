@@ -92,7 +92,7 @@ def test_hanging_hair_leaves_the_eyes_free_and_is_cut_where_it_says(style, mesh)
 
 
 def test_longer_fuller_and_parted_as_asked(mesh):
-    low = [middles(grown(someone("bob", hair_length=v), mesh))[..., 1].amin().item() for v in (0.0, 0.5, 1.0)]
+    low = [middles(grown(someone("long", hair_length=v), mesh))[..., 1].amin(2).quantile(0.1).item() for v in (0.0, 0.5, 1.0)]
     assert low[0] > low[1] > low[2]
     wide = [middles(grown(someone("curly", hair_volume=v), mesh))[..., 0].abs().quantile(0.95).item() for v in (0.0, 1.0)]
     assert wide[0] < wide[1]
@@ -105,7 +105,7 @@ def test_beards_grow_only_where_there_is_one(mesh):
     man = someone("short", "male")
     count = [(widths(grown(with_looks(man, beard=b, beard_shape=1.0), mesh))[1] > 0).sum().item() for b in (0.0, 0.4, 1.0)]
     assert count[0] == 0 and 0 < count[1] < count[2]
-    chin, cheeks = ((widths(grown(with_looks(man, beard=0.7, beard_shape=s), mesh))[1] > 0).sum().item() for s in (0.0, 1.0))
+    chin, cheeks = ((widths(grown(with_looks(man, beard=0.7, beard_shape=s), mesh))[1] > 0).sum().item() for s in (0.45, 1.0))
     assert 0 < chin < cheeks
 
 
@@ -125,8 +125,11 @@ def test_a_person_has_the_same_hair_alone_and_in_a_batch(mesh):
     assert torch.equal(batch.rest, grown(people, mesh).rest)
     for i in range(len(people)):
         alone = grown(people[i], mesh)
+        seen = (widths(alone)[0][0] > 0).repeat_interleave(2 * HAIR_POINTS)   # where no hair grows, directions are rounding errors
+        assert seen.any()
         for name in ("rest", "coats", "share"):
-            assert torch.allclose(getattr(alone, name)[0], getattr(batch, name)[i], atol=1e-3)
+            one, many = getattr(alone, name)[0], getattr(batch, name)[i]
+            assert torch.allclose(one[COUNT:], many[COUNT:], atol=1e-4) and torch.allclose(one[:COUNT][seen], many[:COUNT][seen], atol=1e-3)
         assert torch.equal(alone.triangles[0], batch.triangles[i]) and torch.equal(alone.root[0], batch.root[i])
 
 
