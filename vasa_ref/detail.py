@@ -1,0 +1,258 @@
+"""A face model that copies: the volume carries where its points came from, so that freckles, hair and glasses survive."""
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .face import (AppearanceEncoder, CanonicalUNet, FaceConfig, ImageEncoder, MotionEncoder, ResBlock, flow_at, group_norm,
+                   identity_grid, in_float32, plane_coordinates, resize, rigid_matrix, sample, to_canonical_grid, transform)
+
+__all__ = ["Appearance", "Drawn", "Dynamics", "PlaneFlow", "DetailEncoder", "DetailDecoder", "DetailFace", "double", "sample_map",
+           "pixel_places"]
+
+
+class Appearance(NamedTuple):
+    "All that frames of a portrait need of it, computed once (B or 1 portraits)."
+    volume: Tensor       # (B, C, D, H, W) V_app, canonical
+    hints: Tensor        # (B, w, 32, 32) what V_app tells the driver's flow
+    flow: Tensor         # (B, 3, d, h, w) from canonical to the source's face
+    pose: Tensor         # (B, 6) of the source
+    image: Tensor        # (B, 3, S, S) the source
+    maps: tuple          # its features (B, w, S/2, S/2), (B, w, S/4, S/4), (B, w, S/8, S/8)
+
+    def repeat(self, n: int) -> "Appearance":
+        "Each portrait n times in a row."
+        again = lambda x: x.repeat_interleave(n, dim=0)
+        return Appearance(*map(again, self[:-1]), tuple(map(again, self.maps)))
+
+    def expand(self, n: int) -> "Appearance":
+        "One portrait as n times the same, without a copy; n portraits as they are."
+        wide = lambda x: x.expand(n, *x.shape[1:])
+        return Appearance(*map(wide, self[:-1]), tuple(map(wide, self.maps)))
+
+
+class Drawn(NamedTuple):
+    "A frame and what it is made of."
+    image: Tensor        # (B, 3, S, S) = shares[0] (copy + shade) + shares[1] source + shares[2] paint
+    copy: Tensor         # (B, 3, S, S) the source's pixels, moved
+    shade: Tensor        # (B, 3, S, S) how the light on them changes: smooth
+    paint: Tensor        # (B, 3, S, S) what is painted
+    logits: Tensor       # (B, 3, S, S) of the shares: copied, left in its place, painted
+    place: Tensor        # (B, 2, S/2, S/2) where in the source, x right and y down in [-1, 1]
+    depth: Tensor        # (B, 1, S/4, S/4) z of the surface that is seen, in voxel coordinates
+
+
+def double(x: Tensor) -> Tensor: return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+def sample_map(image: Tensor, place: Tensor) -> Tensor:
+    "Images (B, C, H, W) read at places (B, 2, h, w); at the border they continue."
+    return F.grid_sample(image.float(), place.movedim(1, -1).float(), padding_mode="border", align_corners=False)
+
+def pixel_places(height: int, width: int, device=None) -> Tensor:
+    "The pixels' own places (1, 2, H, W), x right and y down in [-1, 1]."
+    return identity_grid(1, height, width, device)[..., :2].movedim(-1, 1)
+
+
+class Dynamics(MotionEncoder):
+    """The motion encoder, with an eye for the shoulders, and the way back: from told dynamics to the code.
+
+    The shoulders lie outside of the aligned crop: a small encoder sees the whole picture, and the two codes add up."""
+    def __init__(self, config: FaceConfig):
+        super().__init__(config)
+        c = config
+        self.whole = ImageEncoder(c.pose_size, c.pose_widths, 1, c.z_dyn_dim)
+        self.write = nn.Linear(c.dynamics_dim, c.z_dyn_dim)
+        nn.init.orthogonal_(self.write.weight), nn.init.zeros_(self.write.bias)
+        with torch.no_grad(): self.read.weight.copy_(self.write.weight.T), self.read.bias.zero_()
+
+    def read_z_dyn(self, images: Tensor, pose: Tensor) -> Tensor:
+        return super().read_z_dyn(images, pose) + self.whole(images)
+
+
+class PlaneFlow(nn.Module):
+    """A flow (B, 3, d, h, w) in voxel coordinates from codes (B, M) and hints (B, w, h', w'); starts at 0.
+
+    Two-dimensional blocks; the d planes lie side by side in the channels, as in the fold of the volume."""
+    def __init__(self, config: FaceConfig):
+        super().__init__()
+        c, widths = config, config.plane_widths
+        self.planes, cond = c.flow_planes, 2 * widths[0]
+        self.codes = nn.Linear(c.z_id_dim + c.z_dyn_dim + 6, cond)
+        self.start = nn.Parameter(0.5 * torch.randn(1, widths[0], 8, 8))
+        self.see = nn.Conv2d(c.volume_channels * c.volume_depth, widths[1], 1)
+        self.blocks = nn.ModuleList([ResBlock(a, b, cond_dim=cond) for a, b in zip((widths[0], *widths[:-1]), widths)])
+        self.norm, self.out = group_norm(widths[-1]), nn.Conv2d(widths[-1], 3 * c.flow_planes, 3, padding=1)
+        nn.init.zeros_(self.out.weight), nn.init.zeros_(self.out.bias)
+
+    def hints(self, volume: Tensor) -> Tensor:
+        "What a volume (B, C, D, H, W) tells the flow: (B, w, 32, 32)."
+        return self.see(resize(volume.flatten(1, 2), 32))
+
+    def forward(self, hints: Tensor, z_id: Tensor, z_dyn: Tensor, pose: Tensor) -> Tensor:
+        cond = F.silu(self.codes(torch.cat([z_id, z_dyn, pose], dim=1)))          # (B, 2w)
+        h = self.start
+        for i, block in enumerate(self.blocks):                                   # 8, 16, 32, 64 ...
+            if i == 2: h = h + hints
+            h = block(h, cond)
+            if i < len(self.blocks) - 1: h = F.interpolate(h, scale_factor=2.0)
+        return self.out(F.silu(self.norm(h))).float().unflatten(1, (3, self.planes))   # (B, 3, d, 64, 64)
+
+
+class DetailEncoder(AppearanceEncoder):
+    "Image (B, 3, S, S) to the posed volume (B, C, D, H, W) and the maps of its levels, fine to coarse."
+    def __init__(self, config: FaceConfig):
+        super().__init__(config)
+        w = config.appearance_widths[-1]
+        self.around = nn.Sequential(nn.AvgPool2d(2), ResBlock(w), nn.AvgPool2d(2), ResBlock(w), nn.Upsample(scale_factor=4))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, tuple]:
+        h, maps = self.stem(F.pixel_unshuffle(images * 2 - 1, 2)), []             # (B, w, S/2, S/2)
+        for level in self.levels: maps.append(h := level(h))
+        h = h + self.around(h)
+        maps[-1] = h                                                              # (B, w, H, W)
+        h = self.out(F.silu(self.norm(h))).unflatten(1, self.fold)
+        return self.blocks(h), tuple(maps)                                        # (B, C, D, H, W)
+
+
+class Plain(nn.Module):
+    "Two convolutions without norms, for where there are many pixels."
+    def __init__(self, width_in: int, width: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(width_in, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.silu(self.conv1(x))
+        return F.silu(h + self.conv2(h))
+
+
+class DetailDecoder(nn.Module):
+    """The posed volume and the source to a frame: finds the surface, its places in the source, and what to copy.
+
+    At S/8 the volume tells the depth of the surface; through both warps that gives each pixel of S/4 a place in the source.
+    At S/4 and S/2 the source's features are read there, and the places are corrected; at S pixels are copied and mixed."""
+    def __init__(self, config: FaceConfig):
+        super().__init__()
+        c, (w8, w4, w2) = config, config.decoder_widths
+        f2, f4, f8 = c.appearance_widths
+        cond = 2 * w8
+        self.codes = nn.Linear(c.z_dyn_dim + c.z_id_dim + 6, cond)
+        self.project = nn.Conv2d(c.volume_channels * c.volume_depth + 4 + f8, w8, 1)
+        self.blocks = nn.ModuleList([ResBlock(w8, cond_dim=cond) for _ in range(c.decoder_blocks)])
+        self.depth = nn.Conv2d(w8, 4, 3, padding=1)
+        self.up4, self.join4 = nn.Conv2d(w8, 4 * w4, 1), nn.Conv2d(w4 + 2 * f4 + 2, w4, 1)
+        self.block4 = ResBlock(w4, cond_dim=cond)
+        self.move, self.shade = nn.Conv2d(w4, 8, 3, padding=1), nn.Conv2d(w4, 3, 3, padding=1)
+        self.up2, self.block2 = nn.Conv2d(w4, 4 * w2, 1), Plain(w2 + f2 + 24, w2)
+        self.out = nn.Conv2d(w2, 24, 3, padding=1)
+        for conv in (self.depth, self.move, self.shade): nn.init.zeros_(conv.weight), nn.init.zeros_(conv.bias)
+
+    def surface(self, volume: Tensor, a: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor):
+        "The trunk: features (B, w, S/8, S/8), the depth of the surface (B, 1, S/4, S/4), the codes' modulation."
+        cond = F.silu(self.codes(torch.cat([z_id, pose, z_dyn], dim=1)))          # (B, 2w)
+        places = plane_coordinates(pose, *volume.shape[3:])                       # (B, 4, S/8, S/8)
+        h = self.project(torch.cat([volume.flatten(1, 2), places, a.maps[2]], dim=1))
+        for block in self.blocks: h = block(h, cond)
+        depth = torch.tanh(F.pixel_shuffle(self.depth(F.silu(h)), 2).float() - 0.3)
+        return h, depth, cond
+
+    def middle(self, h: Tensor, place: Tensor, moved: Tensor, stays: Tensor, cond: Tensor):
+        "At S/4: corrected places (B, 2, S/2, S/2), features for S/2, and the change of light (B, 3, S/4, S/4)."
+        h = F.pixel_shuffle(self.up4(h), 2)
+        offset = place - pixel_places(*place.shape[2:], place.device)
+        h = self.block4(self.join4(torch.cat([h, moved.to(h), stays, offset.to(h)], dim=1)), cond)
+        active = F.silu(h)
+        place = double(place) + 0.1 * F.pixel_shuffle(self.move(active), 2).float()
+        return place, F.pixel_shuffle(self.up2(h), 2), self.shade(active).float()
+
+    def mix(self, h: Tensor, copy: Tensor, source: Tensor, moved: Tensor):
+        "At S/2: painted pixels and the logits of the shares, both (B, 3, S, S)."
+        seen = [F.pixel_unshuffle(x * 2 - 1, 2).to(h) for x in (copy, source)]
+        out = self.out(self.block2(torch.cat([h, moved.to(h), *seen], dim=1))).float()
+        paint, logits = F.pixel_shuffle(out, 2).chunk(2, dim=1)
+        return torch.sigmoid(paint), logits
+
+
+class DetailFace(nn.Module):
+    "The face latent space of VASA-1 sec. 3.1 with a path for detail; the same methods as `FaceModel`."
+    def __init__(self, config: FaceConfig):
+        super().__init__()
+        c = self.config = config
+        self.appearance_encoder = DetailEncoder(c)
+        self.identity_encoder = ImageEncoder(c.identity_size, c.identity_widths, c.encoder_blocks, c.z_id_dim)
+        self.motion_encoder = Dynamics(c)
+        self.to_canonical, self.from_canonical = PlaneFlow(c), PlaneFlow(c)
+        self.canonical = CanonicalUNet(c)
+        self.decoder = DetailDecoder(c)
+        for module in self.modules():                                             # the fast layout, same numbers
+            if isinstance(module, nn.Conv2d): module.to(memory_format=torch.channels_last)
+            if isinstance(module, nn.Conv3d): module.to(memory_format=torch.channels_last_3d)
+
+    def identity(self, images: Tensor) -> Tensor:
+        "Images (B, 3, S, S) in [0, 1] to z_id (B, z_id_dim)."
+        return self.identity_encoder(images).float()
+
+    def motion(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        "Images (B, 3, S, S) in [0, 1] to pose (B, 6) and z_dyn (B, z_dyn_dim)."
+        return self.motion_encoder(images)
+
+    def read_dynamics(self, z_dyn: Tensor) -> Tensor:
+        "z_dyn (B, z_dyn_dim) to units, gaze and shoulders (B, dynamics_dim)."
+        return self.motion_encoder.read(z_dyn)
+
+    def appearance(self, images: Tensor, z_id: Tensor | None = None, motion: tuple | None = None) -> Appearance:
+        "Images (B, 3, S, S) to `Appearance`; z_id and motion (pose, z_dyn) are computed if not given."
+        z_id = self.identity(images) if z_id is None else z_id
+        pose, z_dyn = self.motion(images) if motion is None else motion
+        posed, maps = self.appearance_encoder(images)                             # (B, C, D, H, W)
+        still = to_canonical_grid(pose, posed.new_zeros(len(pose), 3, 1, 1, 1), posed.shape[2:])
+        flow = self.to_canonical(self.to_canonical.hints(sample(posed, still)), z_id, z_dyn, pose)
+        volume = self.canonical(sample(posed, to_canonical_grid(pose, flow, posed.shape[2:])))
+        return Appearance(volume, self.from_canonical.hints(volume), flow, pose, images, maps)
+
+    def find_rest(self, points: Tensor, pose: Tensor, flow: Tensor) -> Tensor:
+        "Where points (B, ..., 3) of driven frames lie on the canonical head, the same shape."
+        with in_float32(points.device):
+            rest = transform(rigid_matrix(pose.float(), inverse=True), points)
+            return rest + read_flow(flow, rest)
+
+    def find_source(self, rest: Tensor, a: Appearance) -> Tensor:
+        "Where canonical points (B, ..., 3) lie in the source's picture and depth, the same shape."
+        with in_float32(rest.device): return transform(rigid_matrix(a.pose.float()), rest + read_flow(a.flow, rest))
+
+    def drive(self, a: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor) -> Tensor:
+        "The flow (B, 3, d, h, w) from a driven frame to canonical."
+        return self.from_canonical(a.hints, z_id, z_dyn, pose)
+
+    def draw(self, a: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor, flow: Tensor | None = None) -> Drawn:
+        "The portraits (B) with the driver's pose (B, 6) and z_dyn (B, .), and what the frames are made of."
+        flow = self.drive(a, z_id, pose, z_dyn) if flow is None else flow
+        d = self.decoder
+        grid = identity_grid(*a.volume.shape[2:], device=pose.device)[None].expand(len(pose), -1, -1, -1, -1)
+        grid = self.find_rest(grid, pose, flow)                                   # (B, D, H, W, 3)
+        h, depth, cond = d.surface(sample(a.volume, grid), a, z_id, pose, z_dyn)
+        xy = pixel_places(*depth.shape[2:], depth.device).expand(len(pose), -1, -1, -1)
+        points = torch.cat([xy, depth], dim=1).movedim(1, -1)                     # (B, S/4, S/4, 3)
+        place = self.find_source(self.find_rest(points, pose, flow), a)[..., :2].movedim(-1, 1)
+        place, h, shade = d.middle(h, place, sample_map(a.maps[1], place), a.maps[1], cond)
+        copy = sample_map(a.image, double(place))                                 # (B, 3, S, S)
+        paint, logits = d.mix(h, copy, a.image, sample_map(a.maps[0], place))
+        shade, shares = double(double(shade)), logits.softmax(dim=1)
+        image = shares[:, :1] * (copy + shade) + shares[:, 1:2] * a.image + shares[:, 2:] * paint
+        return Drawn(image, copy, shade, paint, logits, place, depth)
+
+    def decode(self, appearance: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor) -> Tensor:
+        "`Appearance` (B or 1), z_id (B or 1, .), pose (B, 6), z_dyn (B, .) to images (B, 3, S, S) in [0, 1]."
+        n = len(pose)
+        return self.draw(appearance.expand(n), z_id.expand(n, -1), pose, z_dyn).image.clamp(0, 1)
+
+    def forward(self, source: Tensor, driver: Tensor) -> Tensor:
+        "The source's person with the driver's motion, both (B, 3, S, S)."
+        return self.decode(self.appearance(source), self.identity(source), *self.motion(driver))
+
+
+def read_flow(flow: Tensor, points: Tensor) -> Tensor:
+    "A flow (B, 3, d, h, w) at points (B, ..., 3): offsets of the same shape."
+    b = len(points)
+    return flow_at(flow, points.reshape(b, 1, 1, -1, 3)).view(points.shape)
