@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .face import (AppearanceEncoder, CanonicalUNet, FaceConfig, ImageEncoder, MotionEncoder, ResBlock, flow_at, group_norm,
-                   identity_grid, in_float32, plane_coordinates, resize, rigid_matrix, sample, to_canonical_grid, transform)
+from .face import (FaceConfig, ImageEncoder, MotionEncoder, flow_at, group_norm, identity_grid, in_float32, modulate,
+                   plane_coordinates, resize, rigid_matrix, sample, to_canonical_grid, transform)
 
-__all__ = ["Appearance", "Drawn", "Dynamics", "PlaneFlow", "DetailEncoder", "DetailDecoder", "DetailFace", "double", "sample_map",
-           "pixel_places"]
+__all__ = ["Appearance", "Drawn", "Block", "Dynamics", "PlaneFlow", "DetailEncoder", "Completion", "DetailDecoder", "DetailFace", "double",
+           "sample_map", "pixel_places", "read_flow"]
 
 
 class Appearance(NamedTuple):
@@ -70,6 +70,24 @@ class Dynamics(MotionEncoder):
         return super().read_z_dyn(images, pose) + self.whole(images)
 
 
+class Block(nn.Module):
+    """Norm, SiLU, conv, SiLU, conv, beside a shortcut, in 2 or 3 dimensions; a code (B, cond_dim) may modulate the middle.
+
+    One norm instead of two and no weight standardisation: on a CPU, norms cost more than convolutions."""
+    def __init__(self, width_in: int, width: int | None = None, dims: int = 2, cond_dim: int | None = None):
+        super().__init__()
+        width, conv = width or width_in, nn.Conv2d if dims == 2 else nn.Conv3d
+        self.norm, self.conv1, self.conv2 = group_norm(width_in), conv(width_in, width, 3, padding=1), conv(width, width, 3, padding=1)
+        self.skip = nn.Identity() if width_in == width else conv(width_in, width, 1, bias=False)
+        self.cond = nn.Linear(cond_dim, 2 * width) if cond_dim else None
+        with torch.no_grad(): self.conv2.weight.mul_(0.5)
+
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        h = self.conv1(F.silu(self.norm(x)))
+        if self.cond is not None: h = modulate(h, *self.cond(cond).chunk(2, dim=1))
+        return self.skip(x) + self.conv2(F.silu(h))
+
+
 class PlaneFlow(nn.Module):
     """A flow (B, 3, d, h, w) in voxel coordinates from codes (B, M) and hints (B, w, h', w'); starts at 0.
 
@@ -77,42 +95,66 @@ class PlaneFlow(nn.Module):
     def __init__(self, config: FaceConfig):
         super().__init__()
         c, widths = config, config.plane_widths
-        self.planes, cond = c.flow_planes, 2 * widths[0]
+        cond = 2 * widths[0]
+        self.fold = 3, c.flow_planes
         self.codes = nn.Linear(c.z_id_dim + c.z_dyn_dim + 6, cond)
         self.start = nn.Parameter(0.5 * torch.randn(1, widths[0], 8, 8))
-        self.see = nn.Conv2d(c.volume_channels * c.volume_depth, widths[1], 1)
-        self.blocks = nn.ModuleList([ResBlock(a, b, cond_dim=cond) for a, b in zip((widths[0], *widths[:-1]), widths)])
-        self.norm, self.out = group_norm(widths[-1]), nn.Conv2d(widths[-1], 3 * c.flow_planes, 3, padding=1)
+        self.see = nn.Conv2d(c.volume_channels * c.volume_depth, widths[-2], 1)
+        self.blocks = nn.ModuleList([Block(a, b, cond_dim=cond) for a, b in zip((widths[0], *widths), widths)])
+        self.side = 8 * 2 ** (len(widths) - 1)
+        self.out = nn.Conv2d(widths[-1], 4 * 3 * c.flow_planes, 3, padding=1)
         nn.init.zeros_(self.out.weight), nn.init.zeros_(self.out.bias)
 
     def hints(self, volume: Tensor) -> Tensor:
-        "What a volume (B, C, D, H, W) tells the flow: (B, w, 32, 32)."
-        return self.see(resize(volume.flatten(1, 2), 32))
+        "What a volume (B, C, D, H, W) tells the flow: (B, w, h', h'), half the flow's height."
+        return self.see(resize(volume.flatten(1, 2), self.side))
 
     def forward(self, hints: Tensor, z_id: Tensor, z_dyn: Tensor, pose: Tensor) -> Tensor:
         cond = F.silu(self.codes(torch.cat([z_id, z_dyn, pose], dim=1)))          # (B, 2w)
         h = self.start
-        for i, block in enumerate(self.blocks):                                   # 8, 16, 32, 64 ...
-            if i == 2: h = h + hints
-            h = block(h, cond)
-            if i < len(self.blocks) - 1: h = F.interpolate(h, scale_factor=2.0)
-        return self.out(F.silu(self.norm(h))).float().unflatten(1, (3, self.planes))   # (B, 3, d, 64, 64)
+        for i, block in enumerate(self.blocks):                                   # 8 x 8, 16 x 16, 32 x 32
+            if i: h = F.interpolate(h, scale_factor=2.0)
+            h = block(h + hints if i == len(self.blocks) - 1 else h, cond)
+        return F.pixel_shuffle(self.out(F.silu(h)), 2).float().unflatten(1, self.fold)   # (B, 3, d, 64, 64)
 
 
-class DetailEncoder(AppearanceEncoder):
+class DetailEncoder(nn.Module):
     "Image (B, 3, S, S) to the posed volume (B, C, D, H, W) and the maps of its levels, fine to coarse."
     def __init__(self, config: FaceConfig):
-        super().__init__(config)
-        w = config.appearance_widths[-1]
-        self.around = nn.Sequential(nn.AvgPool2d(2), ResBlock(w), nn.AvgPool2d(2), ResBlock(w), nn.Upsample(scale_factor=4))
+        super().__init__()
+        c, widths = config, config.appearance_widths
+        w, self.fold = widths[-1], (c.volume_channels, c.volume_depth)
+        self.stem = nn.Conv2d(12, widths[0], 3, padding=1)                        # behind pixel-unshuffle: S/2
+        self.levels = nn.ModuleList([nn.SiLU()])
+        for a, b in zip(widths[:-1], widths[1:]):
+            self.levels.append(nn.Sequential(nn.Conv2d(a, b, 2, stride=2), *[Block(b) for _ in range(c.appearance_blocks)]))
+        self.around = nn.Sequential(nn.AvgPool2d(2), Block(w), nn.AvgPool2d(2), Block(w), nn.Upsample(scale_factor=4))
+        self.out = nn.Sequential(Block(w), group_norm(w), nn.Conv2d(w, c.volume_channels * c.volume_depth, 1))
+        self.blocks = nn.Sequential(*[Block(c.volume_channels, dims=3) for _ in range(c.volume_blocks)])
 
     def forward(self, images: Tensor) -> tuple[Tensor, tuple]:
         h, maps = self.stem(F.pixel_unshuffle(images * 2 - 1, 2)), []             # (B, w, S/2, S/2)
         for level in self.levels: maps.append(h := level(h))
-        h = h + self.around(h)
-        maps[-1] = h                                                              # (B, w, H, W)
-        h = self.out(F.silu(self.norm(h))).unflatten(1, self.fold)
-        return self.blocks(h), tuple(maps)                                        # (B, C, D, H, W)
+        maps[-1] = h = h + self.around(h)                                         # (B, w, H, W)
+        return self.blocks(self.out(h).unflatten(1, self.fold)), tuple(maps)      # (B, C, D, H, W)
+
+
+class Completion(nn.Module):
+    "G3D: a small 3D U-Net (B, C, D, H, W) to the same shape that fills in what the pose hid."
+    def __init__(self, config: FaceConfig):
+        super().__init__()
+        w = (config.volume_channels, *config.canonical_widths)
+        self.down = nn.ModuleList([Block(a, b, 3) for a, b in zip(w[:-1], w[1:])])
+        self.up = nn.ModuleList([Block(b + a, a, 3) for a, b in zip(w[:-1], w[1:])][::-1])
+
+    def forward(self, volume: Tensor) -> Tensor:
+        h, skips = volume, []
+        for block in self.down:
+            skips.append(h)
+            h = block(F.avg_pool3d(h, (2 if h.shape[2] > 4 else 1, 2, 2)))
+        for block, skip in zip(self.up, reversed(skips)):
+            h = block(torch.cat([F.interpolate(h, skip.shape[2:]), skip], dim=1))
+        return h                                                                  # (B, C, D, H, W)
 
 
 class Plain(nn.Module):
@@ -139,10 +181,10 @@ class DetailDecoder(nn.Module):
         cond = 2 * w8
         self.codes = nn.Linear(c.z_dyn_dim + c.z_id_dim + 6, cond)
         self.project = nn.Conv2d(c.volume_channels * c.volume_depth + 4 + f8, w8, 1)
-        self.blocks = nn.ModuleList([ResBlock(w8, cond_dim=cond) for _ in range(c.decoder_blocks)])
+        self.blocks = nn.ModuleList([Block(w8, cond_dim=cond) for _ in range(c.decoder_blocks)])
         self.depth = nn.Conv2d(w8, 4, 3, padding=1)
         self.up4, self.join4 = nn.Conv2d(w8, 4 * w4, 1), nn.Conv2d(w4 + 2 * f4 + 2, w4, 1)
-        self.block4 = ResBlock(w4, cond_dim=cond)
+        self.block4 = Block(w4, cond_dim=cond)
         self.move, self.shade = nn.Conv2d(w4, 8, 3, padding=1), nn.Conv2d(w4, 3, 3, padding=1)
         self.up2, self.block2 = nn.Conv2d(w4, 4 * w2, 1), Plain(w2 + f2 + 24, w2)
         self.out = nn.Conv2d(w2, 24, 3, padding=1)
@@ -183,7 +225,7 @@ class DetailFace(nn.Module):
         self.identity_encoder = ImageEncoder(c.identity_size, c.identity_widths, c.encoder_blocks, c.z_id_dim)
         self.motion_encoder = Dynamics(c)
         self.to_canonical, self.from_canonical = PlaneFlow(c), PlaneFlow(c)
-        self.canonical = CanonicalUNet(c)
+        self.canonical = Completion(c)
         self.decoder = DetailDecoder(c)
         for module in self.modules():                                             # the fast layout, same numbers
             if isinstance(module, nn.Conv2d): module.to(memory_format=torch.channels_last)

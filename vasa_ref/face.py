@@ -144,7 +144,7 @@ class FaceConfig:
     encoder_blocks: int = 1                 # residual blocks in each level of the three encoders above
     dynamics_dim: int = 16                  # numbers that are read from z_dyn
     detail: bool = False                    # copies from the portrait: a `DetailFace`
-    plane_widths: tuple = (96, 64, 48, 24)  # its flow generators, from 8 x 8 up
+    plane_widths: tuple = (96, 96, 64)      # its flow generators, from 8 x 8 up
     flow_planes: int = 4                    # planes of their flows
 
     def __post_init__(self):

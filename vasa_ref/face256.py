@@ -48,13 +48,12 @@ def weighed(error: Tensor, weight: Tensor) -> Tensor:
 
 
 def point_losses(face: DetailFace, sources: Appearance, a: Appearance, drawn: Drawn, flow: Tensor, pose: Tensor,
-                 rest: Tensor, told: tuple, points: Tensor, seen: Tensor) -> dict:
+                 rest: Tensor, told: tuple, points: Tensor, seen: Tensor, weight: Tensor) -> dict:
     """How far the warps miss the true places of surface points, in voxel coordinates (1 is half a picture).
 
     rest and told[0] (P, N, 3): the sources' points at rest and where they are; told[1] (B, N, 3) the same for each driver; points and
-    seen (B, N, .): of the drivers. to: from rest to the source; back: from the driver to rest; depth: of the surface that is seen;
+    seen (B, N, .): of the drivers; weight (N,) of the points. to: from rest to the source; back: from the driver to rest; depth: of the surface that is seen;
     place: from the driver through everything to the source."""
-    weight = kept_points()[1].to(points)
     again = lambda x: x.repeat_interleave(len(points) // len(x), dim=0)
     shown = weight * seen
     at = at_points(drawn.depth, points), at_points(drawn.place, points)
@@ -115,7 +114,7 @@ def draw_frames(face: DetailFace, frames: Frames):
     return sources, a, flow, face.draw(a, *drive, flow)
 
 
-def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan) -> tuple[Tensor, dict]:
+def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan, weight: Tensor) -> tuple[Tensor, dict]:
     "The loss on frames (P, K), the first of which is the source, and its weighed parts."
     n = frames.pose.shape[1] - 1
     sources, a, flow, drawn = draw_frames(face, frames)
@@ -123,7 +122,7 @@ def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan) -> tuple[Tensor,
         frames.pose, frames.points, frames.seen, frames.images, frames.masks, frames.marks))
     again = lambda x: x.repeat_interleave(n, dim=0)
     told = frames.points[:, 0], again(frames.points[:, 0])
-    parts = point_losses(face, sources, a, drawn, flow, pose, frames.rest, told, points, seen)
+    parts = point_losses(face, sources, a, drawn, flow, pose, frames.rest, told, points, seen, weight)
     parts = {name: plan.points * x * (0.5 if name == "depth" else 1) for name, x in parts.items()}
     both = seen & again(frames.seen[:, 0])
     parts["shares"] = plan.shares * share_loss(drawn.logits, mask, again(frames.masks[:, 0]), (points, seen, both))
@@ -196,11 +195,12 @@ def train_face256(pool, *, out, minutes=None, max_steps=None, resume=None, seed=
         state["frames"] = Frames(**{k: torch.cat([getattr(f, k) for f in held]) for k in vars(held[0])})
 
     open_pool()
+    weight = kept_points()[1].to(device)
     run = torch.compile(draw_loss) if compiled else draw_loss
 
     def loss_fn(step, generator):
         frames = state["pool"].draw(plan.pairs, plan.drivers + 1, generator)
-        return run(face, shrink(frames.map(lambda x: x.to(device)), plan.size(step)), plan)
+        return run(face, shrink(frames.map(lambda x: x.to(device)), plan.size(step)), plan, weight)
 
     def watch(step, log, averaged):
         now = time.monotonic()
