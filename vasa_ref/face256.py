@@ -1,6 +1,6 @@
 """Training of the face model that copies: supervised warps first, then pictures, coarse ones before fine ones."""
+import argparse
 import json
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,7 @@ class FacePlan:
     pairs: int = 2               # of people in a step
     drivers: int = 3             # of each
     sizes: tuple = ((0, 128), (12_000, 256))   # from which step on how many pixels
-    held_out: int = 2            # files of the pool that are only measured
+    measure: int = 300           # seconds between two measurings
     lr: float = 2e-3
     flat: int = 4000             # steps before the learning rate falls
     points: float = 20.0
@@ -170,9 +170,9 @@ def contact_sheet(face: DetailFace, frames: Frames, path, people: int = 6) -> No
     Image.fromarray((sheet.movedim(0, -1) * 255).round().byte().numpy()).save(path)
 
 
-def train_face256(pool, *, out, minutes=None, max_steps=None, resume=None, seed=0, device="cpu", plan: FacePlan | None = None,
+def train_face256(pool, held_out, *, out, minutes=None, max_steps=None, resume=None, seed=0, device="cpu", plan: FacePlan | None = None,
                   config: FaceConfig | None = None, compiled: bool = False, quiet: bool = True, start=None) -> DetailFace:
-    """Train a `DetailFace` on a `Pool` folder and return it (eval, averaged weights).
+    """Train a `DetailFace` on a `Pool` folder and return it (eval, averaged weights); `held_out` is a folder of other people.
 
     In `out`: checkpoint.safetensors every 5 minutes, face.safetensors (averaged, float16) and a line of progress.jsonl with held-out
     figures every 5, sheet-STEP.png every 10, a printed line every minute. The pool is opened anew every 5 minutes: it may grow.
@@ -185,22 +185,17 @@ def train_face256(pool, *, out, minutes=None, max_steps=None, resume=None, seed=
     if start is not None: load_into(face, read_tensors(start)[0], start)
     modules = dict(face.named_children())
     modules.pop("motion_encoder").eval().requires_grad_(False)
-    state = {"pool": None, "told": time.monotonic(), "measured": time.monotonic(), "sheets": 0, "pairs": 0}
+    state = {"pool": Pool.open(pool), "told": time.monotonic(), "measured": time.monotonic(), "sheets": 0}
+    held = Pool.open(held_out).draw(8, 5, torch.Generator().manual_seed(1))       # 16 people
 
-    def open_pool():
-        paths = sorted(Path(pool).glob("*.safetensors"))
-        state["pool"], state["held"] = Pool(paths[plan.held_out:]), Pool(paths[:plan.held_out])
-        rows = torch.Generator().manual_seed(1)
-        held = [state["held"].draw(1, 5, rows) for _ in range(8)]
-        state["frames"] = Frames(**{k: torch.cat([getattr(f, k) for f in held]) for k in vars(held[0])})
-
-    open_pool()
     weight = kept_points()[1].to(device)
     run = torch.compile(draw_loss) if compiled else draw_loss
 
     def loss_fn(step, generator):
-        frames = state["pool"].draw(plan.pairs, plan.drivers + 1, generator)
-        return run(face, shrink(frames.map(lambda x: x.to(device)), plan.size(step)), plan, weight)
+        with torch.autocast(torch.device(device).type, enabled=False):
+            frames = state["pool"].draw(plan.pairs, plan.drivers + 1, generator)
+            frames = shrink(frames.map(lambda x: x.to(device)), plan.size(step))
+        return run(face, frames, plan, weight)
 
     def watch(step, log, averaged):
         now = time.monotonic()
@@ -210,10 +205,10 @@ def train_face256(pool, *, out, minutes=None, max_steps=None, resume=None, seed=
             print(time.strftime("%H:%M:%S"), f"step {step} pairs {step * plan.pairs * 2 * plan.drivers} size {plan.size(step)}",
                   *(f"{k} {v:.3f}" for k, v in means.items()), flush=True)
             state["told"] = now
-        if now - state["measured"] > 300:
+        if now - state["measured"] > plan.measure:
             with averaged():
                 face.eval()
-                frames = shrink(state["frames"], plan.size(step))
+                frames = shrink(held, plan.size(step))
                 figures = {"step": step, "pairs": step * plan.pairs * 2 * plan.drivers, "size": plan.size(step),
                            "hours": round(log[-1]["seconds"] / 3600, 3), "people": len(state["pool"]), **evaluate(face, frames)}
                 state["sheets"] += 1
@@ -222,10 +217,24 @@ def train_face256(pool, *, out, minutes=None, max_steps=None, resume=None, seed=
                 face.train()
             print(time.strftime("%H:%M:%S"), json.dumps(figures), flush=True)
             with open(out / "progress.jsonl", "a") as file: file.write(json.dumps(figures) + "\n")
-            open_pool()
-            state["measured"] = time.monotonic()
+            state |= {"pool": Pool.open(pool), "measured": time.monotonic()}
 
     fit(loss_fn, modules, out=out, resume=resume, minutes=minutes, max_steps=max_steps, seed=seed, device=device,
         lr=inverse_sqrt(plan.lr, plan.flat), mixed_precision="bf16", save_every=300, name="face256", quiet=quiet, watch=watch)
     save_weights(out / "face.safetensors", face, config, dtype=torch.float16)
     return face.eval()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=train_face256.__doc__.splitlines()[0])
+    parser.add_argument("pool"), parser.add_argument("held_out"), parser.add_argument("out")
+    parser.add_argument("--minutes", type=float), parser.add_argument("--resume"), parser.add_argument("--start")
+    parser.add_argument("--threads", type=int, default=1), parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--plan", type=json.loads, default={}, help="fields of FacePlan as JSON")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    train_face256(given.pool, given.held_out, out=given.out, minutes=given.minutes, resume=given.resume, start=given.start,
+                  compiled=given.compiled, plan=FacePlan(**given.plan))
+
+
+if __name__ == "__main__": main()
