@@ -217,7 +217,7 @@ def train_face256(pool, held_out, *, out, minutes=None, max_steps=None, resume=N
                 face.train()
             print(time.strftime("%H:%M:%S"), json.dumps(figures), flush=True)
             with open(out / "progress.jsonl", "a") as file: file.write(json.dumps(figures) + "\n")
-            state |= {"pool": Pool.open(pool), "measured": time.monotonic()}
+            state.update(pool=Pool.open(pool), measured=time.monotonic())
 
     fit(loss_fn, modules, out=out, resume=resume, minutes=minutes, max_steps=max_steps, seed=seed, device=device,
         lr=inverse_sqrt(plan.lr, plan.flat), mixed_precision="bf16", save_every=300, name="face256", quiet=quiet, watch=watch)
