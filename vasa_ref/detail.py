@@ -12,6 +12,9 @@ __all__ = ["Appearance", "Drawn", "Block", "Dynamics", "PlaneFlow", "DetailEncod
            "sample_map", "pixel_places", "read_flow"]
 
 
+STEP = 0.05   # Adam moves all of a layer's weights at once: flows are measured in a unit that keeps a step small
+
+
 class Appearance(NamedTuple):
     "All that frames of a portrait need of it, computed once (B or 1 portraits)."
     volume: Tensor       # (B, C, D, H, W) V_app, canonical
@@ -115,7 +118,8 @@ class PlaneFlow(nn.Module):
         for i, block in enumerate(self.blocks):                                   # 8 x 8, 16 x 16, 32 x 32
             if i: h = F.interpolate(h, scale_factor=2.0)
             h = block(h + hints if i == len(self.blocks) - 1 else h, cond)
-        return F.pixel_shuffle(self.out(F.silu(h)), 2).float().unflatten(1, self.fold)   # (B, 3, d, 64, 64)
+        flow = F.pixel_shuffle(self.out(F.silu(h)), 2).float() * STEP
+        return flow.unflatten(1, self.fold)                                       # (B, 3, d, 64, 64)
 
 
 class DetailEncoder(nn.Module):
@@ -196,7 +200,7 @@ class DetailDecoder(nn.Module):
         places = plane_coordinates(pose, *volume.shape[3:])                       # (B, 4, S/8, S/8)
         h = self.project(torch.cat([volume.flatten(1, 2), places, a.maps[2]], dim=1))
         for block in self.blocks: h = block(h, cond)
-        depth = torch.tanh(F.pixel_shuffle(self.depth(F.silu(h)), 2).float() - 0.3)
+        depth = torch.tanh(F.pixel_shuffle(self.depth(F.silu(h)), 2).float() * 4 * STEP - 0.3)
         return h, depth, cond
 
     def middle(self, h: Tensor, place: Tensor, moved: Tensor, stays: Tensor, cond: Tensor):
@@ -205,8 +209,8 @@ class DetailDecoder(nn.Module):
         offset = place - pixel_places(*place.shape[2:], place.device)
         h = self.block4(self.join4(torch.cat([h, moved.to(h), stays, offset.to(h)], dim=1)), cond)
         active = F.silu(h)
-        place = double(place) + 0.1 * F.pixel_shuffle(self.move(active), 2).float()
-        return place, F.pixel_shuffle(self.up2(h), 2), self.shade(active).float()
+        place = double(place) + STEP * F.pixel_shuffle(self.move(active), 2).float()
+        return place, F.pixel_shuffle(self.up2(h), 2), self.shade(active).float() * 4 * STEP
 
     def mix(self, h: Tensor, copy: Tensor, source: Tensor, moved: Tensor):
         "At S/2: painted pixels and the logits of the shares, both (B, 3, S, S)."
