@@ -37,11 +37,12 @@ class Appearance(NamedTuple):
 
 class Drawn(NamedTuple):
     "A frame and what it is made of."
-    image: Tensor        # (B, 3, S, S) = shares[0] (copy + shade) + shares[1] source + shares[2] paint
+    image: Tensor        # (B, 3, S, S) = shares[0] (copy + shade) + shares[1] source + shares[2] paint + shares[3] (mirrored + shade)
     copy: Tensor         # (B, 3, S, S) the source's pixels, moved
+    mirrored: Tensor     # (B, 3, S, S) the same from the other half of the head
     shade: Tensor        # (B, 3, S, S) how the light on them changes: smooth
     paint: Tensor        # (B, 3, S, S) what is painted
-    logits: Tensor       # (B, 3, S, S) of the shares: copied, left in its place, painted
+    logits: Tensor       # (B, 4, S, S) of the shares: copied, left in its place, painted, mirrored
     place: Tensor        # (B, 2, S/2, S/2) where in the source, x right and y down in [-1, 1]
     depth: Tensor        # (B, 1, S/4, S/4) z of the surface that is seen, in voxel coordinates
 
@@ -55,6 +56,12 @@ def sample_map(image: Tensor, place: Tensor) -> Tensor:
 def pixel_places(height: int, width: int, device=None) -> Tensor:
     "The pixels' own places (1, 2, H, W), x right and y down in [-1, 1]."
     return identity_grid(1, height, width, device)[..., :2].movedim(-1, 1)
+
+
+def double_places(place: Tensor) -> Tensor:
+    "Places (B, 2, H, W) at twice the resolution: their offsets from the pixels' own places are interpolated, so that edges stay."
+    own = lambda factor: pixel_places(factor * place.shape[2], factor * place.shape[3], place.device)
+    return own(2) + double(place - own(1))
 
 
 class Dynamics(MotionEncoder):
@@ -190,8 +197,8 @@ class DetailDecoder(nn.Module):
         self.up4, self.join4 = nn.Conv2d(w8, 4 * w4, 1), nn.Conv2d(w4 + 2 * f4 + 2, w4, 1)
         self.block4 = Block(w4, cond_dim=cond)
         self.move, self.shade = nn.Conv2d(w4, 8, 3, padding=1), nn.Conv2d(w4, 3, 3, padding=1)
-        self.up2, self.block2 = nn.Conv2d(w4, 4 * w2, 1), Plain(w2 + f2 + 24, w2)
-        self.out = nn.Conv2d(w2, 24, 3, padding=1)
+        self.up2, self.block2 = nn.Conv2d(w4, 4 * w2, 1), Plain(w2 + f2 + 36, w2)
+        self.out = nn.Conv2d(w2, 28, 3, padding=1)
         for conv in (self.depth, self.move, self.shade): nn.init.zeros_(conv.weight), nn.init.zeros_(conv.bias)
 
     def surface(self, volume: Tensor, a: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor):
@@ -209,14 +216,14 @@ class DetailDecoder(nn.Module):
         offset = place - pixel_places(*place.shape[2:], place.device)
         h = self.block4(self.join4(torch.cat([h, moved.to(h), stays, offset.to(h)], dim=1)), cond)
         active = F.silu(h)
-        place = double(place) + STEP * F.pixel_shuffle(self.move(active), 2).float()
+        place = double_places(place) + STEP * F.pixel_shuffle(self.move(active), 2).float()
         return place, F.pixel_shuffle(self.up2(h), 2), self.shade(active).float() * 4 * STEP
 
-    def mix(self, h: Tensor, copy: Tensor, source: Tensor, moved: Tensor):
-        "At S/2: painted pixels and the logits of the shares, both (B, 3, S, S)."
-        seen = [F.pixel_unshuffle(x * 2 - 1, 2).to(h) for x in (copy, source)]
+    def mix(self, h: Tensor, moved: Tensor, pictures: tuple):
+        "At S/2, from pictures (B, 3, S, S) to choose from: painted pixels (B, 3, S, S) and the logits of the shares (B, 4, S, S)."
+        seen = [F.pixel_unshuffle(x * 2 - 1, 2).to(h) for x in pictures]
         out = self.out(self.block2(torch.cat([h, moved.to(h), *seen], dim=1))).float()
-        paint, logits = F.pixel_shuffle(out, 2).chunk(2, dim=1)
+        paint, logits = F.pixel_shuffle(out, 2).split([3, 4], dim=1)
         return torch.sigmoid(paint), logits
 
 
@@ -280,13 +287,17 @@ class DetailFace(nn.Module):
         h, depth, cond = d.surface(sample(a.volume, grid), a, z_id, pose, z_dyn)
         xy = pixel_places(*depth.shape[2:], depth.device).expand(len(pose), -1, -1, -1)
         points = torch.cat([xy, depth], dim=1).movedim(1, -1)                     # (B, S/4, S/4, 3)
-        place = self.find_source(self.find_rest(points, pose, flow), a)[..., :2].movedim(-1, 1)
+        rest = self.find_rest(points, pose, flow)
+        other = rest * rest.new_tensor([-1.0, 1.0, 1.0])                          # heads are nearly symmetric
+        place, other = (self.find_source(x, a)[..., :2].movedim(-1, 1) for x in (rest, other))   # (B, 2, S/4, S/4)
         place, h, shade = d.middle(h, place, sample_map(a.maps[1], place), a.maps[1], cond)
-        copy = sample_map(a.image, double(place))                                 # (B, 3, S, S)
-        paint, logits = d.mix(h, copy, a.image, sample_map(a.maps[0], place))
+        copy = sample_map(a.image, double_places(place))                          # (B, 3, S, S)
+        mirrored = sample_map(a.image, double_places(double_places(other)))
+        paint, logits = d.mix(h, sample_map(a.maps[0], place), (copy, a.image, mirrored))
         shade, shares = double(double(shade)), logits.softmax(dim=1)
-        image = shares[:, :1] * (copy + shade) + shares[:, 1:2] * a.image + shares[:, 2:] * paint
-        return Drawn(image, copy, shade, paint, logits, place, depth)
+        pictures = copy + shade, a.image, paint, mirrored + shade
+        image = sum(share * picture for share, picture in zip(shares.split(1, dim=1), pictures))
+        return Drawn(image, copy, mirrored, shade, paint, logits, place, depth)
 
     def decode(self, appearance: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor) -> Tensor:
         "`Appearance` (B or 1), z_id (B or 1, .), pose (B, 6), z_dyn (B, .) to images (B, 3, S, S) in [0, 1]."

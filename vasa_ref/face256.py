@@ -64,18 +64,18 @@ def point_losses(face: DetailFace, sources: Appearance, a: Appearance, drawn: Dr
 
 
 def share_loss(logits: Tensor, mask: Tensor, source_mask: Tensor, seen_at: tuple) -> Tensor:
-    """How unlikely the shares (B, 3, S, S) make what is known of them; a number.
+    """How unlikely the shares (B, 4, S, S) make what is known of them; a number.
 
     What was and is behind the person stays; what the person uncovers is painted; the person is not left in place. Of the person's points
     that are seen, seen_at = (points (B, N, 3), seen (B, N), seen in the source too (B, N)), those that the source shows are copied, the
-    others painted."""
+    others painted or mirrored."""
     logs = logits.log_softmax(dim=1)
     bare, uncovered, person = (mask < 0.01) & (source_mask < 0.01), (mask < 0.01) & (source_mask > 0.99), mask > 0.99
-    away = torch.logsumexp(logs[:, ::2], dim=1, keepdim=True)
-    pixels = -(bare * logs[:, 1:2] + uncovered * logs[:, 2:] + person * away).mean()
+    away = torch.logsumexp(logs[:, [0, 2, 3]], dim=1, keepdim=True)
+    pixels = -(bare * logs[:, 1:2] + uncovered * logs[:, 2:3] + person * away).mean()
     points, seen, both = seen_at
     read = at_points(logs, points)                                                # (B, N, 3)
-    chosen = torch.where(both, read[..., 0], 0.3 * read[..., 2])
+    chosen = torch.where(both, read[..., 0], 0.3 * torch.logsumexp(read[..., 2:], dim=-1))
     return pixels - (chosen * seen).sum() / seen.sum().clamp(min=1)
 
 
@@ -157,15 +157,21 @@ def evaluate(face: DetailFace, frames: Frames, rows: int = 4) -> dict:
     return {name: round(torch.stack([s[name] for s in sums]).mean().item(), 4) for name in sums[0]}
 
 
+def colour_shares(logits: Tensor) -> Tensor:
+    "Shares (B, 4, S, S) as a picture: red copied, green stays, blue painted, white mirrored."
+    shares = logits.float().softmax(1)
+    return (shares[:, :3] + shares[:, 3:]).clamp(0, 1)
+
+
 @torch.no_grad()
 def contact_sheet(face: DetailFace, frames: Frames, path, people: int = 6) -> None:
-    "A PNG: for each of so many people source, truth, result, difference x 3, copy, paint, shares (red copied, green stays, blue painted)."
+    "A PNG: for each of so many people source, truth, result, difference x 3, copy, paint, shares (red copied, green stays, blue painted, white mirrored)."
     part = frames.map(lambda x: x[:people, :2])
     drawn = draw_frames(face, part)[3]
     source, truth = part.images.unbind(1)
     image = drawn.image.float().clamp(0, 1)
     columns = [source, truth, image, (0.5 + 1.5 * (image - truth)).clamp(0, 1), (drawn.copy + drawn.shade).clamp(0, 1), drawn.paint,
-               drawn.logits.float().softmax(1)]
+               colour_shares(drawn.logits)]
     sheet = torch.cat([torch.cat(list(c), dim=1) for c in columns], dim=2)        # people down, columns across
     Image.fromarray((sheet.movedim(0, -1) * 255).round().byte().numpy()).save(path)
 
