@@ -4,10 +4,10 @@ from dataclasses import fields
 import pytest
 import torch
 
-from vasa_ref.detail import Appearance, DetailFace, pixel_places, read_flow, sample_map
+from vasa_ref.detail import Appearance, DetailFace, Window, pixel_places, read_flow, sample_map
 from vasa_ref.encoders256 import measure_reading, train_encoders256
 from vasa_ref.face import FaceConfig, rigid_matrix, transform
-from vasa_ref.face256 import FacePlan, draw_loss, evaluate, point_losses, share_loss, train_face256
+from vasa_ref.face256 import FacePlan, draw_loss, evaluate, point_losses, random_window, share_loss, train_face256
 from vasa_ref.weights import save_tensors
 from vasa_ref.world.frames import POINTS_KEPT, Frames, kept_points
 from vasa_ref.world.people import random_people
@@ -87,6 +87,19 @@ def test_shares_choose_between_copy_source_and_paint(face):
     torch.testing.assert_close(drawn.image, mixed)
 
 
+def test_a_window_is_that_part_of_the_frame(face):
+    "But for its rim, which the convolutions pad."
+    images, z_id, a = portrait(face, 2, random_pose(2))
+    drive = z_id, random_pose(2, 1), torch.zeros(2, 60)
+    window = random_window(torch.zeros(2, 3, 2), 32, 20, torch.Generator().manual_seed(0))
+    assert window.corners.min() >= 0 and window.corners.max() <= 6 and window.side == 10
+    whole, part = face.draw(a, *drive), face.draw(a, *drive, window=window)
+    assert part.image.shape == (2, 3, 20, 20)
+    inner = (slice(None), slice(None), slice(6, -6), slice(6, -6))
+    torch.testing.assert_close(part.image[inner], window.crop(whole.image, 2)[inner], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(part.copy, window.crop(whole.copy, 2))
+
+
 def test_constant_flow_is_read_as_itself():
     flow = torch.tensor([0.1, -0.2, 0.3]).view(1, 3, 1, 1, 1).expand(1, 3, 2, 4, 4)
     read = read_flow(flow, torch.rand(1, 5, 7, 3) - 0.5)
@@ -134,6 +147,8 @@ def test_every_part_of_the_face_learns(face):
     loss.backward()
     still = [n for n, p in teachable.named_parameters() if p.requires_grad and (p.grad is None or p.grad.abs().max() == 0)]
     assert not still
+    window = Window(torch.tensor([[0, 3]]).repeat(8, 1), 8)
+    assert all(x.isfinite() for x in draw_loss(teachable, frames, FacePlan(), kept_points()[1], window)[1].values())
     figures = evaluate(teachable.eval(), frames)
     assert figures["px"] > 0 and figures["psnr"] > 0
 

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .face import (FaceConfig, ImageEncoder, MotionEncoder, flow_at, group_norm, identity_grid, in_float32, modulate,
+from .face import (FaceConfig, align, bound_pose, flow_at, group_norm, identity_grid, in_float32, modulate,
                    plane_coordinates, resize, rigid_matrix, sample, to_canonical_grid, transform)
 
-__all__ = ["Appearance", "Drawn", "Block", "Dynamics", "PlaneFlow", "DetailEncoder", "Completion", "DetailDecoder", "DetailFace", "double",
+__all__ = ["Appearance", "Drawn", "Window", "Block", "Reader", "Dynamics", "PlaneFlow", "DetailEncoder", "Completion", "DetailDecoder", "DetailFace", "double",
            "sample_map", "pixel_places", "read_flow"]
 
 
@@ -64,20 +64,15 @@ def double_places(place: Tensor) -> Tensor:
     return own(2) + double(place - own(1))
 
 
-class Dynamics(MotionEncoder):
-    """The motion encoder, with an eye for the shoulders, and the way back: from told dynamics to the code.
+class Window(NamedTuple):
+    "A square part of each picture, for training: `side` and corners (B, 2), row and column, in pixels of S/2."
+    corners: Tensor
+    side: int
 
-    The shoulders lie outside of the aligned crop: a small encoder sees the whole picture, and the two codes add up."""
-    def __init__(self, config: FaceConfig):
-        super().__init__(config)
-        c = config
-        self.whole = ImageEncoder(c.pose_size, c.pose_widths, 1, c.z_dyn_dim)
-        self.write = nn.Linear(c.dynamics_dim, c.z_dyn_dim)
-        nn.init.orthogonal_(self.write.weight), nn.init.zeros_(self.write.bias)
-        with torch.no_grad(): self.read.weight.copy_(self.write.weight.T), self.read.bias.zero_()
-
-    def read_z_dyn(self, images: Tensor, pose: Tensor) -> Tensor:
-        return super().read_z_dyn(images, pose) + self.whole(images)
+    def crop(self, x: Tensor, scale: int = 1) -> Tensor:
+        "The part of maps (B, C, scale S/2, scale S/2): (B, C, scale side, scale side)."
+        side = scale * self.side
+        return torch.stack([m[:, r:r + side, c:c + side] for m, (r, c) in zip(x, (scale * self.corners).tolist())])
 
 
 class Block(nn.Module):
@@ -96,6 +91,57 @@ class Block(nn.Module):
         h = self.conv1(F.silu(self.norm(x)))
         if self.cond is not None: h = modulate(h, *self.cond(cond).chunk(2, dim=1))
         return self.skip(x) + self.conv2(F.silu(h))
+
+
+class Reader(nn.Module):
+    "A small residual network: image (B, 3, S, S) in [0, 1] to a vector (B, out_dim); keeps where things are."
+    def __init__(self, size: int, widths: tuple, out_dim: int):
+        super().__init__()
+        self.size = size
+        self.stem = nn.Sequential(nn.Conv2d(12, widths[0], 3, padding=1), nn.SiLU(), nn.Conv2d(widths[0], widths[0], 2, stride=2))
+        self.levels = nn.ModuleList([Block(widths[0])])
+        for a, b in zip(widths[:-1], widths[1:]): self.levels.append(nn.Sequential(nn.Conv2d(a, b, 2, stride=2), Block(b)))
+        side = size // 4 // 2 ** (len(widths) - 1)
+        self.norm, self.squeeze = group_norm(widths[-1]), nn.Conv2d(widths[-1], 32, 1)
+        self.out = nn.Linear(32 * side * side, out_dim)
+
+    def features(self, images: Tensor) -> list:
+        "Feature maps of all levels, fine to coarse: S/4, S/8 ..."
+        h, maps = self.stem(F.pixel_unshuffle(resize(images, self.size) * 2 - 1, 2)), []
+        for level in self.levels: maps.append(h := level(h))
+        return maps
+
+    def head(self, maps: list) -> Tensor:
+        h = self.squeeze(F.silu(self.norm(maps[-1])))                             # (B, 32, s, s)
+        return self.out(F.silu(h).flatten(1))                                     # (B, out_dim)
+
+    def forward(self, images: Tensor) -> Tensor: return self.head(self.features(images))
+
+
+class Dynamics(nn.Module):
+    """Images to pose (B, 6) and dynamics z_dyn (B, M), and the way back: from told dynamics to the code.
+
+    The face is read in the aligned crop; the shoulders lie outside of it: what reads the pose sees the whole picture, and adds
+    its part to the code."""
+    def __init__(self, config: FaceConfig):
+        super().__init__()
+        c = config
+        self.size = c.motion_size
+        self.whole = Reader(c.pose_size, c.pose_widths, 6 + c.z_dyn_dim)
+        self.dynamics = Reader(c.motion_size, c.motion_widths, c.z_dyn_dim)
+        self.read, self.write = nn.Linear(c.z_dyn_dim, c.dynamics_dim), nn.Linear(c.dynamics_dim, c.z_dyn_dim)
+        nn.init.orthogonal_(self.write.weight), nn.init.zeros_(self.write.bias)
+        with torch.no_grad(): self.read.weight.copy_(self.write.weight.T), self.read.bias.zero_()
+        nn.init.zeros_(self.whole.out.weight), nn.init.zeros_(self.whole.out.bias)
+
+    def see(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        "Whole images (B, 3, S, S) to pose (B, 6) and their part of the code (B, M)."
+        pose, part = self.whole(images).float().split([6, self.read.in_features], dim=1)
+        return bound_pose(pose), part
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        pose, part = self.see(images)
+        return pose, self.dynamics(align(images, pose.detach(), self.size)).float() + part
 
 
 class PlaneFlow(nn.Module):
@@ -197,7 +243,7 @@ class DetailDecoder(nn.Module):
         self.up4, self.join4 = nn.Conv2d(w8, 4 * w4, 1), nn.Conv2d(w4 + 2 * f4 + 2, w4, 1)
         self.block4 = Block(w4, cond_dim=cond)
         self.move, self.shade = nn.Conv2d(w4, 8, 3, padding=1), nn.Conv2d(w4, 3, 3, padding=1)
-        self.up2, self.block2 = nn.Conv2d(w4, 4 * w2, 1), Plain(w2 + f2 + 36, w2)
+        self.up2, self.block2 = nn.Conv2d(w4, 4 * w2, 1), Plain(w2 + f2 + 18, w2)
         self.out = nn.Conv2d(w2, 28, 3, padding=1)
         for conv in (self.depth, self.move, self.shade): nn.init.zeros_(conv.weight), nn.init.zeros_(conv.bias)
 
@@ -220,8 +266,9 @@ class DetailDecoder(nn.Module):
         return place, F.pixel_shuffle(self.up2(h), 2), self.shade(active).float() * 4 * STEP
 
     def mix(self, h: Tensor, moved: Tensor, pictures: tuple):
-        "At S/2, from pictures (B, 3, S, S) to choose from: painted pixels (B, 3, S, S) and the logits of the shares (B, 4, S, S)."
-        seen = [F.pixel_unshuffle(x * 2 - 1, 2).to(h) for x in pictures]
+        "At S/2, from copy, source and mirrored (B, 3, S, S): painted pixels (B, 3, S, S) and the logits of the shares (B, 4, S, S)."
+        copy, *others = pictures
+        seen = [x.to(h) for x in (F.pixel_unshuffle(copy, 2), *(F.avg_pool2d(x, 2) for x in others))]
         out = self.out(self.block2(torch.cat([h, moved.to(h), *seen], dim=1))).float()
         paint, logits = F.pixel_shuffle(out, 2).split([3, 4], dim=1)
         return torch.sigmoid(paint), logits
@@ -233,7 +280,7 @@ class DetailFace(nn.Module):
         super().__init__()
         c = self.config = config
         self.appearance_encoder = DetailEncoder(c)
-        self.identity_encoder = ImageEncoder(c.identity_size, c.identity_widths, c.encoder_blocks, c.z_id_dim)
+        self.identity_encoder = Reader(c.identity_size, c.identity_widths, c.z_id_dim)
         self.motion_encoder = Dynamics(c)
         self.to_canonical, self.from_canonical = PlaneFlow(c), PlaneFlow(c)
         self.canonical = Completion(c)
@@ -278,8 +325,9 @@ class DetailFace(nn.Module):
         "The flow (B, 3, d, h, w) from a driven frame to canonical."
         return self.from_canonical(a.hints, z_id, z_dyn, pose)
 
-    def draw(self, a: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor, flow: Tensor | None = None) -> Drawn:
-        "The portraits (B) with the driver's pose (B, 6) and z_dyn (B, .), and what the frames are made of."
+    def draw(self, a: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor, flow: Tensor | None = None,
+             window: Window | None = None) -> Drawn:
+        "The portraits (B) with the driver's pose (B, 6) and z_dyn (B, .), or a window of that, and what the frames are made of."
         flow = self.drive(a, z_id, pose, z_dyn) if flow is None else flow
         d = self.decoder
         grid = identity_grid(*a.volume.shape[2:], device=pose.device)[None].expand(len(pose), -1, -1, -1, -1)
@@ -291,13 +339,17 @@ class DetailFace(nn.Module):
         other = rest * rest.new_tensor([-1.0, 1.0, 1.0])                          # heads are nearly symmetric
         place, other = (self.find_source(x, a)[..., :2].movedim(-1, 1) for x in (rest, other))   # (B, 2, S/4, S/4)
         place, h, shade = d.middle(h, place, sample_map(a.maps[1], place), a.maps[1], cond)
-        copy = sample_map(a.image, double_places(place))                          # (B, 3, S, S)
-        mirrored = sample_map(a.image, double_places(double_places(other)))
-        paint, logits = d.mix(h, sample_map(a.maps[0], place), (copy, a.image, mirrored))
-        shade, shares = double(double(shade)), logits.softmax(dim=1)
-        pictures = copy + shade, a.image, paint, mirrored + shade
+        far, other, light, source = double_places(place), double_places(double_places(other)), double(double(shade)), a.image
+        near = place
+        if window is not None:
+            h, near = window.crop(h), window.crop(place)
+            far, other, light, source = (window.crop(x, 2) for x in (far, other, light, source))
+        copy, mirrored = sample_map(a.image, far), sample_map(a.image, other)     # (B, 3, S, S)
+        paint, logits = d.mix(h, sample_map(a.maps[0], near), (copy, source, mirrored))
+        shares = logits.softmax(dim=1)
+        pictures = copy + light, source, paint, mirrored + light
         image = sum(share * picture for share, picture in zip(shares.split(1, dim=1), pictures))
-        return Drawn(image, copy, mirrored, shade, paint, logits, place, depth)
+        return Drawn(image, copy, mirrored, light, paint, logits, place, depth)
 
     def decode(self, appearance: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor) -> Tensor:
         "`Appearance` (B or 1), z_id (B or 1, .), pose (B, 6), z_dyn (B, .) to images (B, 3, S, S) in [0, 1]."

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .detail import Dynamics
+from .detail import Dynamics, Reader
 from .disentangle import arcface, inverse_sqrt, pose_loss
-from .face import FaceConfig, ImageEncoder, align, resize
+from .face import FaceConfig, align, resize
 from .face256 import SPREAD, told_dynamics
 from .training import fit
 from .weights import load_into, read_tensors, save_weights
@@ -29,7 +29,7 @@ class Recognition(nn.Module):
     def __init__(self, config: FaceConfig):
         super().__init__()
         told = random_people(2048, torch.Generator().manual_seed(0)).flat()[:, :-1]          # without the seed
-        self.encoder = ImageEncoder(config.identity_size, config.identity_widths, 1, config.z_id_dim)
+        self.encoder = Reader(config.identity_size, config.identity_widths, config.z_id_dim)
         self.read, self.centre = nn.Linear(config.z_id_dim, told.shape[1]), nn.Linear(told.shape[1], config.z_id_dim, bias=False)
         self.register_buffer("mean", told.mean(dim=0)), self.register_buffer("std", told.std(dim=0).clamp_min(1e-2))
 
@@ -50,15 +50,16 @@ def read_loss(motion: Dynamics, recognition: Recognition, frames: Frames, genera
     with torch.autocast(images.device.type, enabled=False):
         jitter = torch.randn(len(pose), 6, generator=generator).to(pose) * pose.new_tensor([0, 0, .03, .02, .02, .03])
         crops = disguise(align(images, pose + jitter, motion.size), generator)
-        whole = disguise(resize(images, motion.pose.size), generator)
-    z_dyn = (motion.dynamics(crops) + motion.whole(whole)).float()
+        whole = disguise(resize(images, motion.whole.size), generator)
+    seen_pose, part = motion.see(whole)
+    z_dyn = motion.dynamics(crops).float() + part
     open_eyes = (1 - frames.dynamics.flatten(0, 1)[:, LIDS].amax(1, keepdim=True)).clamp(0, 1).square()
     weight = torch.cat([torch.ones_like(told[:, :52]), 2 * open_eyes.expand(-1, 2), 0.5 * torch.ones_like(told[:, 54:])], dim=1)
     people = recognition.standardise(frames.people)
     who = torch.arange(len(people), device=pose.device).repeat_interleave(frames.pose.shape[1])
     code = recognition(whole)
     with torch.no_grad(): target = motion.write(told).float()
-    parts = {"pose": pose_loss(motion.read_pose(whole), pose),
+    parts = {"pose": pose_loss(seen_pose, pose),
              "dynamics": (weight * (motion.read(z_dyn).float() - told).square()).mean() * 3,
              "code": 0.3 * (z_dyn - target).square().mean(),
              "person": 0.3 * (recognition.read(code).float() - people[who]).square().mean(),

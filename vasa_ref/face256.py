@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from .detail import Appearance, DetailFace, Drawn, sample_map
+from .detail import Appearance, DetailFace, Drawn, Window, sample_map
 from .disentangle import inverse_sqrt, pixel_loss, region_weights
 from .face import FaceConfig
 from .perceptual import psnr, ssim
@@ -18,7 +18,7 @@ from .training import CHECKPOINT, fit
 from .weights import load_into, read_tensors, save_weights
 from .world.frames import Frames, Pool, kept_points
 
-__all__ = ["SPREAD", "FacePlan", "told_dynamics", "point_losses", "share_loss", "draw_frames", "draw_loss", "evaluate", "contact_sheet",
+__all__ = ["SPREAD", "FacePlan", "told_dynamics", "point_losses", "share_loss", "draw_frames", "random_window", "draw_loss", "evaluate", "contact_sheet",
            "train_face256"]
 
 SPREAD = torch.tensor([0.3] * 52 + [0.32, 0.22] + [0.14, 0.05, 0.017])   # about the size of units, gaze and shoulders' motion
@@ -93,6 +93,7 @@ class FacePlan:
     pixels: float = 10.0
     paint: float = 0.15          # of pixels, for what is painted, everywhere
     structure: float = 0.0
+    window: int = 0              # pixels of the part of each driver that is drawn at 256; 0: all of it
 
     def size(self, step: int) -> int: return [size for start, size in self.sizes if step >= start][-1]
 
@@ -102,7 +103,7 @@ def codes_of(face: DetailFace, frames: Frames) -> tuple[Tensor, Tensor]:
     return frames.pose, face.motion_encoder.write(told_dynamics(frames)).float()
 
 
-def draw_frames(face: DetailFace, frames: Frames):
+def draw_frames(face: DetailFace, frames: Frames, window: Window | None = None):
     "Each person's first frame drawn with the motion of its others: sources, repeated `Appearance`, flow, `Drawn`."
     n = frames.pose.shape[1] - 1
     pose, z_dyn = codes_of(face, frames)
@@ -111,24 +112,42 @@ def draw_frames(face: DetailFace, frames: Frames):
     sources = face.appearance(source, z_id, (pose[:, 0], z_dyn[:, 0]))
     a, drive = sources.repeat(n), (z_id.repeat_interleave(n, dim=0), pose[:, 1:].flatten(0, 1), z_dyn[:, 1:].flatten(0, 1))
     flow = face.drive(a, *drive)
-    return sources, a, flow, face.draw(a, *drive, flow)
+    return sources, a, flow, face.draw(a, *drive, flow, window)
 
 
-def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan, weight: Tensor) -> tuple[Tensor, dict]:
-    "The loss on frames (P, K), the first of which is the source, and its weighed parts."
-    n = frames.pose.shape[1] - 1
-    sources, a, flow, drawn = draw_frames(face, frames)
+def random_window(marks: Tensor, size: int, side: int, generator: torch.Generator | None = None) -> Window:
+    "Windows of `side` pixels of size: a third each about an eye, about the mouth, anywhere; marks (B, 3, 2)."
+    n, room = len(marks), (size - side) // 2
+    centre = marks.gather(1, torch.randint(3, (n, 1, 1), generator=generator).expand(-1, 1, 2).to(marks.device))[:, 0]
+    centre = centre + 0.15 * torch.randn(n, 2, generator=generator).to(centre)
+    near = ((centre.flip(1) + 1) * size / 4 - side / 4).round().long()
+    corners = torch.randint(room + 1, (n, 2), generator=generator).to(marks.device)
+    anywhere = (torch.rand(n, 1, generator=generator) < 1 / 3).to(marks.device)
+    return Window(torch.where(anywhere, corners, near).clamp(0, room), side // 2)
+
+
+def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan, weight: Tensor, window: Window | None = None) -> tuple[Tensor, dict]:
+    """The loss on frames (P, K), the first of which is the source, and its weighed parts.
+
+    weight (N,) of the surface points; with a `window` of each driver, pixels are drawn and compared only there."""
+    n, size = frames.pose.shape[1] - 1, frames.images.shape[-1]
+    sources, a, flow, drawn = draw_frames(face, frames, window)
     pose, points, seen, truth, mask, marks = (x[:, 1:].flatten(0, 1) for x in (
         frames.pose, frames.points, frames.seen, frames.images, frames.masks, frames.marks))
     again = lambda x: x.repeat_interleave(n, dim=0)
     told = frames.points[:, 0], again(frames.points[:, 0])
     parts = point_losses(face, sources, a, drawn, flow, pose, frames.rest, told, points, seen, weight)
     parts = {name: plan.points * x * (0.5 if name == "depth" else 1) for name, x in parts.items()}
-    both = seen & again(frames.seen[:, 0])
-    parts["shares"] = plan.shares * share_loss(drawn.logits, mask, again(frames.masks[:, 0]), (points, seen, both))
-    where = region_weights(mask, marks, pose[:, 5])
+    both, source_mask, where = seen & again(frames.seen[:, 0]), again(frames.masks[:, 0]), region_weights(mask, marks, pose[:, 5])
+    if window is not None:
+        truth, mask, source_mask, where = (window.crop(x, 2) for x in (truth, mask, source_mask, where))
+        half = 2 * window.side / size                                              # half a window, in halves of a picture
+        middle = (window.corners.flip(1) * 2 + window.side) * 2 / size - 1
+        points = (points[..., :2] - middle[:, None]) / half
+        seen = seen & (points.abs() < 1).all(-1)
+    parts["shares"] = plan.shares * share_loss(drawn.logits, mask, source_mask, (points, seen, both))
     parts["pixels"] = plan.pixels * pixel_loss(drawn.image, truth, where)
-    parts["paint"] = plan.pixels * plan.paint * pixel_loss(drawn.paint, truth, where)
+    parts["paint"] = plan.pixels * plan.paint * 2 * (where * (drawn.paint - truth).abs()).mean()
     parts["shade"] = 0.5 * drawn.shade.abs().mean()
     if plan.structure: parts["structure"] = plan.structure * (1 - ssim(drawn.image, truth).mean())
     return sum(parts.values()), parts
@@ -200,8 +219,10 @@ def train_face256(pool, held_out, *, out, minutes=None, max_steps=None, resume=N
     def loss_fn(step, generator):
         with torch.autocast(torch.device(device).type, enabled=False):
             frames = state["pool"].draw(plan.pairs, plan.drivers + 1, generator)
-            frames = shrink(frames.map(lambda x: x.to(device)), plan.size(step))
-        return run(face, frames, plan, weight)
+            frames, window = shrink(frames.map(lambda x: x.to(device)), plan.size(step)), None
+            if plan.window and plan.size(step) >= 256:
+                window = random_window(frames.marks[:, 1:].flatten(0, 1), plan.size(step), plan.window, generator)
+        return run(face, frames, plan, weight, window)
 
     def watch(step, log, averaged):
         now = time.monotonic()
