@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from .detail import Appearance, DetailFace, Drawn, Window, sample_map
@@ -185,6 +184,7 @@ def colour_shares(logits: Tensor) -> Tensor:
 @torch.no_grad()
 def contact_sheet(face: DetailFace, frames: Frames, path, people: int = 6) -> None:
     "A PNG: for each of so many people source, truth, result, difference x 3, copy, paint, shares (red copied, green stays, blue painted, white mirrored)."
+    from PIL import Image
     part = frames.map(lambda x: x[:people, :2])
     drawn = draw_frames(face, part)[3]
     source, truth = part.images.unbind(1)
