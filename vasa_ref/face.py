@@ -142,6 +142,10 @@ class FaceConfig:
     motion_size: int = 96                   # pixels of the aligned crop that the dynamics encoder sees
     motion_widths: tuple = (48, 96, 160)
     encoder_blocks: int = 1                 # residual blocks in each level of the three encoders above
+    dynamics_dim: int = 16                  # numbers that are read from z_dyn
+    detail: bool = False                    # copies from the portrait: a `DetailFace`
+    plane_widths: tuple = (96, 96, 64)      # its flow generators, from 8 x 8 up
+    flow_planes: int = 4                    # planes of their flows
 
     def __post_init__(self):
         for name, value in asdict(self).items():
@@ -163,6 +167,13 @@ class FaceConfig:
     @classmethod
     def laptop(cls):
         return cls()
+
+    @classmethod
+    def laptop256(cls):
+        return cls(size=256, volume_size=32, z_dyn_dim=64, dynamics_dim=57, detail=True, appearance_widths=(16, 32, 96),
+                   canonical_widths=(24, 48, 64), decoder_widths=(96, 48, 24), identity_size=128,
+                   identity_widths=(32, 64, 96, 128), pose_size=128, pose_widths=(32, 64, 96, 128), motion_size=128,
+                   motion_widths=(48, 96, 160, 192))
 
     @classmethod
     def paper(cls):
@@ -254,7 +265,7 @@ class MotionEncoder(nn.Module):
         self.size = c.motion_size
         self.pose = ImageEncoder(c.pose_size, c.pose_widths, c.encoder_blocks, 6)
         self.dynamics = ImageEncoder(c.motion_size, c.motion_widths, c.encoder_blocks, c.z_dyn_dim)
-        self.read = nn.Linear(c.z_dyn_dim, 16)
+        self.read = nn.Linear(c.z_dyn_dim, c.dynamics_dim)
         nn.init.zeros_(self.pose.out.weight); nn.init.zeros_(self.pose.out.bias)
 
     def read_pose(self, images): return bound_pose(self.pose(images))

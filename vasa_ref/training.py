@@ -5,6 +5,7 @@ accelerate brings autocast, backward, clipping and several processes; the rest i
 import atexit
 import math
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def within(items, minutes):
 
 def fit(loss_fn, modules, *, out, lr=2e-4, betas=(0.9, 0.99), weight_decay=0.0, minutes=None, max_steps=None,
         resume=None, seed=0, warmup=200, ema_decay=0.999, grad_clip=1.0, save_every=120, device="cpu",
-        mixed_precision="no", name="training", quiet=False):
+        mixed_precision="no", name="training", quiet=False, watch=None):
     """Train `modules` (name -> nn.Module) on `loss_fn` and return the log, one dict per step.
 
     `loss_fn(step, generator) -> (loss, {name: float tensor})` is called with the step's number and a CPU generator
@@ -57,6 +58,7 @@ def fit(loss_fn, modules, *, out, lr=2e-4, betas=(0.9, 0.99), weight_decay=0.0, 
       float32 on one machine, the same as 10.
     - `mixed_precision` "bf16" runs the forward pass under autocast. Under `accelerate launch`, gradients are averaged
       over the processes, each of which draws batches of its own, and `device` is the process's own.
+    - `watch(step, log, averaged)` is called every few steps of the main process; `with averaged():` the modules hold the averages.
 
     Raises VasaError for a `resume` that does not fit, ValueError without a limit, FloatingPointError when the loss
     stops being finite (the last checkpoint is from before).
@@ -100,6 +102,17 @@ def fit(loss_fn, modules, *, out, lr=2e-4, betas=(0.9, 0.99), weight_decay=0.0, 
         if out is not None and accelerator.is_main_process:
             _save(Path(out) / CHECKPOINT, modules, named, averages, optimizer, step, log, seed, name)
 
+    @contextmanager
+    def averaged():
+        raw = [p.detach().clone() for p in params]
+        with torch.no_grad():
+            torch._foreach_copy_(params, averages)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(params, raw)
+
     bar = tqdm(total=max_steps, initial=step, desc=name, unit="step", disable=quiet or not accelerator.is_main_process)
     cuda = [device] if device.type == "cuda" else []
     with bar, torch.random.fork_rng(devices=cuda):
@@ -132,6 +145,8 @@ def fit(loss_fn, modules, *, out, lr=2e-4, betas=(0.9, 0.99), weight_decay=0.0, 
             if step % FLUSH_EVERY == 0:
                 flush()
                 bar.set_postfix(loss=f"{np.mean([e['loss'] for e in log[-FLUSH_EVERY:]]):.4f}", refresh=False)
+                if watch is not None and accelerator.is_main_process:
+                    watch(step, log, averaged)
             if now - saved_at > save_every:
                 flush()
                 save()
