@@ -105,9 +105,9 @@ def test_rest_points_turned_as_a_solid_are_near_the_points_of_a_neutral_face():
         near = 8.0 / (8.0 * pose[0, k, 5] - turned[:, 2])
         solid = torch.stack([turned[:, 0] * near + pose[0, k, 3], -turned[:, 1] * near - pose[0, k, 4]], -1)
         off = (solid - calm.points[0, k, :, :2]).norm(dim=-1)[face]
-        assert off.median() < 0.02 and off.max() < 0.12
+        assert off.max() < 0.003                                         # half a millimetre
         moved = (solid - calm.rest[0, :, :2]).norm(dim=-1)[face]
-        assert moved.median() > 3 * off.median()                         # and that is no matter of course
+        assert moved.median() > 0.03                                     # and that is no matter of course
 
 
 def test_marks_lie_in_the_face(frames):
