@@ -5,6 +5,7 @@ from dataclasses import fields
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from vasa_ref.world.frames import (GAZE_LIMIT, POINTS_KEPT, Frames, Pool, draw_truth, kept_points, random_bodies,
                                    random_dynamics, random_poses, render_frames, uniform)
@@ -31,7 +32,9 @@ def folder(tmp_path_factory):
 
 
 def contents(folder):
-    return {p.name: p.read_bytes() for p in sorted(folder.glob("*.safetensors"))}
+    """The tensors of each file; the order of metadata in a header is not fixed."""
+    read = lambda path: {name: x.numpy().tobytes() for name, x in load_file(path).items()}
+    return {path.name: read(path) for path in sorted(folder.iterdir())}
 
 
 def test_poses_bodies_and_gazes_fill_their_ranges():
