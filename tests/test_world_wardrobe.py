@@ -156,6 +156,16 @@ def test_glasses_sit_before_the_eyes_and_behind_no_skin(mesh, crowd):
         assert ((skin[b, near, 2].mean(1) - points[:, 2]) * mm[b]).max() < 4  # no deeper than a nose pad
 
 
+def test_arms_begin_at_the_rims_and_end_at_the_ears(mesh, crowd):
+    heads = build_heads(crowd.identity)
+    rim, points = rims(crowd, heads, mesh), trinkets(crowd, heads, mesh)[0]
+    ears = heads.vertices[:, mesh.masks[:, MASKS.index("ears")] > 0.5]
+    for i in range(2):
+        arm = points[:, i * PIECE + RIM:i * PIECE + RIM + ARM].view(len(crowd), 3, TUBE, 3).mean(2)
+        assert torch.cdist(arm[:, :1], rim[:, i]).amin((1, 2)).max() < 0.04      # head units: some 6 mm
+        assert torch.cdist(arm[:, 2:], ears).amin((1, 2)).max() < 0.06
+
+
 def test_glasses_are_seen_by_who_wears_them_and_dark_ones_hide_the_eyes(crowd):
     bare, clear, dark = (drawn(crowd[:2], glasses=g, earrings=0.0, hair_style=0.0)[1] for g in (0.0, 1.0, 2.0))
     frame, eye = SURFACES.index("glasses"), SURFACES.index("eye")

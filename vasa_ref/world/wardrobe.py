@@ -114,7 +114,7 @@ def wire(path: Tensor, radius: float, closed: bool) -> tuple[Tensor, Tensor, Ten
     triangles = torch.cat([torch.stack([a, b, d], -1).view(-1, 3), torch.stack([a, d, c], -1).view(-1, 3)])
     return (path[:, :, None] + radius * normal).flatten(1, 2), normal.flatten(1, 2), triangles
 
-# %% ../../nbs/world/06_wardrobe.ipynb #w06-027-19bca7
+# %% ../../nbs/world/06_wardrobe.ipynb #w06-027-99d97a
 def nearest_to(mesh: Mesh, *place: float) -> Tensor:
     "The vertex that lies nearest to a place of the head at rest."
     return (mesh.rest - mesh.rest.new_tensor(place)).norm(dim=1).argmin()
@@ -146,9 +146,8 @@ def trinkets(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, 
         x = middle[:, i, None] + side * 0.01 + width * bend(angle.cos()[None])
         y = eyes[:, i, 1:2] - 0.012 + height * bend(angle.sin()[None])
         rim = torch.stack([x, y, forward - 0.71 * x ** 2 + 0.02 * y], -1)
-        hinge = torch.stack(
-            [middle[:, i] + side * (width[:, 0] + 0.005), eyes[:, i, 1] + 0.03, forward[:, 0] - 0.19], 1
-        )
+        outer = middle[:, i] + side * (width[:, 0] + 0.015)
+        hinge = torch.stack([outer, eyes[:, i, 1] + 0.03, forward[:, 0] - 0.71 * outer ** 2], 1)
         ear = v[:, nearest_to(mesh, side * 0.74, 7.36, 0.60)] + v.new_tensor([side * 0.012, 0.02, 0.0])
         arm = torch.stack([hinge, torch.lerp(hinge, ear, 0.5) + v.new_tensor([side * 0.035, 0.0, 0.0]), ear], 1)
         lobe = v[:, nearest_to(mesh, side * 0.78, 6.98, 0.58)]
