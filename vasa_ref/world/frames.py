@@ -216,7 +216,7 @@ def draw_truth(people: int, frames: int, generator: torch.Generator | None = Non
     body = random_bodies(people * frames, generator).view(people, frames, 3)
     return who, pose, dynamics.repeat_interleave(2, dim=0)[:people], body
 
-# %% ../../nbs/world/14_frames.ipynb #w14-031-31ed38
+# %% ../../nbs/world/14_frames.ipynb #w14-032-31ed38
 class Pool:
     "Frames rendered once and kept in files of 16 people, for machines that render slower than they learn."
     BYTES = ("images", "masks")
