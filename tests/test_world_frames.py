@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors import safe_open
 
 from vasa_ref.world.frames import (GAZE_LIMIT, POINTS_KEPT, Frames, Pool, draw_truth, kept_points, random_bodies,
                                    random_dynamics, random_poses, render_frames, uniform)
@@ -32,9 +32,12 @@ def folder(tmp_path_factory):
 
 
 def contents(folder):
-    """The tensors of each file; the order of metadata in a header is not fixed."""
-    read = lambda path: {name: x.numpy().tobytes() for name, x in load_file(path).items()}
-    return {path.name: read(path) for path in sorted(folder.iterdir())}
+    "What each file of a folder holds: words and tensors, as bytes."
+    held = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            held[path.name] = file.metadata(), {name: file.get_tensor(name).numpy().tobytes() for name in file.keys()}
+    return held
 
 
 def test_poses_bodies_and_gazes_fill_their_ranges():
