@@ -93,12 +93,13 @@ def load_weights(path, kind=None):
 
 
 def config_from(config_class, metadata, path):
-    """Rebuild a config dataclass from `metadata["config"]`; VasaError names fields that it has too many or too few.
+    """Rebuild a config dataclass from `metadata["config"]`; VasaError names fields that are unknown, or missing without a default.
 
-    A missing field is no invitation to its default: the weights were made before it existed, and meant something else."""
+    A field that came later has as its default what was true before it existed."""
     values = metadata["config"]
-    fields = {field.name for field in dataclasses.fields(config_class)}
-    if other := sorted(values.keys() ^ fields):
+    fields = dataclasses.fields(config_class)
+    needed = {f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING}
+    if other := sorted((values.keys() - {f.name for f in fields}) | (needed - values.keys())):
         raise VasaError(f"{path} was made by another version: it differs in {', '.join(other)} of {config_class.__name__}")
     try:
         return config_class(**{k: _tuples(v) for k, v in values.items()})
