@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .dynamics import Dynamics, from_z_dyn
 from .face import (FaceConfig, align, bound_pose, flow_at, group_norm, identity_grid, in_float32, modulate,
                    plane_coordinates, resize, rigid_matrix, sample, to_canonical_grid, transform)
 
-__all__ = ["Appearance", "Drawn", "Window", "Block", "Reader", "Dynamics", "PlaneFlow", "DetailEncoder", "Completion", "DetailDecoder", "DetailFace", "double",
+__all__ = ["Appearance", "Drawn", "Window", "Block", "Reader", "MotionReader", "PlaneFlow", "DetailEncoder", "Completion", "DetailDecoder", "DetailFace", "double",
            "sample_map", "pixel_places", "read_flow"]
 
 
@@ -118,8 +119,8 @@ class Reader(nn.Module):
     def forward(self, images: Tensor) -> Tensor: return self.head(self.features(images))
 
 
-class Dynamics(nn.Module):
-    """Images to pose (B, 6) and dynamics z_dyn (B, M), and the way back: from told dynamics to the code.
+class MotionReader(nn.Module):
+    """Images to pose (B, 6) and dynamics z_dyn (B, 57).
 
     The face is read in the aligned crop; the shoulders lie outside of it: what reads the pose sees the whole picture, and adds
     its part to the code."""
@@ -129,15 +130,12 @@ class Dynamics(nn.Module):
         self.size = c.motion_size
         self.whole = Reader(c.pose_size, c.pose_widths, 6 + c.z_dyn_dim)
         self.dynamics = Reader(c.motion_size, c.motion_widths, c.z_dyn_dim)
-        self.read, self.write = nn.Linear(c.z_dyn_dim, c.dynamics_dim), nn.Linear(c.dynamics_dim, c.z_dyn_dim)
-        nn.init.orthogonal_(self.write.weight), nn.init.zeros_(self.write.bias)
-        with torch.no_grad(): self.read.weight.copy_(self.write.weight.T), self.read.bias.zero_()
         nn.init.zeros_(self.whole.out.weight), nn.init.zeros_(self.whole.out.bias)
 
     def see(self, images: Tensor) -> tuple[Tensor, Tensor]:
         "Whole images (B, 3, S, S) to pose (B, 6) and their part of the code (B, M)."
-        pose, part = self.whole(images).float().split([6, self.read.in_features], dim=1)
-        return bound_pose(pose), part
+        out = self.whole(images).float()
+        return bound_pose(out[:, :6]), out[:, 6:]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         pose, part = self.see(images)
@@ -281,7 +279,7 @@ class DetailFace(nn.Module):
         c = self.config = config
         self.appearance_encoder = DetailEncoder(c)
         self.identity_encoder = Reader(c.identity_size, c.identity_widths, c.z_id_dim)
-        self.motion_encoder = Dynamics(c)
+        self.motion_encoder = MotionReader(c)
         self.to_canonical, self.from_canonical = PlaneFlow(c), PlaneFlow(c)
         self.canonical = Completion(c)
         self.decoder = DetailDecoder(c)
@@ -297,9 +295,9 @@ class DetailFace(nn.Module):
         "Images (B, 3, S, S) in [0, 1] to pose (B, 6) and z_dyn (B, z_dyn_dim)."
         return self.motion_encoder(images)
 
-    def read_dynamics(self, z_dyn: Tensor) -> Tensor:
-        "z_dyn (B, z_dyn_dim) to units, gaze and shoulders (B, dynamics_dim)."
-        return self.motion_encoder.read(z_dyn)
+    def read_dynamics(self, z_dyn: Tensor) -> Dynamics:
+        "z_dyn (B, 57) to units, gaze and shoulders."
+        return from_z_dyn(z_dyn)
 
     def appearance(self, images: Tensor, z_id: Tensor | None = None, motion: tuple | None = None) -> Appearance:
         "Images (B, 3, S, S) to `Appearance`; z_id and motion (pose, z_dyn) are computed if not given."

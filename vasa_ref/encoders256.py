@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .detail import Dynamics, Reader
+from .detail import MotionReader, Reader
 from .disentangle import arcface, inverse_sqrt, pose_loss
 from .face import FaceConfig, align, resize
-from .face256 import SPREAD, told_dynamics
+from .dynamics import SPREAD
+from .face256 import told_dynamics
 from .training import fit
 from .weights import load_into, read_tensors, save_weights
 from .world.camera import photograph
@@ -43,8 +44,8 @@ def disguise(images: Tensor, generator: torch.Generator | None = None) -> Tensor
     return photograph(x.clamp(0, 1), generator)
 
 
-def read_loss(motion: Dynamics, recognition: Recognition, frames: Frames, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
-    "Loss of reading frames (P, K) after disguise, and its parts: pose, dynamics, the code's spare room, person, arcface."
+def read_loss(motion: MotionReader, recognition: Recognition, frames: Frames, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
+    "Loss of reading frames (P, K) after disguise, and its parts: pose, dynamics, person, arcface."
     images, pose, told = (x.flatten(0, 1) for x in (frames.images, frames.pose, told_dynamics(frames)))
     with torch.autocast(images.device.type, enabled=False):
         jitter = torch.randn(len(pose), 6, generator=generator).to(pose) * pose.new_tensor([0, 0, .03, .02, .02, .03])
@@ -57,21 +58,19 @@ def read_loss(motion: Dynamics, recognition: Recognition, frames: Frames, genera
     people = recognition.standardise(frames.people)
     who = torch.arange(len(people), device=pose.device).repeat_interleave(frames.pose.shape[1])
     code = recognition(whole)
-    with torch.no_grad(): target = motion.write(told).float()
     parts = {"pose": pose_loss(seen_pose, pose),
-             "dynamics": (weight * (motion.read(z_dyn).float() - told).square()).mean() * 3,
-             "code": 0.3 * (z_dyn - target).square().mean(),
+             "dynamics": (weight * (z_dyn - told).square()).mean() * 3,
              "person": 0.3 * (recognition.read(code).float() - people[who]).square().mean(),
              "arcface": 0.05 * arcface(code, recognition.centre(people), who)}
     return sum(parts.values()), parts
 
 
 @torch.no_grad()
-def measure_reading(motion: Dynamics, frames: Frames) -> dict:
+def measure_reading(motion: MotionReader, frames: Frames) -> dict:
     "How well frames (P, K) of held-out people are read: degrees, R2 of units that move, of gaze where eyes are open, of shoulders."
     rows = [motion(images) for images in frames.images]
     pose, z_dyn = (torch.cat(x).float() for x in zip(*rows))
-    read, told, true = motion.read(z_dyn).float(), told_dynamics(frames).flatten(0, 1), frames.pose.flatten(0, 1)
+    read, told, true = z_dyn, told_dynamics(frames).flatten(0, 1), frames.pose.flatten(0, 1)
     r2 = 1 - (read - told).square().mean(0) / told.var(0, correction=0).clamp_min(1e-6)
     moving = (told[:, :52] * SPREAD[:52]).std(0) > 0.05
     seen = frames.dynamics.flatten(0, 1)[:, LIDS].amax(1) < 0.5
@@ -86,7 +85,7 @@ def measure_reading(motion: Dynamics, frames: Frames) -> dict:
 
 
 def train_encoders256(pool, held_out, *, out, minutes=None, max_steps=None, resume=None, start=None, seed=0, device="cpu", pairs=4,
-                      frames=4, lr=1e-3, flat=4000, config: FaceConfig | None = None, quiet=True) -> tuple[Dynamics, Recognition]:
+                      frames=4, lr=1e-3, flat=4000, config: FaceConfig | None = None, quiet=True) -> tuple[MotionReader, Recognition]:
     """Train the motion encoder and a recogniser on a `Pool` folder; returns them (eval, averaged weights).
 
     Writes encoders.safetensors and a line of progress.jsonl every 5 minutes, checkpoints for `resume` too, a printed line every minute."""
@@ -94,11 +93,10 @@ def train_encoders256(pool, held_out, *, out, minutes=None, max_steps=None, resu
     out.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        both = nn.ModuleDict({"motion": Dynamics(config), "recognition": Recognition(config)}).to(device)
+        both = nn.ModuleDict({"motion": MotionReader(config), "recognition": Recognition(config)}).to(device)
     if start is not None: load_into(both, read_tensors(start)[0], start)
     for module in both.modules():
         if isinstance(module, nn.Conv2d): module.to(memory_format=torch.channels_last)
-    both["motion"].write.requires_grad_(False)
     state = {"pool": Pool.open(pool), "told": time.monotonic(), "measured": time.monotonic()}
     held = Pool.open(held_out).draw(24, 4, torch.Generator().manual_seed(1))
 

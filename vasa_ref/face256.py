@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .detail import Appearance, DetailFace, Drawn, Window, sample_map
+from .dynamics import to_z_dyn
 from .disentangle import inverse_sqrt, pixel_loss, region_weights
 from .face import FaceConfig
 from .perceptual import psnr, ssim
@@ -17,15 +18,12 @@ from .training import fit
 from .weights import load_into, read_tensors, save_weights
 from .world.frames import Frames, Pool, kept_points
 
-__all__ = ["SPREAD", "FacePlan", "told_dynamics", "point_losses", "share_loss", "draw_frames", "random_window", "draw_loss", "evaluate", "contact_sheet",
+__all__ = ["FacePlan", "told_dynamics", "point_losses", "share_loss", "draw_frames", "random_window", "draw_loss", "evaluate", "contact_sheet",
            "train_face256"]
 
-SPREAD = torch.tensor([0.3] * 52 + [0.32, 0.22] + [0.14, 0.05, 0.017])   # about the size of units, gaze and shoulders' motion
-
-
 def told_dynamics(frames: Frames) -> Tensor:
-    "What is true of the face and the shoulders, (P, K, 57), each number in units of about its spread."
-    return torch.cat([frames.dynamics, frames.body], dim=2) / SPREAD.to(frames.body)
+    "The true z_dyn of frames (P, K): (P, K, 57)."
+    return to_z_dyn(frames.dynamics[..., :52], frames.dynamics[..., 52:], frames.body)
 
 
 def shrink(frames: Frames, size: int) -> Frames:
@@ -97,15 +95,15 @@ class FacePlan:
     def size(self, step: int) -> int: return [size for start, size in self.sizes if step >= start][-1]
 
 
-def codes_of(face: DetailFace, frames: Frames) -> tuple[Tensor, Tensor]:
+def codes_of(frames: Frames) -> tuple[Tensor, Tensor]:
     "Told pose (P, K, 6) and z_dyn (P, K, M) of frames."
-    return frames.pose, face.motion_encoder.write(told_dynamics(frames)).float()
+    return frames.pose, told_dynamics(frames)
 
 
 def draw_frames(face: DetailFace, frames: Frames, window: Window | None = None):
     "Each person's first frame drawn with the motion of its others: sources, repeated `Appearance`, flow, `Drawn`."
     n = frames.pose.shape[1] - 1
-    pose, z_dyn = codes_of(face, frames)
+    pose, z_dyn = codes_of(frames)
     source = frames.images[:, 0]
     z_id = face.identity(source)
     sources = face.appearance(source, z_id, (pose[:, 0], z_dyn[:, 0]))

@@ -1,0 +1,27 @@
+"""What the dynamics code z_dyn of the shipped face model holds: face units, gaze and shoulders, each in units of its spread."""
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["DYNAMICS", "SPREAD", "Dynamics", "to_z_dyn", "from_z_dyn"]
+
+DYNAMICS = 57                                                                     # 52 face units, 2 of gaze, 3 of shoulders
+SPREAD = torch.tensor([0.3] * 52 + [0.32, 0.22] + [0.14, 0.05, 0.017])            # about how much each varies
+
+
+class Dynamics(NamedTuple):
+    "Face units (..., 52) under ARKit's names, in [0, 1]; gaze (..., 2), radians; body (..., 3): the shoulders' turn, lean, lift."
+    units: Tensor
+    gaze: Tensor
+    body: Tensor
+
+
+def to_z_dyn(units: Tensor, gaze: Tensor, body: Tensor) -> Tensor:
+    "The code (..., 57) of units (..., 52), gaze (..., 2) and body (..., 3)."
+    return torch.cat([units, gaze, body], -1) / SPREAD.to(units)
+
+
+def from_z_dyn(z_dyn: Tensor) -> Dynamics:
+    "What a code (..., 57) says, as it is: units may lie a little outside of [0, 1]."
+    return Dynamics(*(z_dyn * SPREAD.to(z_dyn)).split([52, 2, 3], dim=-1))
