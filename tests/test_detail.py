@@ -44,25 +44,25 @@ def random_frames(people=4, frames=3, size=32, seed=0):
 def portrait(face, n, pose, seed=0):
     images = torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
     z_id = face.identity(images)
-    return images, z_id, face.appearance(images, z_id, (pose, torch.zeros(n, 60)))
+    return images, z_id, face.appearance(images, z_id, (pose, torch.zeros(n, 57)))
 
 
 def test_drawn_shapes_and_range(face):
     pose = random_pose(2)
     images, z_id, a = portrait(face, 2, pose)
-    drawn = face.draw(a, z_id, random_pose(2, 1), torch.zeros(2, 60))
+    drawn = face.draw(a, z_id, random_pose(2, 1), torch.zeros(2, 57))
     assert drawn.image.shape == drawn.copy.shape == drawn.mirrored.shape == drawn.paint.shape == images.shape
     assert drawn.logits.shape == (2, 4, 32, 32)
     assert drawn.place.shape == (2, 2, 16, 16) and drawn.depth.shape == (2, 1, 8, 8)
     one = Appearance(*(x[:1] for x in a[:-1]), tuple(x[:1] for x in a.maps))
-    frames = face.decode(one, z_id[:1], random_pose(3), torch.zeros(3, 60))
+    frames = face.decode(one, z_id[:1], random_pose(3), torch.zeros(3, 57))
     assert frames.shape == (3, 3, 32, 32) and 0 <= frames.min() and frames.max() <= 1
     assert face(images, images).shape == images.shape
 
 
 def test_frames_in_a_batch_are_those_drawn_alone(face):
     images, z_id, a = portrait(face, 2, random_pose(2))
-    pose, z_dyn = random_pose(4, 1), torch.randn(4, 60, generator=torch.Generator().manual_seed(2))
+    pose, z_dyn = random_pose(4, 1), torch.randn(4, 57, generator=torch.Generator().manual_seed(2))
     together = face.draw(a.repeat(2), z_id.repeat_interleave(2, 0), pose, z_dyn).image.clamp(0, 1)
     one = Appearance(*(x[1:] for x in a[:-1]), tuple(x[1:] for x in a.maps))
     torch.testing.assert_close(face.decode(one, z_id[1:], pose[2:], z_dyn[2:]), together[2:], rtol=1e-3, atol=1e-4)
@@ -72,7 +72,7 @@ def test_untaught_warps_of_the_same_pose_copy_the_portrait_exactly(face):
     "Flows start at zero: rigid and its inverse cancel, whatever the depth, and the copied path is the picture itself."
     pose = random_pose(2)
     images, z_id, a = portrait(face, 2, pose)
-    drawn = face.draw(a, z_id, pose, torch.zeros(2, 60))
+    drawn = face.draw(a, z_id, pose, torch.zeros(2, 57))
     torch.testing.assert_close(drawn.place, pixel_places(16, 16).expand(2, -1, -1, -1), rtol=0, atol=1e-5)
     places = pixel_places(32, 32).expand(2, -1, -1, -1)
     torch.testing.assert_close(sample_map(images, places), images, rtol=0, atol=1e-5)
@@ -81,7 +81,7 @@ def test_untaught_warps_of_the_same_pose_copy_the_portrait_exactly(face):
 
 def test_shares_choose_between_copy_source_and_paint(face):
     images, z_id, a = portrait(face, 1, random_pose(1))
-    drawn = face.draw(a, z_id, random_pose(1, 1), torch.zeros(1, 60))
+    drawn = face.draw(a, z_id, random_pose(1, 1), torch.zeros(1, 57))
     shares = drawn.logits.softmax(1)
     mixed = shares[:, :1] * (drawn.copy + drawn.shade) + shares[:, 1:2] * images + shares[:, 2:3] * drawn.paint
     mixed = mixed + shares[:, 3:] * (drawn.mirrored + drawn.shade)
@@ -91,7 +91,7 @@ def test_shares_choose_between_copy_source_and_paint(face):
 def test_a_window_is_that_part_of_the_frame(face):
     "But for its rim, which the convolutions pad."
     images, z_id, a = portrait(face, 2, random_pose(2))
-    drive = z_id, random_pose(2, 1), torch.zeros(2, 60)
+    drive = z_id, random_pose(2, 1), torch.zeros(2, 57)
     window = random_window(torch.zeros(2, 3, 2), 32, 20, torch.Generator().manual_seed(0))
     assert window.corners.min() >= 0 and window.corners.max() <= 6 and window.side == 10
     whole, part = face.draw(a, *drive), face.draw(a, *drive, window=window)
@@ -111,8 +111,8 @@ def test_point_losses_vanish_for_true_warps_and_not_for_others(face):
     "Points of a rigid head, which zero flows map exactly, at the depth that the untaught decoder believes in."
     source_pose, pose = random_pose(2), random_pose(2, 1)
     images, z_id, a = portrait(face, 2, source_pose)
-    flow = face.drive(a, z_id, pose, torch.zeros(2, 60))
-    drawn = face.draw(a, z_id, pose, torch.zeros(2, 60), flow)
+    flow = face.drive(a, z_id, pose, torch.zeros(2, 57))
+    drawn = face.draw(a, z_id, pose, torch.zeros(2, 57), flow)
     xy = torch.rand(2, 50, 2, generator=torch.Generator().manual_seed(3)) - 0.5
     points = torch.cat([xy, torch.full((2, 50, 1), -0.3).tanh()], 2)
     rest = transform(rigid_matrix(pose, inverse=True), points)
