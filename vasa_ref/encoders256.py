@@ -44,7 +44,7 @@ def disguise(images: Tensor, generator: torch.Generator | None = None) -> Tensor
     return photograph(x.clamp(0, 1), generator)
 
 
-def read_loss(motion: MotionReader, recognition: Recognition, frames: Frames, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
+def read_loss(motion: MotionReader, recognition: Recognition | None, frames: Frames, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
     "Loss of reading frames (P, K) after disguise, and its parts: pose, dynamics, person, arcface."
     images, pose, told = (x.flatten(0, 1) for x in (frames.images, frames.pose, told_dynamics(frames)))
     with torch.autocast(images.device.type, enabled=False):
@@ -55,13 +55,13 @@ def read_loss(motion: MotionReader, recognition: Recognition, frames: Frames, ge
     z_dyn = motion.dynamics(crops).float() + part
     open_eyes = (1 - frames.dynamics.flatten(0, 1)[:, LIDS].amax(1, keepdim=True)).clamp(0, 1).square()
     weight = torch.cat([torch.ones_like(told[:, :52]), 2 * open_eyes.expand(-1, 2), 0.5 * torch.ones_like(told[:, 54:])], dim=1)
-    people = recognition.standardise(frames.people)
-    who = torch.arange(len(people), device=pose.device).repeat_interleave(frames.pose.shape[1])
-    code = recognition(whole)
-    parts = {"pose": pose_loss(seen_pose, pose),
-             "dynamics": (weight * (z_dyn - told).square()).mean() * 3,
-             "person": 0.3 * (recognition.read(code).float() - people[who]).square().mean(),
-             "arcface": 0.05 * arcface(code, recognition.centre(people), who)}
+    parts = {"pose": pose_loss(seen_pose, pose), "dynamics": (weight * (z_dyn - told).square()).mean() * 3}
+    if recognition is not None:
+        people = recognition.standardise(frames.people)
+        who = torch.arange(len(people), device=pose.device).repeat_interleave(frames.pose.shape[1])
+        code = recognition(whole)
+        parts |= {"person": 0.3 * (recognition.read(code).float() - people[who]).square().mean(),
+                  "arcface": 0.05 * arcface(code, recognition.centre(people), who)}
     return sum(parts.values()), parts
 
 
@@ -85,25 +85,28 @@ def measure_reading(motion: MotionReader, frames: Frames) -> dict:
 
 
 def train_encoders256(pool, held_out, *, out, minutes=None, max_steps=None, resume=None, start=None, seed=0, device="cpu", pairs=4,
-                      frames=4, lr=1e-3, flat=4000, config: FaceConfig | None = None, quiet=True) -> tuple[MotionReader, Recognition]:
-    """Train the motion encoder and a recogniser on a `Pool` folder; returns them (eval, averaged weights).
+                      frames=4, lr=1e-3, flat=4000, config: FaceConfig | None = None, recognise=False,
+                      quiet=True) -> tuple[MotionReader, Recognition | None]:
+    """Train the motion encoder (`recognise`: and a recogniser) on a `Pool` folder; returns them (eval, averaged weights).
 
     Writes encoders.safetensors and a line of progress.jsonl every 5 minutes, checkpoints for `resume` too, a printed line every minute."""
     config, out = config or FaceConfig.laptop256(), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        both = nn.ModuleDict({"motion": MotionReader(config), "recognition": Recognition(config)}).to(device)
+        both = nn.ModuleDict({"motion": MotionReader(config)}).to(device)
+        if recognise: both["recognition"] = Recognition(config).to(device)
     if start is not None: load_into(both, read_tensors(start)[0], start)
     for module in both.modules():
         if isinstance(module, nn.Conv2d): module.to(memory_format=torch.channels_last)
+    recognition = both["recognition"] if recognise else None
     state = {"pool": Pool.open(pool), "told": time.monotonic(), "measured": time.monotonic()}
     held = Pool.open(held_out).draw(24, 4, torch.Generator().manual_seed(1))
 
     def loss_fn(step, generator):
         with torch.autocast(torch.device(device).type, enabled=False):
             drawn = state["pool"].draw(pairs, frames, generator).map(lambda x: x.to(device))
-        return read_loss(both["motion"], both["recognition"], drawn, generator)
+        return read_loss(both["motion"], recognition, drawn, generator)
 
     def watch(step, log, averaged):
         now = time.monotonic()
@@ -127,7 +130,7 @@ def train_encoders256(pool, held_out, *, out, minutes=None, max_steps=None, resu
     fit(loss_fn, {"both": both}, out=out, resume=resume, minutes=minutes, max_steps=max_steps, seed=seed, device=device,
         lr=inverse_sqrt(lr, flat), mixed_precision="bf16", save_every=300, name="encoders256", quiet=quiet, watch=watch)
     save_weights(out / "encoders.safetensors", both, config, dtype=torch.float16)
-    return both["motion"], both["recognition"]
+    return both["motion"], recognition
 
 
 def main() -> None:
