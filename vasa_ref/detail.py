@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .dynamics import Dynamics, from_z_dyn
-from .face import (FaceConfig, align, bound_pose, flow_at, group_norm, identity_grid, in_float32, modulate,
-                   plane_coordinates, resize, rigid_matrix, sample, to_canonical_grid, transform)
+from .face import (FaceConfig, bound_pose, flow_at, group_norm, identity_grid, in_float32, modulate,
+                   plane_coordinates, resize, rigid_matrix, rotation_matrix, sample, to_canonical_grid, transform)
 
-__all__ = ["Appearance", "Drawn", "Window", "Block", "Reader", "MotionReader", "PlaneFlow", "DetailEncoder", "Completion", "DetailDecoder", "DetailFace", "double",
+__all__ = ["Appearance", "Drawn", "Window", "Block", "Reader", "MotionReader", "PlaneFlow", "DetailEncoder", "Completion", "DetailDecoder", "DetailFace", "double", "face_crop",
            "sample_map", "pixel_places", "read_flow"]
 
 
@@ -119,10 +119,24 @@ class Reader(nn.Module):
     def forward(self, images: Tensor) -> Tensor: return self.head(self.features(images))
 
 
+FACE_CENTRE, FACE_REACH = (0.0, -0.22, 0.68), 0.45                                 # of the face, from the neck, head units
+
+
+def face_crop(images: Tensor, pose: Tensor, size: int) -> Tensor:
+    "The face upright, centred and of one height: crops (B, 3, size, size) of images (B, 3, H, W), placed by pose (B, 6)."
+    roll, distance = pose[:, 2], pose[:, 5]
+    centre = rotation_matrix(pose) @ pose.new_tensor(FACE_CENTRE) / distance[:, None]       # (B, 3)
+    x, y = centre[:, 0] + pose[:, 3], -(centre[:, 1] + pose[:, 4])
+    c, s = roll.cos() * FACE_REACH / distance, roll.sin() * FACE_REACH / distance
+    theta = torch.stack([torch.stack([c, -s, x], 1), torch.stack([s, c, y], 1)], 1)         # (B, 2, 3)
+    grid = F.affine_grid(theta.float(), (len(images), 3, size, size), align_corners=False)
+    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+
+
 class MotionReader(nn.Module):
     """Images to pose (B, 6) and dynamics z_dyn (B, 57).
 
-    The face is read in the aligned crop; the shoulders lie outside of it: what reads the pose sees the whole picture, and adds
+    The face is read in a crop of its own; the shoulders lie outside of it: what reads the pose sees the whole picture, and adds
     its part to the code."""
     def __init__(self, config: FaceConfig):
         super().__init__()
@@ -139,7 +153,7 @@ class MotionReader(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         pose, part = self.see(images)
-        return pose, self.dynamics(align(images, pose.detach(), self.size)).float() + part
+        return pose, self.dynamics(face_crop(images, pose.detach(), self.size)).float() + part
 
 
 class PlaneFlow(nn.Module):

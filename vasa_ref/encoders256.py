@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .detail import MotionReader, Reader
+from .detail import MotionReader, Reader, face_crop
 from .disentangle import arcface, inverse_sqrt, pose_loss
-from .face import FaceConfig, align, resize
+from .face import FaceConfig, resize
 from .dynamics import SPREAD
 from .face256 import told_dynamics
 from .training import fit
@@ -38,10 +38,11 @@ class Recognition(nn.Module):
 
 
 def disguise(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    "Images (B, 3, S, S) under another light and from some camera: colours scaled, then `photograph`."
+    "Images (B, 3, S, S) under another light and from some camera: colours scaled, then, for half of them, `photograph`."
     rand = lambda *shape: torch.rand(len(images), *shape, generator=generator).to(images)
     x = images * (0.75 + 0.5 * rand(3, 1, 1)) + 0.2 * (rand(3, 1, 1) - 0.5)
-    return photograph(x.clamp(0, 1), generator)
+    some = torch.rand(len(images), 1, 1, 1, generator=generator).to(images) < 0.5
+    return torch.where(some, photograph(x.clamp(0, 1), generator), x.clamp(0, 1))
 
 
 def read_loss(motion: MotionReader, recognition: Recognition | None, frames: Frames, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
@@ -49,7 +50,7 @@ def read_loss(motion: MotionReader, recognition: Recognition | None, frames: Fra
     images, pose, told = (x.flatten(0, 1) for x in (frames.images, frames.pose, told_dynamics(frames)))
     with torch.autocast(images.device.type, enabled=False):
         jitter = torch.randn(len(pose), 6, generator=generator).to(pose) * pose.new_tensor([0, 0, .03, .02, .02, .03])
-        crops = disguise(align(images, pose + jitter, motion.size), generator)
+        crops = disguise(face_crop(images, pose + jitter, motion.size), generator)
         whole = disguise(resize(images, motion.whole.size), generator)
     seen_pose, part = motion.see(whole)
     z_dyn = motion.dynamics(crops).float() + part
