@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from .dynamics import Dynamics, from_z_dyn
 from .errors import VasaError
-from .face import (FaceConfig, FaceModel, align, bound_pose, flow_at, group_norm, identity_grid, in_float32, modulate,
-                   plane_coordinates, resize, rigid_matrix, sample, to_canonical_grid, transform)
+from .face import (FaceConfig, FaceModel, bound_pose, flow_at, group_norm, identity_grid, in_float32, modulate,
+                   plane_coordinates, resize, rigid_matrix, rotation_matrix, sample, to_canonical_grid, transform)
 from .weights import config_from, load_into, load_weights, weights_folder
 
 __all__ = ["Appearance", "Drawn", "Window", "Block", "Reader", "MotionReader", "PlaneFlow", "DetailEncoder",
-           "Completion", "DetailDecoder", "DetailFace", "double", "sample_map", "pixel_places", "read_flow",
-           "build_face", "face_config", "load_face"]
+           "Completion", "DetailDecoder", "DetailFace", "double", "face_crop", "sample_map", "pixel_places",
+           "read_flow", "build_face", "face_config", "load_face"]
 
 
 STEP = 0.05   # Adam moves all of a layer's weights at once: flows are measured in a unit that keeps a step small
@@ -113,23 +113,30 @@ class Reader(nn.Module):
         self.norm, self.squeeze = group_norm(widths[-1]), nn.Conv2d(widths[-1], 32, 1)
         self.out = nn.Linear(32 * side * side, out_dim)
 
-    def features(self, images: Tensor) -> list:
-        "Feature maps of all levels, fine to coarse: S/4, S/8 ..."
-        h, maps = self.stem(F.pixel_unshuffle(resize(images, self.size) * 2 - 1, 2)), []
-        for level in self.levels: maps.append(h := level(h))
-        return maps
+    def forward(self, images: Tensor) -> Tensor:
+        h = self.stem(F.pixel_unshuffle(resize(images, self.size) * 2 - 1, 2))
+        for level in self.levels: h = level(h)                                    # S/4, S/8 ...
+        return self.out(F.silu(self.squeeze(F.silu(self.norm(h)))).flatten(1))    # (B, out_dim)
 
-    def head(self, maps: list) -> Tensor:
-        h = self.squeeze(F.silu(self.norm(maps[-1])))                             # (B, 32, s, s)
-        return self.out(F.silu(h).flatten(1))                                     # (B, out_dim)
 
-    def forward(self, images: Tensor) -> Tensor: return self.head(self.features(images))
+FACE_CENTRE, FACE_REACH = (0.0, -0.22, 0.68), 0.45                               # from the neck, in head units
+
+
+def face_crop(images: Tensor, pose: Tensor, size: int) -> Tensor:
+    "The face upright, centred, of one height: crops (B, 3, size, size) of images (B, 3, H, W), placed by pose (B, 6)."
+    roll, distance = pose[:, 2], pose[:, 5]
+    centre = rotation_matrix(pose) @ pose.new_tensor(FACE_CENTRE) / distance[:, None]       # (B, 3)
+    x, y = centre[:, 0] + pose[:, 3], -(centre[:, 1] + pose[:, 4])
+    c, s = roll.cos() * FACE_REACH / distance, roll.sin() * FACE_REACH / distance
+    theta = torch.stack([torch.stack([c, -s, x], 1), torch.stack([s, c, y], 1)], 1)         # (B, 2, 3)
+    grid = F.affine_grid(theta.float(), (len(images), 3, size, size), align_corners=False)
+    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
 
 
 class MotionReader(nn.Module):
     """Images to pose (B, 6) and dynamics z_dyn (B, 57).
 
-    The face is read in the aligned crop. The shoulders lie outside of it: what reads the pose sees the whole picture,
+    The face is read in a crop of its own. The shoulders lie outside of it: what reads the pose sees the whole picture,
     and adds its part to the code."""
     def __init__(self, config: FaceConfig):
         super().__init__()
@@ -146,7 +153,7 @@ class MotionReader(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         pose, part = self.see(images)
-        return pose, self.dynamics(align(images, pose.detach(), self.size)).float() + part
+        return pose, self.dynamics(face_crop(images, pose.detach(), self.size)).float() + part
 
 
 class PlaneFlow(nn.Module):
@@ -184,13 +191,12 @@ class DetailEncoder(nn.Module):
     "Image (B, 3, S, S) to the posed volume (B, C, D, H, W) and the maps of its levels, fine to coarse."
     def __init__(self, config: FaceConfig):
         super().__init__()
-        c, widths = config, config.appearance_widths
+        c, widths, blocks = config, config.appearance_widths, config.appearance_blocks
         w, self.fold = widths[-1], (c.volume_channels, c.volume_depth)
         self.stem = nn.Conv2d(12, widths[0], 3, padding=1)                        # behind pixel-unshuffle: S/2
         self.levels = nn.ModuleList([nn.SiLU()])
         for a, b in zip(widths[:-1], widths[1:]):
-            blocks = [Block(b) for _ in range(c.appearance_blocks)]
-            self.levels.append(nn.Sequential(nn.Conv2d(a, b, 2, stride=2), *blocks))
+            self.levels.append(nn.Sequential(nn.Conv2d(a, b, 2, stride=2), *[Block(b) for _ in range(blocks)]))
         self.around = nn.Sequential(nn.AvgPool2d(2), Block(w), nn.AvgPool2d(2), Block(w), nn.Upsample(scale_factor=4))
         self.out = nn.Sequential(Block(w), group_norm(w), nn.Conv2d(w, c.volume_channels * c.volume_depth, 1))
         self.blocks = nn.Sequential(*[Block(c.volume_channels, dims=3) for _ in range(c.volume_blocks)])
@@ -235,9 +241,8 @@ class Plain(nn.Module):
 class DetailDecoder(nn.Module):
     """The posed volume and the source to a frame: finds the surface, its places in the source, and what to copy.
 
-    At S/8 the volume tells the depth of the surface; through both warps that gives each pixel of S/4 a place in the
-    source. At S/4 and S/2 the source's features are read there, and the places are corrected; at S pixels are copied
-    and mixed."""
+    At S/8 the volume tells the depth of the surface; both warps then give each pixel of S/4 a place in the source. At
+    S/4 and S/2 the source's features are read there, and places are corrected; at S pixels are copied and mixed."""
     def __init__(self, config: FaceConfig):
         super().__init__()
         c, (w8, w4, w2) = config, config.decoder_widths
@@ -376,9 +381,9 @@ def read_flow(flow: Tensor, points: Tensor) -> Tensor:
 
 def face_config(preset: str) -> FaceConfig:
     "The sizes of the face model in a talker of a preset: tiny and laptop copy detail, paper is plain; or VasaError."
-    makers = {"tiny": FaceConfig.tiny_detail, "laptop": FaceConfig.laptop, "paper": FaceConfig.paper}
-    if preset not in makers: raise VasaError(f"unknown preset {preset!r}: accepted are {', '.join(makers)}")
-    return makers[preset]()
+    made = {"tiny": FaceConfig.tiny_detail, "laptop": FaceConfig.laptop, "paper": FaceConfig.paper}
+    if preset in made: return made[preset]()
+    raise VasaError(f"unknown preset {preset!r}: accepted are {', '.join(made)}")
 
 
 def build_face(config: FaceConfig) -> DetailFace | FaceModel:
@@ -387,9 +392,7 @@ def build_face(config: FaceConfig) -> DetailFace | FaceModel:
 
 
 def load_face(weights="laptop", device="cpu") -> DetailFace | FaceModel:
-    """The face model of a shipped preset, a weights folder or its face.safetensors, eval and frozen.
-
-    Raises VasaError as `weights_folder` and `load_weights` do."""
+    "The face model of a shipped preset, a weights folder or its face.safetensors, eval and frozen; or VasaError."
     path = Path(weights) if Path(weights).suffix == ".safetensors" else weights_folder(weights) / "face.safetensors"
     state, metadata = load_weights(path, kind=FaceConfig)
     face = load_into(build_face(config_from(FaceConfig, metadata, path)), state, path)

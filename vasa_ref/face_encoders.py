@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .detail import MotionReader, Reader
+from .detail import MotionReader, Reader, face_crop
 from .disentangle import arcface, inverse_sqrt, pose_loss
 from .dynamics import SPREAD, to_z_dyn
-from .face import FaceConfig, align, resize
+from .face import FaceConfig, resize
 from .training import fit
 from .weights import save_weights
 from .world.camera import photograph
@@ -63,10 +63,11 @@ class Recognition(nn.Module):
 
 
 def disguise(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    "Images (B, 3, S, S) under another light and from some camera: colours scaled, then `photograph`."
+    "Images (B, 3, S, S) under another light, half of them from some camera: colours scaled, then `photograph`."
     rand = lambda *shape: torch.rand(len(images), *shape, generator=generator).to(images)
     x = images * (0.75 + 0.5 * rand(3, 1, 1)) + 0.2 * (rand(3, 1, 1) - 0.5)
-    return photograph(x.clamp(0, 1), generator)
+    some = torch.rand(len(images), 1, 1, 1, generator=generator).to(images) < 0.5
+    return torch.where(some, photograph(x.clamp(0, 1), generator), x.clamp(0, 1))
 
 
 def read_loss(motion: MotionReader, recognition: Recognition | None, frames: Frames,
@@ -75,7 +76,7 @@ def read_loss(motion: MotionReader, recognition: Recognition | None, frames: Fra
     images, pose, told = (x.flatten(0, 1) for x in (frames.images, frames.pose, told_dynamics(frames)))
     with torch.autocast(images.device.type, enabled=False):
         jitter = torch.randn(len(pose), 6, generator=generator).to(pose) * pose.new_tensor([0, 0, .03, .02, .02, .03])
-        crops = disguise(align(images, pose + jitter, motion.size), generator)
+        crops = disguise(face_crop(images, pose + jitter, motion.size), generator)
         whole = disguise(resize(images, motion.whole.size), generator)
     seen_pose, part = motion.see(whole)
     z_dyn = motion.dynamics(crops).float() + part

@@ -266,8 +266,8 @@ def train_face(preset="laptop", *, out, minutes=None, max_steps=None, resume=Non
     Those that copy detail, tiny and laptop, in three stages, each with a folder of its own beside the file: frames are
     rendered (`face-pool`; on an accelerator for each step), then the encoders learn, then, with the motion encoder
     frozen, all else. `minutes` is the wall clock of the whole call; the pool takes at most 20 % of it, and pool and
-    encoders together 40 %; `max_steps` limits each stage. `resume` is such a folder, where every stage goes on. paper
-    is plain: `disentangle.train_face`, which also takes the file `vgg19`.
+    encoders together 40 %; `max_steps` limits each stage. `resume` is such a folder, where every stage goes on.
+    paper is plain: `disentangle.train_face`, which also takes the file `vgg19`.
     Raises VasaError for an unknown preset, a folder that holds nothing to resume, `vgg19` where it is of no use."""
     config, began, folder = face_config(preset), time.monotonic(), Path(out)
     common = dict(seed=seed, device=device, quiet=quiet)
