@@ -3,8 +3,10 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -16,7 +18,7 @@ from .training import fit
 from .weights import save_weights
 from .world.camera import photograph
 from .world.frames import Frames
-from .world.head import UNIT
+from .world.head import UNIT, UNITS
 from .world.people import random_people
 
 __all__ = ["told_dynamics", "Progress", "Recognition", "disguise", "read_loss", "measure_reading", "train_encoders"]
@@ -28,6 +30,18 @@ SEEN = "jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthSmileLeft", 
 def told_dynamics(frames: Frames) -> Tensor:
     "The true z_dyn of frames (P, K): (P, K, 57)."
     return to_z_dyn(frames.dynamics[..., :52], frames.dynamics[..., 52:], frames.body)
+
+
+class CloseUps(NamedTuple):
+    "Pictures that the face fills: images (N, 3, S, S), pose (N, 6) in them, z_dyn (N, 54), the shoulders left out."
+    images: Tensor
+    pose: Tensor
+    z_dyn: Tensor
+
+    def draw(self, n: int, generator: torch.Generator | None = None) -> "CloseUps":
+        "n of them at random, in [0, 1]."
+        index = torch.randint(len(self.images), (n,), generator=generator)
+        return CloseUps(self.images[index].float() / 255, self.pose[index], self.z_dyn[index])
 
 
 class Progress:
@@ -70,26 +84,56 @@ def disguise(images: Tensor, generator: torch.Generator | None = None) -> Tensor
     return torch.where(some, photograph(x.clamp(0, 1), generator), x.clamp(0, 1))
 
 
-def read_loss(motion: MotionReader, recognition: Recognition | None, frames: Frames,
+SIDES = torch.tensor([UNIT[name.replace("Left", "*").replace("Right", "Left").replace("*", "Right")] for name in UNITS])
+
+
+def mirror(images: Tensor, pose: Tensor, z_dyn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    "The same as seen in a mirror: images (B, 3, S, S), pose (B, 6), z_dyn (B, 54 or 57)."
+    swapped = torch.cat([z_dyn[:, SIDES.to(z_dyn.device)], -z_dyn[:, 52:53], z_dyn[:, 53:54], -z_dyn[:, 54:56], z_dyn[:, 56:]], 1)
+    return images.flip(-1), pose * pose.new_tensor([-1, 1, -1, -1, 1, 1]), swapped
+
+
+def mirrored(images: Tensor, pose: Tensor, z_dyn: Tensor, generator: torch.Generator | None = None):
+    "Half of them in a mirror."
+    flip = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
+    choose = lambda a, b: torch.where(flip.view(-1, *[1] * (a.ndim - 1)), b, a)
+    return tuple(map(choose, (images, pose, z_dyn), mirror(images, pose, z_dyn)))
+
+
+def moved(images: Tensor, pose: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    "Images (B, 3, S, S) shifted and scaled a little, and their pose (B, 6) with them."
+    n = len(images)
+    shift = 0.16 * (torch.rand(n, 2, generator=generator) - 0.5).to(pose)
+    scale = (0.3 * (torch.rand(n, 1, generator=generator) - 0.5)).exp().to(pose)
+    theta = torch.cat([torch.diag_embed(scale.expand(-1, 2)), shift[:, :, None]], 2)       # where each pixel is looked up
+    grid = F.affine_grid(theta, images.shape, align_corners=False)
+    place = (pose[:, 3:5] - shift * shift.new_tensor([1, -1])) / scale
+    return (F.grid_sample(images, grid, padding_mode="border", align_corners=False),
+            torch.cat([pose[:, :3], place, pose[:, 5:] * scale], 1))
+
+
+def read_loss(motion: MotionReader, frames: Frames, close: CloseUps,
               generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
-    "Loss of reading frames (P, K) after disguise, and its parts: pose, dynamics, person, arcface."
-    images, pose, told = (x.flatten(0, 1) for x in (frames.images, frames.pose, told_dynamics(frames)))
-    with torch.autocast(images.device.type, enabled=False):
-        jitter = torch.randn(len(pose), 6, generator=generator).to(pose) * pose.new_tensor([0, 0, .03, .02, .02, .03])
-        crops = disguise(face_crop(images, pose + jitter, motion.size), generator)
-        whole = disguise(resize(images, motion.whole.size), generator)
-    seen_pose, part = motion.see(whole)
-    z_dyn = motion.dynamics(crops).float() + part
-    open_eyes = (1 - frames.dynamics.flatten(0, 1)[:, LIDS].amax(1, keepdim=True)).clamp(0, 1).square()
-    ones = torch.ones_like(told)
-    weight = torch.cat([ones[:, :52], 2 * open_eyes.expand(-1, 2), 0.5 * ones[:, 54:]], dim=1)
-    parts = {"pose": pose_loss(seen_pose, pose), "dynamics": (weight * (z_dyn - told).square()).mean() * 3}
-    if recognition is not None:
-        people = recognition.standardise(frames.people)
-        who = torch.arange(len(people), device=pose.device).repeat_interleave(frames.pose.shape[1])
-        code = recognition(whole)
-        parts |= {"person": 0.3 * (recognition.read(code).float() - people[who]).square().mean(),
-                  "arcface": 0.05 * arcface(code, recognition.centre(people), who)}
+    """Loss of reading whole frames (P, K) and close-ups (B) after disguise, and its parts: pose, body, face.
+
+    Half of all are mirrored, whole frames moved, crops of close-ups placed with a small error: as many faces as can be
+    made of so many."""
+    whole = resize(frames.images.flatten(0, 1), 2 * motion.whole.size)
+    jitter = lambda n: torch.randn(n, 6, generator=generator) * torch.tensor([0, 0, .06, .03, .03, .06])
+    device = whole.device
+    with torch.autocast(device.type, enabled=False):
+        whole, pose, told = mirrored(whole, frames.pose.flatten(0, 1), told_dynamics(frames).flatten(0, 1), generator)
+        whole, pose = moved(whole, pose, generator)
+        whole = disguise(resize(whole, motion.whole.size), generator)
+        images, placed, z_dyn = mirrored(close.images, close.pose, close.z_dyn, generator)
+        crops = face_crop(images, placed + jitter(len(images)).to(placed), motion.size)
+        crops = disguise(crops, generator)
+    seen_pose, body = motion.see(whole)
+    face = motion.face(crops).float()
+    lids = close.z_dyn[:, LIDS].amax(1, keepdim=True) * SPREAD[0]
+    weight = torch.cat([torch.ones_like(face[:, :52]), 2 * (1 - lids).clamp(0, 1).square().expand(-1, 2)], dim=1)
+    parts = {"pose": pose_loss(seen_pose, pose), "body": 0.3 * (body - told[:, 54:]).square().mean(),
+             "face": 3 * (weight * (face - z_dyn).square()).mean()}
     return sum(parts.values()), parts
 
 
