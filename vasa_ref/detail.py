@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .dynamics import Dynamics, from_z_dyn
+from .dynamics import BODY, Dynamics, from_z_dyn
 from .errors import VasaError
 from .face import (FaceConfig, FaceModel, bound_pose, flow_at, group_norm, identity_grid, in_float32, modulate,
                    plane_coordinates, resize, rigid_matrix, rotation_matrix, sample, to_canonical_grid, transform)
@@ -136,24 +136,24 @@ def face_crop(images: Tensor, pose: Tensor, size: int) -> Tensor:
 class MotionReader(nn.Module):
     """Images to pose (B, 6) and dynamics z_dyn (B, 57).
 
-    The face is read in a crop of its own. The shoulders lie outside of it: what reads the pose sees the whole picture,
-    and adds its part to the code."""
+    The whole picture tells the pose and how the shoulders move; a crop of the face, placed by that pose, all the rest."""
     def __init__(self, config: FaceConfig):
         super().__init__()
         c = config
         self.size = c.motion_size
-        self.whole = Reader(c.pose_size, c.pose_widths, 6 + c.z_dyn_dim)
-        self.dynamics = Reader(c.motion_size, c.motion_widths, c.z_dyn_dim)
+        self.whole = Reader(c.pose_size, c.pose_widths, 6 + BODY)
+        self.face = Reader(c.motion_size, c.motion_widths, c.z_dyn_dim - BODY)
         nn.init.zeros_(self.whole.out.weight), nn.init.zeros_(self.whole.out.bias)
 
     def see(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        "Whole images (B, 3, S, S) to pose (B, 6) and their part of the code (B, M)."
+        "Whole images (B, 3, S, S) to pose (B, 6) and the shoulders' part of z_dyn (B, 3)."
         out = self.whole(images).float()
         return bound_pose(out[:, :6]), out[:, 6:]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        pose, part = self.see(images)
-        return pose, self.dynamics(face_crop(images, pose.detach(), self.size)).float() + part
+        pose, body = self.see(images)
+        crop = face_crop(images, pose.detach(), self.size)
+        return pose, torch.cat([self.face(crop).float(), body], dim=1)
 
 
 class PlaneFlow(nn.Module):
