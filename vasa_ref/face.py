@@ -374,7 +374,7 @@ class FaceModel(nn.Module):
         return self.motion_encoder(images)
 
     def read_dynamics(self, z_dyn):
-        "z_dyn (B, z_dyn_dim) to face units and gaze, the linear read-out of pre-training; shoulders are not read: zeros."
+        "z_dyn (B, z_dyn_dim) to units and gaze, the linear read-out of pre-training; shoulders are not read: zeros."
         units, gaze = self.motion_encoder.read(z_dyn).split([52, 2], dim=-1)
         return Dynamics(units, gaze, torch.zeros_like(units[..., :3]))
 

@@ -1,7 +1,7 @@
 """Poses and looks as rotations: the conventions that the world, the face model and the measures share.
 
-x points to the right in the picture, y up, z towards the viewer. A pose is yaw, pitch, roll in radians, a shift tx, ty in
-the picture, and the distance, 1 being the mean one.
+x points to the right in the picture, y up, z towards the viewer. A pose is yaw, pitch, roll in radians, a shift tx, ty
+in the picture, and the distance, 1 being the mean one.
 """
 import torch
 from torch import Tensor
