@@ -318,9 +318,9 @@ class MetricsTraining:
     "What `train_metrics` does with a preset."
     people: int = 600                       # whose lessons are rendered
     frames: int = 6                         # of each
-    batch: int = 64
-    steps: int = 4000
-    lr: float = 2e-3
+    batch: int = 32
+    steps: int = 8000
+    lr: float = 1.5e-3
     emotion_clips: int = 6
     test_clips: int = 21
     acted_frames: int = 6
