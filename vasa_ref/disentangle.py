@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['augment', 'pose_loss', 'dynamics_loss', 'cosface', 'contrastive_motion', 'agreement', 'arcface', 'Recogniser',
            'pretrain_loss', 'region_weights', 'pixel_loss', 'l_consist', 'l_cross_id', 'LossWeights', 'face_loss',
-           'FaceTraining', 'inverse_sqrt', 'train_face', 'load_face']
+           'FaceTraining', 'inverse_sqrt', 'train_face']
 
 # %% ../nbs/07_disentangle.ipynb #07-003-070ed4
 import math
@@ -328,9 +328,4 @@ def train_face(preset="laptop", *, minutes=None, max_steps=None, resume=None, ou
     return face.requires_grad_(True).eval()
 
 # %% ../nbs/07_disentangle.ipynb #07-057-8b32f8
-def load_face(folder, device="cpu"):
-    "The face model of a weights folder (its face.safetensors), eval and frozen. Raises VasaError like `load_weights`."
-    path = Path(folder) / "face.safetensors" if Path(folder).suffix != ".safetensors" else Path(folder)
-    state, metadata = load_weights(path, kind=FaceConfig)
-    face = load_into(FaceModel(config_from(FaceConfig, metadata, path)), state, path)
-    return face.to(device).eval().requires_grad_(False)
+from .detail import load_face
