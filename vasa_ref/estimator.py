@@ -23,7 +23,7 @@ from tqdm import tqdm
 from .clips import draw, plan_clip, speak
 from .errors import VasaError
 from .training import fit, within
-from .voice import EMOTIONS
+from .units import EMOTIONS
 from .weights import (config_from, load_into, load_weights, read_tensors, save_tensors, save_weights,
                               weights_folder)
 from .world.camera import random_scenes

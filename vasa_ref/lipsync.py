@@ -22,8 +22,8 @@ from tqdm import tqdm
 from .audio import audio_features, load_audio_encoder, log_mel
 from .errors import VasaError
 from .motion import EncoderLayer
-from .tape import FRAME
 from .training import fit, within
+from .units import FRAME
 from .weights import (config_from, load_into, load_weights, read_tensors, save_tensors, save_weights,
                               weights_folder)
 from .world.clips import make_clips
