@@ -122,7 +122,9 @@ class ResBlock(nn.Module):
 # %% ../nbs/06_face.ipynb #06-048-d7bca0
 @dataclass
 class FaceConfig:
-    """Sizes of a `FaceModel`; `tiny()`, `laptop()` and `paper()` are presets of the same classes."""
+    """Sizes of a face model, and its kind: `detail` is a `detail.DetailFace`, all else a `FaceModel`.
+
+    `tiny()` and `paper()` are plain, `laptop()` and `tiny_detail()` copy detail; `FaceConfig()` is plain, of 128 px."""
     size: int = 128                         # image, pixels, in and out
     volume_channels: int = 16               # C
     volume_depth: int = 8                   # D
@@ -166,11 +168,14 @@ class FaceConfig:
                    pose_size=32, pose_widths=(16, 32), motion_size=32, motion_widths=(16, 32))
 
     @classmethod
-    def laptop(cls):
-        return cls()
+    def tiny_detail(cls):
+        return cls(size=32, volume_channels=4, volume_depth=4, volume_size=4, z_id_dim=8, z_dyn_dim=57, dynamics_dim=57,
+                   detail=True, appearance_widths=(8, 8, 16), canonical_widths=(8, 8), decoder_widths=(16, 16, 8),
+                   decoder_blocks=1, identity_size=32, identity_widths=(8, 16), pose_size=32, pose_widths=(8, 16),
+                   motion_size=32, motion_widths=(8, 16), plane_widths=(16, 16, 8))
 
     @classmethod
-    def laptop256(cls):
+    def laptop(cls):
         return cls(size=256, volume_size=32, z_dyn_dim=57, dynamics_dim=57, detail=True, appearance_widths=(16, 32, 96),
                    canonical_widths=(24, 48, 64), decoder_widths=(96, 48, 24), identity_size=128,
                    identity_widths=(32, 64, 96, 128), pose_size=64, pose_widths=(32, 64, 96), motion_size=96,
