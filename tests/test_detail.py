@@ -237,7 +237,7 @@ def test_a_contact_sheet_has_a_row_for_each_person(face):
 def test_the_face_of_a_preset_is_trained_in_three_stages_and_goes_on(tmp_path, monkeypatch):
     """Two steps of each, then two more: the joined file holds the motion encoder of the one and all else of the other."""
     face = train_face("tiny", out=tmp_path, max_steps=2, quiet=True)
-    assert (tmp_path / "face-pool/00000.safetensors").is_file()
+    assert (tmp_path / "face-pool/32px-3-0/00000.safetensors").is_file()
     state, metadata = read_tensors(tmp_path / "face.safetensors")
     assert metadata["steps"] == {"encoders": 2, "all": 2} and metadata["kind"] == "FaceConfig"
     loaded = load_face(tmp_path)

@@ -22,7 +22,7 @@ from .errors import VasaError
 from .face import FaceConfig, FaceModel, in_float32
 from .perceptual import Critic, VGG19, feature_loss, ssim
 from .training import CHECKPOINT, fit, within
-from .weights import config_from, load_into, load_weights, read_tensors, save_tensors, save_weights
+from .weights import load_into, read_tensors, save_tensors, save_weights
 from .world.camera import photograph
 from .world.frames import Frames, Pool, draw_truth, render_frames
 from .world.head import UNIT
@@ -98,8 +98,8 @@ class Recogniser(nn.Module):
 def pretrain_loss(motion_encoder, recogniser, frames, generator=None, contrast=0.1, disguise=True):
     """Stage one on labelled frames (P, K): true pose, dynamics and person; equal dynamics attract each other.
 
-    Returns the loss and its weighed parts. `contrast`: the weight of that attraction; `disguise`: the driver's colours are
-    changed before it is read."""
+    Returns the loss and its weighed parts. `contrast`: the weight of that attraction; `disguise`: the driver's colours
+    are changed before it is read."""
     images, pose, dynamics = (x.flatten(0, 1) for x in (frames.images, frames.pose, frames.dynamics))
     with torch.autocast(images.device.type, enabled=False): driver = augment(images, generator) if disguise else images
     jitter = torch.randn(len(pose), 6, generator=generator).to(pose) * pose.new_tensor([0, 0, .03, .02, .02, .03])
@@ -177,7 +177,7 @@ def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge
     P is even and at least 4, neighbours share their dynamics. `disentangle` in 0..1 is the weight of all that is asked
     of swapped pictures, 0 during the first steps; `judge` is a `PatchDiscriminator` that plays against the decoder, or
     None; `vgg` a `VGG19` that compares features, or None. Where the motion encoder learns too, it reads dynamics from
-    disguised frames, and what is read back from drawn pictures is compared with the frozen critic's reading of the true.
+    disguised frames, and what is read from drawn pictures is compared with the frozen critic's reading of true ones.
     Returns the loss and its weighed parts.
     """
     people, k = frames.pose.shape[:2]
@@ -287,10 +287,10 @@ def train_face(preset="tiny", *, minutes=None, max_steps=None, resume=None, out=
     """Train a `FaceModel` on the synthetic world and return it (eval).
 
     Two stages: the motion encoder and a recogniser on labelled frames, then, with the motion encoder frozen (unless the
-    plan says `together`), everything else. `minutes` is the wall clock of the whole call; the pool takes at most 20 % of
-    it, and until its steps are done, stage one up to 40 %; `max_steps` limits each stage. With `out`, a folder,
-    face.safetensors is written there at the end, checkpoints and the pool beside it; `resume` is such a folder, where every
-    part goes on.
+    plan says `together`), everything else. `minutes` is the wall clock of the whole call; the pool takes at most 20 %
+    of it, and until its steps are done, stage one up to 40 %; `max_steps` limits each stage. With `out`, a folder,
+    face.safetensors is written there at the end, checkpoints and the pool beside it; `resume` is such a folder, where
+    every part goes on.
     `config` (`FaceConfig`) and `training` (`FaceTraining`) override the preset, tiny or paper; `vgg19` is a file for
     `VGG19`; `pool` has `draw`, as a `Pool` does, and takes the place of the frames that are rendered here.
     Raises VasaError for an unknown preset, a folder that holds nothing to resume, a file that is not VGG19.

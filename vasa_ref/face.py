@@ -124,7 +124,7 @@ class ResBlock(nn.Module):
 class FaceConfig:
     """Sizes of a face model, and its kind: `detail` is a `detail.DetailFace`, all else a `FaceModel`.
 
-    `tiny()` and `paper()` are plain, `laptop()` and `tiny_detail()` copy detail; `FaceConfig()` is plain, of 128 pixels."""
+    `tiny()` and `paper()` are plain, `laptop()` and `tiny_detail()` copy detail; `FaceConfig()` is plain, of 128 px."""
     size: int = 128                         # image, pixels, in and out
     volume_channels: int = 16               # C
     volume_depth: int = 8                   # D

@@ -9,29 +9,20 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from . import disentangle
 from .detail import Appearance, DetailFace, Drawn, MotionReader, Window, build_face, face_config, sample_map
-from .disentangle import inverse_sqrt, pixel_loss, region_weights
+from .disentangle import FreshFrames, inverse_sqrt, make_pool, pixel_loss, region_weights, shrink
 from .errors import VasaError
 from .face import FaceConfig, FaceModel
 from .face_encoders import CloseUps, Progress, told_dynamics, train_encoders
 from .perceptual import psnr, ssim
-from .training import CHECKPOINT, fit, within
+from .training import CHECKPOINT, fit
 from .weights import save_weights
-from .world.frames import Frames, Pool, draw_truth, kept_points, render_frames
+from .world.frames import Frames, draw_truth, kept_points, render_frames
 
-__all__ = ["FacePlan", "FreshFrames", "make_pool", "point_losses", "share_loss", "draw_frames", "random_window",
+__all__ = ["FacePlan", "point_losses", "share_loss", "draw_frames", "random_window",
            "draw_loss", "evaluate", "contact_sheet", "train_detail", "train_face"]
-
-
-def shrink(frames: Frames, size: int) -> Frames:
-    "The same frames with pictures of `size` pixels, a half or a quarter of what they were."
-    factor = frames.images.shape[-1] // size
-    if factor == 1: return frames
-    small = lambda x: F.avg_pool2d(x.flatten(0, 1), factor).unflatten(0, x.shape[:2])
-    return Frames(**{**vars(frames), "images": small(frames.images), "masks": small(frames.masks)})
 
 
 def at_points(image: Tensor, points: Tensor) -> Tensor:
@@ -197,25 +188,6 @@ def contact_sheet(face: DetailFace, frames: Frames, people: int = 6) -> Tensor:
     columns = [source, truth, image, 0.5 + 1.5 * (image - truth), drawn.copy + drawn.shade, drawn.paint,
                colour_shares(drawn.logits)]
     return torch.cat([torch.cat(list(c.clamp(0, 1)), dim=1) for c in columns], dim=2)
-
-
-class FreshFrames:
-    "Frames rendered for each step on the device itself: for accelerators."
-    def __init__(self, size: int, device): self.size, self.device = size, device
-
-    def draw(self, pairs: int, frames: int, generator: torch.Generator | None = None) -> Frames:
-        "`Frames` of 2 * pairs new people: neighbours 2i, 2i + 1 share their dynamics."
-        people, *motion = (x.to(self.device) for x in draw_truth(2 * pairs, frames, generator))
-        return render_frames(people, *motion, self.size, generator)
-
-
-def make_pool(folder, plan: FacePlan, size: int, seed: int = 0, minutes=None, quiet: bool = True) -> Pool:
-    "A `Pool` of the plan's people, or of as many as the minutes allow, 16 at least; what is there already is kept."
-    files = plan.people // 16
-    numbers = tqdm(within(range(files), minutes), total=files, desc="face: rendering", unit="16 people", disable=quiet)
-    for number in numbers:
-        pool = Pool.make(folder, plan.people, plan.frames, size, seed=seed, quiet=True, part=(number, files))
-    return pool
 
 
 def train_detail(pool, held: Callable[[], Frames], *, out, config: FaceConfig, plan: FacePlan | None = None,
