@@ -1,22 +1,25 @@
 """The face model that copies: shapes, oracles of its warps and losses, and a training that resumes exactly."""
+import json
 from dataclasses import fields
 
 import pytest
 import torch
 
 from vasa_ref.dynamics import from_z_dyn, to_z_dyn
-from vasa_ref.detail import Appearance, DetailFace, Window, pixel_places, read_flow, sample_map
-from vasa_ref.encoders256 import measure_reading, train_encoders256
-from vasa_ref.face import FaceConfig, rigid_matrix, transform
-from vasa_ref.face256 import FacePlan, draw_loss, evaluate, point_losses, random_window, share_loss, train_face256
-from vasa_ref.weights import save_tensors
-from vasa_ref.world.frames import POINTS_KEPT, Frames, kept_points
+from vasa_ref.detail import Appearance, DetailFace, Window, build_face, face_config, face_crop, load_face, pixel_places, read_flow, sample_map
+from vasa_ref.errors import VasaError
+from vasa_ref.face import FaceConfig, FaceModel, rigid_matrix, transform
+from vasa_ref.face_encoders import CloseUps, measure_reading, mirror, moved, train_encoders
+from vasa_ref.face_training import (FacePlan, contact_sheet, draw_loss, evaluate, point_losses, random_window, share_loss,
+                                    train_detail, train_face)
+from vasa_ref.weights import read_tensors, save_tensors, save_weights
+from vasa_ref.world.frames import (POINTS_KEPT, Frames, Pool, kept_points, random_bodies, random_dynamics,
+                                   random_poses)
+from vasa_ref.world.head import UNIT
 from vasa_ref.world.people import random_people
+from vasa_ref.world.picture import make_figures, random_shots, render
 
-TINY = FaceConfig(size=32, volume_channels=4, volume_depth=4, volume_size=4, z_id_dim=8, z_dyn_dim=57, dynamics_dim=57, detail=True,
-                  appearance_widths=(8, 8, 16), canonical_widths=(8, 8), decoder_widths=(16, 16, 8), decoder_blocks=1,
-                  identity_size=32, identity_widths=(8, 16), pose_size=32, pose_widths=(8, 16), motion_size=32, motion_widths=(8, 16),
-                  plane_widths=(16, 16, 8))
+TINY = FaceConfig.tiny_detail()
 
 
 @pytest.fixture(scope="module")
@@ -161,13 +164,13 @@ def pool(tmp_path_factory):
     tensors = {f.name: getattr(frames, f.name) for f in fields(Frames)}
     tensors |= {name: (tensors[name] * 255).byte() for name in ("images", "masks")} | {n: tensors[n].half() for n in ("points", "rest")}
     save_tensors(folder / "00000.safetensors", tensors, {})
-    return folder
+    return Pool.open(folder)
 
 
 def test_training_resumes_exactly(pool, tmp_path):
     plan = FacePlan(pairs=1, drivers=2, sizes=((0, 32), (2, 64)))
-    run = lambda folder, steps, resume=None: train_face256(pool, pool, out=tmp_path / folder, max_steps=steps, plan=plan, config=TINY,
-                                                           resume=resume)
+    def run(folder, steps, resume=None):
+        return train_detail(pool, random_frames, out=tmp_path / folder, max_steps=steps, plan=plan, config=TINY, resume=resume)[0]
     whole = run("whole", 4)
     run("parts", 2)
     parts = run("parts", 4, tmp_path / "parts")
@@ -176,10 +179,94 @@ def test_training_resumes_exactly(pool, tmp_path):
 
 
 def test_encoders_learn_and_are_measured(pool, tmp_path):
-    motion, recognition = train_encoders256(pool, pool, out=tmp_path, max_steps=3, pairs=2, frames=2, config=TINY)
+    close = CloseUps(torch.randint(256, (6, 3, 40, 40), dtype=torch.uint8), random_frames().pose.flatten(0, 1)[:6], torch.randn(6, 54))
+    motion, steps = train_encoders(pool, close, random_frames, out=tmp_path, max_steps=3, pairs=2, frames=2, crops=4, config=TINY)
     figures = measure_reading(motion, random_frames())
-    assert 0 < figures["pose_deg"] < 90 and figures["units_r2"] < 1
+    assert 0 < figures["pose_deg"] < 90 and figures["units_r2"] < 1 and steps == 3
     assert (tmp_path / "encoders.safetensors").is_file()
+
+
+def test_close_ups_are_faces_and_are_kept(tmp_path):
+    """What `face_crop` takes from a close-up is what it takes from the whole picture, whose pose is another."""
+    path = tmp_path / "close.safetensors"
+    one = CloseUps.make(path, 8, 48, seed=3)
+    again = CloseUps.make(path, 8, 48, seed=3)
+    assert one.images.shape == (96, 3, 48, 48) and torch.equal(one.images, again.images)
+    crop = face_crop(one.images[:8].float() / 255, one.pose[:8], 24)
+    generator = torch.Generator().manual_seed(3_000_009)
+    who, pose = random_people(8, generator), random_poses(96, generator)
+    dynamics, body = random_dynamics(96, generator), random_bodies(96, generator)
+    shots = random_shots(8, generator)
+    whole = render(make_figures(who[:1]), pose[:8], dynamics[:8, :52], dynamics[:8, 52:], body[:8], shots[:1].expand(8, -1), size=96)
+    there = face_crop(whole, pose[:8], 24)
+    apart = lambda frames: (crop - frames)[..., 6:18, 6:18].abs().mean()          # of skin; about it is another scene
+    assert apart(there) < 0.6 * apart(there.roll(1, 0))
+
+
+def test_a_mirror_swaps_sides_and_back():
+    images, pose, z_dyn = torch.rand(2, 3, 8, 8), torch.randn(2, 6), torch.randn(2, 57)
+    there = mirror(images, pose, z_dyn)
+    assert torch.equal(there[2][:, UNIT["eyeBlinkLeft"]], z_dyn[:, UNIT["eyeBlinkRight"]])
+    for before, after in zip((images, pose, z_dyn), mirror(*there)): torch.testing.assert_close(before, after)
+
+
+def test_a_moved_picture_has_the_pose_that_is_told():
+    """A point of the head lies where the new pose puts it."""
+    pose = torch.tensor([[0.0, 0.0, 0.0, 0.1, -0.2, 1.1]]).repeat(5, 1)
+    images = torch.zeros(5, 3, 64, 64)
+    row, column = (int(v) for v in ((1 + 0.2) * 32, (1 + 0.1) * 32))              # of the head's origin
+    images[:, :, row - 1:row + 2, column - 1:column + 2] = 1
+    shown, told = moved(images, pose, torch.Generator().manual_seed(0))
+    place = torch.nn.functional.grid_sample(shown, torch.stack([told[:, 3], -told[:, 4]], -1)[:, None, None], align_corners=False)
+    assert (place > 0.8).all() and told[:, 5].std() > 0.02
+
+
+def test_progress_is_measured_with_the_averaged_weights(pool, tmp_path):
+    plan = FacePlan(pairs=1, drivers=2, sizes=((0, 32),), measure=0)
+    train_detail(pool, random_frames, out=tmp_path, max_steps=40, plan=plan, config=TINY)
+    lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [20, 40] and all(line["psnr"] > 0 and line["size"] == 32 for line in lines)
+
+
+def test_a_contact_sheet_has_a_row_for_each_person(face):
+    sheet = contact_sheet(face, random_frames(), people=3)
+    assert sheet.shape == (3, 3 * 32, 7 * 32) and 0 <= sheet.min() and sheet.max() <= 1
+    torch.testing.assert_close(sheet[:, :32, :32], random_frames().images[0, 0])
+
+
+def test_the_face_of_a_preset_is_trained_in_three_stages_and_goes_on(tmp_path, monkeypatch):
+    """Two steps of each, then two more: the joined file holds the motion encoder of the one and all else of the other."""
+    face = train_face("tiny", out=tmp_path, max_steps=2, quiet=True)
+    assert (tmp_path / "face-pool/00000.safetensors").is_file()
+    state, metadata = read_tensors(tmp_path / "face.safetensors")
+    assert metadata["steps"] == {"encoders": 2, "all": 2} and metadata["kind"] == "FaceConfig"
+    loaded = load_face(tmp_path)
+    assert isinstance(loaded, DetailFace) and loaded.config == face.config == TINY
+    encoders = read_tensors(tmp_path / "face-encoders/encoders.safetensors")[0]
+    name = "whole.out.weight"
+    assert torch.equal(state[f"motion_encoder.{name}"], encoders[f"motion.{name}"]) and state[f"motion_encoder.{name}"].any()
+    monkeypatch.setattr(Pool, "make", lambda folder, *_, **__: Pool.open(folder))              # nothing is rendered again
+    train_face("tiny", out=tmp_path / "other", resume=tmp_path, max_steps=4, quiet=True)
+    assert read_tensors(tmp_path / "other/face.safetensors")[1]["steps"] == {"encoders": 4, "all": 4}
+
+
+def test_what_training_refuses(tmp_path):
+    with pytest.raises(VasaError, match="tiny, laptop, paper"): train_face("huge", out=tmp_path)
+    with pytest.raises(VasaError, match="of no use"): train_face("tiny", out=tmp_path, vgg19="vgg19.safetensors")
+    with pytest.raises(VasaError, match="cannot resume"): train_face("tiny", out=tmp_path, resume=tmp_path)
+
+
+def test_the_right_class_is_built_and_loaded(tmp_path):
+    assert [face_config(p).detail for p in ("tiny", "laptop", "paper")] == [True, True, False]
+    for config, kind in ((FaceConfig.tiny(), FaceModel), (TINY, DetailFace)):
+        face = build_face(config)
+        save_weights(tmp_path / "face.safetensors", face, config)
+        for place in (tmp_path, str(tmp_path), tmp_path / "face.safetensors"):
+            loaded = load_face(place)
+            assert type(loaded) is kind and not loaded.training and not any(p.requires_grad for p in loaded.parameters())
+            assert all(torch.equal(a, b) for a, b in zip(face.parameters(), loaded.parameters()))
+    with pytest.raises(VasaError, match="accepted are a shipped preset"): load_face("nowhere")
+    assert type(load_face("laptop")) in (FaceModel, DetailFace)
 
 
 def test_dynamics_there_and_back():

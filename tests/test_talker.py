@@ -8,15 +8,26 @@ from PIL import Image
 
 from vasa_ref.audio import Wav2Vec2, Wav2Vec2Config, audio_features
 from vasa_ref.clips import Clip
+from vasa_ref.detail import Appearance
 from vasa_ref.errors import VasaError
+from vasa_ref.face import FaceConfig, FaceModel
 from vasa_ref.motion import MotionConfig, MotionModel, generate_motion
-from vasa_ref.talker import Appearance, FeatureStream, Talker, most_typical, portrait_tensor, waveform_tensor
+from vasa_ref.talker import FeatureStream, Portrait, Talker, most_typical, portrait_tensor, waveform_tensor
 
 
 @pytest.fixture(scope="module")
 def talker():
     torch.set_num_threads(1)
     return Talker.random("tiny")
+
+
+@pytest.fixture(scope="module")
+def plain(talker):
+    """A talker with the paper's plain face model."""
+    torch.manual_seed(0)
+    face = FaceModel(FaceConfig.tiny()).eval().requires_grad_(False)
+    config = MotionConfig.tiny(motion_dim=6 + face.config.z_dyn_dim, audio_dim=talker.audio.config.hidden_size)
+    return Talker(face, talker.audio, MotionModel(config).eval().requires_grad_(False))
 
 
 @pytest.fixture(scope="module")
@@ -129,15 +140,25 @@ def test_controls_reach_the_motion_model(talker):
 
 
 def test_an_encoded_portrait_serves_as_portrait(talker, portrait):
-    appearance = talker.encode(portrait)
-    assert isinstance(appearance, Appearance) and talker.encode(appearance) is appearance
-    assert torch.equal(*(talker.animate(p, speech(0.2), steps=1).frames for p in (portrait, appearance)))
+    encoded = talker.encode(portrait)
+    assert isinstance(encoded, Portrait) and isinstance(encoded.appearance, Appearance) and talker.encode(encoded) is encoded
+    assert torch.equal(*(talker.animate(p, speech(0.2), steps=1).frames for p in (portrait, encoded)))
+
+
+def test_both_kinds_of_face_model_are_talked_with_alike(plain, portrait):
+    encoded = plain.encode(portrait)
+    assert encoded.appearance.shape == (1, 8, 4, 8, 8)
+    clip = plain.animate(encoded, speech(0.4), steps=2)
+    assert clip.frames.shape == (10, 32, 32, 3) and torch.equal(clip.frames, plain.animate(portrait, speech(0.4), steps=2).frames)
+    assert plain.read(clip).shape == (10, 6 + 16)
+    streamed = torch.stack(list(plain.stream(encoded, [speech(0.4)], steps=2)))
+    assert streamed.shape == clip.frames.shape
 
 
 def test_decoding_does_not_depend_on_the_batch(talker, portrait):
-    appearance, motion = talker.encode(portrait), talker.motion(speech(0.5), steps=1)
+    encoded, motion = talker.encode(portrait), talker.motion(speech(0.5), steps=1)
     ones = Talker(talker.face, talker.audio, talker.motion_model, batch=1)
-    a, b = (torch.cat(list(t.decode(appearance, motion))).int() for t in (talker, ones))
+    a, b = (torch.cat(list(t.decode(encoded, motion))).int() for t in (talker, ones))
     assert a.shape == (13, 32, 32, 3) and (a - b).abs().max() <= 1
 
 
@@ -231,8 +252,8 @@ def test_animate_to_file(talker, portrait, tmp_path):
 
 def test_bfloat16_is_near(talker, portrait):
     half = Talker(talker.face, talker.audio, talker.motion_model, dtype=torch.bfloat16)
-    appearance, motion = talker.encode(portrait), talker.motion(speech(0.2), steps=1)
-    a, b = (torch.cat(list(t.decode(appearance, motion))).float() for t in (talker, half))
+    encoded, motion = talker.encode(portrait), talker.motion(speech(0.2), steps=1)
+    a, b = (torch.cat(list(t.decode(encoded, motion))).float() for t in (talker, half))
     assert 0 < (a - b).abs().mean() < 4
 
 

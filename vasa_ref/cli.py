@@ -21,7 +21,7 @@ __all__ = ["main", "make_parser"]
 
 TRAINERS = {   # part: module, function, where an earlier call left something to resume
     "audio": ("audio", "train_audio", "checkpoint.safetensors"),
-    "face": ("disentangle", "train_face", "face-*/checkpoint.safetensors"),
+    "face": ("face_training", "train_face", "face-*/checkpoint.safetensors"),
     "motion": ("motion", "train_motion", "motion-training/checkpoint.safetensors"),
     "metrics": ("estimator", "train_metrics", "metrics/checkpoint.safetensors"),
     "sync": ("lipsync", "train_sync", "sync/checkpoint.safetensors")}
@@ -227,6 +227,8 @@ def train(args):
     parts = list(TRAINERS) if args.part == "all" else [args.part]
     if args.vgg19 and "face" not in parts:
         raise VasaError(f"--vgg19 is for the training of the face, not of {args.part}: expected vasa train face or all")
+    if args.vgg19 and preset != "paper":
+        raise VasaError(f"--vgg19 is of no use to the preset {preset}, whose face copies detail: expected --preset paper")
     if args.vgg19 and not Path(args.vgg19).is_file():
         raise VasaError(f"no file at {args.vgg19}: expected VGG19's weights as safetensors")
     if args.audio and args.part != "motion":

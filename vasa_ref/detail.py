@@ -1,16 +1,20 @@
-"""A face model that copies: the volume carries where its points came from, so that freckles, hair and glasses survive."""
+"""A face model that copies: its volume tells where points came from, so that freckles, hair and glasses survive."""
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .dynamics import Dynamics, from_z_dyn
-from .face import (FaceConfig, bound_pose, flow_at, group_norm, identity_grid, in_float32, modulate,
+from .dynamics import BODY, Dynamics, from_z_dyn
+from .errors import VasaError
+from .face import (FaceConfig, FaceModel, bound_pose, flow_at, group_norm, identity_grid, in_float32, modulate,
                    plane_coordinates, resize, rigid_matrix, rotation_matrix, sample, to_canonical_grid, transform)
+from .weights import config_from, load_into, load_weights, weights_folder
 
-__all__ = ["Appearance", "Drawn", "Window", "Block", "Reader", "MotionReader", "PlaneFlow", "DetailEncoder", "Completion", "DetailDecoder", "DetailFace", "double", "face_crop",
-           "sample_map", "pixel_places", "read_flow"]
+__all__ = ["Appearance", "Drawn", "Window", "Block", "Reader", "MotionReader", "PlaneFlow", "DetailEncoder",
+           "Completion", "DetailDecoder", "DetailFace", "double", "face_crop", "sample_map", "pixel_places",
+           "read_flow", "build_face", "face_config", "load_face"]
 
 
 STEP = 0.05   # Adam moves all of a layer's weights at once: flows are measured in a unit that keeps a step small
@@ -38,12 +42,12 @@ class Appearance(NamedTuple):
 
 class Drawn(NamedTuple):
     "A frame and what it is made of."
-    image: Tensor        # (B, 3, S, S) = shares[0] (copy + shade) + shares[1] source + shares[2] paint + shares[3] (mirrored + shade)
+    image: Tensor        # (B, 3, S, S) = s0 (copy + shade) + s1 source + s2 paint + s3 (mirrored + shade)
     copy: Tensor         # (B, 3, S, S) the source's pixels, moved
     mirrored: Tensor     # (B, 3, S, S) the same from the other half of the head
     shade: Tensor        # (B, 3, S, S) how the light on them changes: smooth
     paint: Tensor        # (B, 3, S, S) what is painted
-    logits: Tensor       # (B, 4, S, S) of the shares: copied, left in its place, painted, mirrored
+    logits: Tensor       # (B, 4, S, S) of the shares s: copied, left in its place, painted, mirrored
     place: Tensor        # (B, 2, S/2, S/2) where in the source, x right and y down in [-1, 1]
     depth: Tensor        # (B, 1, S/4, S/4) z of the surface that is seen, in voxel coordinates
 
@@ -60,7 +64,7 @@ def pixel_places(height: int, width: int, device=None) -> Tensor:
 
 
 def double_places(place: Tensor) -> Tensor:
-    "Places (B, 2, H, W) at twice the resolution: their offsets from the pixels' own places are interpolated, so that edges stay."
+    "Places (B, 2, H, W) at twice the resolution: offsets from the pixels' own places are interpolated; edges stay."
     own = lambda factor: pixel_places(factor * place.shape[2], factor * place.shape[3], place.device)
     return own(2) + double(place - own(1))
 
@@ -77,13 +81,14 @@ class Window(NamedTuple):
 
 
 class Block(nn.Module):
-    """Norm, SiLU, conv, SiLU, conv, beside a shortcut, in 2 or 3 dimensions; a code (B, cond_dim) may modulate the middle.
+    """Norm, SiLU, conv, SiLU, conv, beside a shortcut, in 2 or 3 dimensions; a code (B, cond_dim) may modulate it.
 
     One norm instead of two and no weight standardisation: on a CPU, norms cost more than convolutions."""
     def __init__(self, width_in: int, width: int | None = None, dims: int = 2, cond_dim: int | None = None):
         super().__init__()
         width, conv = width or width_in, nn.Conv2d if dims == 2 else nn.Conv3d
-        self.norm, self.conv1, self.conv2 = group_norm(width_in), conv(width_in, width, 3, padding=1), conv(width, width, 3, padding=1)
+        self.norm = group_norm(width_in)
+        self.conv1, self.conv2 = conv(width_in, width, 3, padding=1), conv(width, width, 3, padding=1)
         self.skip = nn.Identity() if width_in == width else conv(width_in, width, 1, bias=False)
         self.cond = nn.Linear(cond_dim, 2 * width) if cond_dim else None
         with torch.no_grad(): self.conv2.weight.mul_(0.5)
@@ -99,31 +104,26 @@ class Reader(nn.Module):
     def __init__(self, size: int, widths: tuple, out_dim: int):
         super().__init__()
         self.size = size
-        self.stem = nn.Sequential(nn.Conv2d(12, widths[0], 3, padding=1), nn.SiLU(), nn.Conv2d(widths[0], widths[0], 2, stride=2))
+        self.stem = nn.Sequential(nn.Conv2d(12, widths[0], 3, padding=1), nn.SiLU(),
+                                  nn.Conv2d(widths[0], widths[0], 2, stride=2))
         self.levels = nn.ModuleList([Block(widths[0])])
-        for a, b in zip(widths[:-1], widths[1:]): self.levels.append(nn.Sequential(nn.Conv2d(a, b, 2, stride=2), Block(b)))
+        for a, b in zip(widths[:-1], widths[1:]):
+            self.levels.append(nn.Sequential(nn.Conv2d(a, b, 2, stride=2), Block(b)))
         side = size // 4 // 2 ** (len(widths) - 1)
         self.norm, self.squeeze = group_norm(widths[-1]), nn.Conv2d(widths[-1], 32, 1)
         self.out = nn.Linear(32 * side * side, out_dim)
 
-    def features(self, images: Tensor) -> list:
-        "Feature maps of all levels, fine to coarse: S/4, S/8 ..."
-        h, maps = self.stem(F.pixel_unshuffle(resize(images, self.size) * 2 - 1, 2)), []
-        for level in self.levels: maps.append(h := level(h))
-        return maps
-
-    def head(self, maps: list) -> Tensor:
-        h = self.squeeze(F.silu(self.norm(maps[-1])))                             # (B, 32, s, s)
-        return self.out(F.silu(h).flatten(1))                                     # (B, out_dim)
-
-    def forward(self, images: Tensor) -> Tensor: return self.head(self.features(images))
+    def forward(self, images: Tensor) -> Tensor:
+        h = self.stem(F.pixel_unshuffle(resize(images, self.size) * 2 - 1, 2))
+        for level in self.levels: h = level(h)                                    # S/4, S/8 ...
+        return self.out(F.silu(self.squeeze(F.silu(self.norm(h)))).flatten(1))    # (B, out_dim)
 
 
-FACE_CENTRE, FACE_REACH = (0.0, -0.22, 0.68), 0.45                                 # of the face, from the neck, head units
+FACE_CENTRE, FACE_REACH = (0.0, -0.22, 0.68), 0.45                               # from the neck, in head units
 
 
 def face_crop(images: Tensor, pose: Tensor, size: int) -> Tensor:
-    "The face upright, centred and of one height: crops (B, 3, size, size) of images (B, 3, H, W), placed by pose (B, 6)."
+    "The face upright, centred, of one height: crops (B, 3, size, size) of images (B, 3, H, W), placed by pose (B, 6)."
     roll, distance = pose[:, 2], pose[:, 5]
     centre = rotation_matrix(pose) @ pose.new_tensor(FACE_CENTRE) / distance[:, None]       # (B, 3)
     x, y = centre[:, 0] + pose[:, 3], -(centre[:, 1] + pose[:, 4])
@@ -136,24 +136,24 @@ def face_crop(images: Tensor, pose: Tensor, size: int) -> Tensor:
 class MotionReader(nn.Module):
     """Images to pose (B, 6) and dynamics z_dyn (B, 57).
 
-    The face is read in a crop of its own; the shoulders lie outside of it: what reads the pose sees the whole picture, and adds
-    its part to the code."""
+    The whole picture tells the pose and how the shoulders move; a crop of the face, placed by that pose, all the rest."""
     def __init__(self, config: FaceConfig):
         super().__init__()
         c = config
         self.size = c.motion_size
-        self.whole = Reader(c.pose_size, c.pose_widths, 6 + c.z_dyn_dim)
-        self.dynamics = Reader(c.motion_size, c.motion_widths, c.z_dyn_dim)
+        self.whole = Reader(c.pose_size, c.pose_widths, 6 + BODY)
+        self.face = Reader(c.motion_size, c.motion_widths, c.z_dyn_dim - BODY)
         nn.init.zeros_(self.whole.out.weight), nn.init.zeros_(self.whole.out.bias)
 
     def see(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        "Whole images (B, 3, S, S) to pose (B, 6) and their part of the code (B, M)."
+        "Whole images (B, 3, S, S) to pose (B, 6) and the shoulders' part of z_dyn (B, 3)."
         out = self.whole(images).float()
         return bound_pose(out[:, :6]), out[:, 6:]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        pose, part = self.see(images)
-        return pose, self.dynamics(face_crop(images, pose.detach(), self.size)).float() + part
+        pose, body = self.see(images)
+        crop = face_crop(images, pose.detach(), self.size)
+        return pose, torch.cat([self.face(crop).float(), body], dim=1)
 
 
 class PlaneFlow(nn.Module):
@@ -191,12 +191,12 @@ class DetailEncoder(nn.Module):
     "Image (B, 3, S, S) to the posed volume (B, C, D, H, W) and the maps of its levels, fine to coarse."
     def __init__(self, config: FaceConfig):
         super().__init__()
-        c, widths = config, config.appearance_widths
+        c, widths, blocks = config, config.appearance_widths, config.appearance_blocks
         w, self.fold = widths[-1], (c.volume_channels, c.volume_depth)
         self.stem = nn.Conv2d(12, widths[0], 3, padding=1)                        # behind pixel-unshuffle: S/2
         self.levels = nn.ModuleList([nn.SiLU()])
         for a, b in zip(widths[:-1], widths[1:]):
-            self.levels.append(nn.Sequential(nn.Conv2d(a, b, 2, stride=2), *[Block(b) for _ in range(c.appearance_blocks)]))
+            self.levels.append(nn.Sequential(nn.Conv2d(a, b, 2, stride=2), *[Block(b) for _ in range(blocks)]))
         self.around = nn.Sequential(nn.AvgPool2d(2), Block(w), nn.AvgPool2d(2), Block(w), nn.Upsample(scale_factor=4))
         self.out = nn.Sequential(Block(w), group_norm(w), nn.Conv2d(w, c.volume_channels * c.volume_depth, 1))
         self.blocks = nn.Sequential(*[Block(c.volume_channels, dims=3) for _ in range(c.volume_blocks)])
@@ -241,8 +241,8 @@ class Plain(nn.Module):
 class DetailDecoder(nn.Module):
     """The posed volume and the source to a frame: finds the surface, its places in the source, and what to copy.
 
-    At S/8 the volume tells the depth of the surface; through both warps that gives each pixel of S/4 a place in the source.
-    At S/4 and S/2 the source's features are read there, and the places are corrected; at S pixels are copied and mixed."""
+    At S/8 the volume tells the depth of the surface; both warps then give each pixel of S/4 a place in the source. At
+    S/4 and S/2 the source's features are read there, and places are corrected; at S pixels are copied and mixed."""
     def __init__(self, config: FaceConfig):
         super().__init__()
         c, (w8, w4, w2) = config, config.decoder_widths
@@ -278,7 +278,7 @@ class DetailDecoder(nn.Module):
         return place, F.pixel_shuffle(self.up2(h), 2), self.shade(active).float() * 4 * STEP
 
     def mix(self, h: Tensor, moved: Tensor, pictures: tuple):
-        "At S/2, from copy, source and mirrored (B, 3, S, S): painted pixels (B, 3, S, S) and the logits of the shares (B, 4, S, S)."
+        "At S/2, from copy, source, mirrored (B, 3, S, S): painted pixels (B, 3, S, S), shares' logits (B, 4, S, S)."
         copy, *others = pictures
         seen = [x.to(h) for x in (F.pixel_unshuffle(copy, 2), *(F.avg_pool2d(x, 2) for x in others))]
         out = self.out(self.block2(torch.cat([h, moved.to(h), *seen], dim=1))).float()
@@ -339,7 +339,7 @@ class DetailFace(nn.Module):
 
     def draw(self, a: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor, flow: Tensor | None = None,
              window: Window | None = None) -> Drawn:
-        "The portraits (B) with the driver's pose (B, 6) and z_dyn (B, .), or a window of that, and what the frames are made of."
+        "The portraits (B) with the driver's pose (B, 6) and z_dyn (B, .), or a window of that, and its ingredients."
         flow = self.drive(a, z_id, pose, z_dyn) if flow is None else flow
         d = self.decoder
         grid = identity_grid(*a.volume.shape[2:], device=pose.device)[None].expand(len(pose), -1, -1, -1, -1)
@@ -348,11 +348,11 @@ class DetailFace(nn.Module):
         xy = pixel_places(*depth.shape[2:], depth.device).expand(len(pose), -1, -1, -1)
         points = torch.cat([xy, depth], dim=1).movedim(1, -1)                     # (B, S/4, S/4, 3)
         rest = self.find_rest(points, pose, flow)
-        other = rest * rest.new_tensor([-1.0, 1.0, 1.0])                          # heads are nearly symmetric
+        other = torch.cat([-rest[..., :1], rest[..., 1:]], dim=-1)                # heads are nearly symmetric
         place, other = (self.find_source(x, a)[..., :2].movedim(-1, 1) for x in (rest, other))   # (B, 2, S/4, S/4)
         place, h, shade = d.middle(h, place, sample_map(a.maps[1], place), a.maps[1], cond)
-        far, other, light, source = double_places(place), double_places(double_places(other)), double(double(shade)), a.image
-        near = place
+        near, far, other = place, double_places(place), double_places(double_places(other))
+        light, source = double(double(shade)), a.image
         if window is not None:
             h, near = window.crop(h), window.crop(place)
             far, other, light, source = (window.crop(x, 2) for x in (far, other, light, source))
@@ -377,3 +377,23 @@ def read_flow(flow: Tensor, points: Tensor) -> Tensor:
     "A flow (B, 3, d, h, w) at points (B, ..., 3): offsets of the same shape."
     b = len(points)
     return flow_at(flow, points.reshape(b, 1, 1, -1, 3)).view(points.shape)
+
+
+def face_config(preset: str) -> FaceConfig:
+    "The sizes of the face model in a talker of a preset: tiny and laptop copy detail, paper is plain; or VasaError."
+    made = {"tiny": FaceConfig.tiny_detail, "laptop": FaceConfig.laptop, "paper": FaceConfig.paper}
+    if preset in made: return made[preset]()
+    raise VasaError(f"unknown preset {preset!r}: accepted are {', '.join(made)}")
+
+
+def build_face(config: FaceConfig) -> DetailFace | FaceModel:
+    "The face model of these sizes, with random weights; both kinds have the same methods."
+    return DetailFace(config) if config.detail else FaceModel(config)
+
+
+def load_face(weights="laptop", device="cpu") -> DetailFace | FaceModel:
+    "The face model of a shipped preset, a weights folder or its face.safetensors, eval and frozen; or VasaError."
+    path = Path(weights) if Path(weights).suffix == ".safetensors" else weights_folder(weights) / "face.safetensors"
+    state, metadata = load_weights(path, kind=FaceConfig)
+    face = load_into(build_face(config_from(FaceConfig, metadata, path)), state, path)
+    return face.to(device).eval().requires_grad_(False)

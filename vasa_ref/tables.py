@@ -10,12 +10,12 @@ from functools import partial
 
 from tqdm import tqdm
 
-from .clips import make_clip
 from .audio import audio_features
 from .metrics import (coupling_figures, held_out_truth, load_instruments, make_take, take_figures, true_take,
                               video_distance)
 from .talker import Talker
 from .weights import weights_folder
+from .world.clips import make_clip
 
 # %% ../nbs/12_tables.ipynb #12-007-df8111
 SHIFTS, SHIFTED = (0, 1, 2, 3, 4), (0.608, 0.462, 0.206, 0.069, 0.082)                 # table 3: frames, CAPP
@@ -61,7 +61,7 @@ def paper_tables(preset="laptop", quick=False, seed=0, quiet=False):
         shifted, scaled = capp_tables(instruments, talks, seed, bar.update)
         truths, real = [held_out_truth(1000 * seed + i, seconds=seconds) for i in range(clips)], []
         for truth in truths:
-            real.append(true_take(instruments, truth, talker.size))
+            real.append(true_take(instruments, truth))
             bar.update()
         rows = {"real": table_row(real, real, instruments)}
         for audio, gaze, steps in SETTINGS:

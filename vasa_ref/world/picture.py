@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SURFACES', 'SHOTS', 'studio', 'Figures', 'make_figures', 'surfaces', 'unit', 'eyes_of', 'lamp', 'blurred', 'openness',
-           'shadow', 'light_surface', 'develop', 'bumped', 'draw', 'render', 'random_shots']
+           'shadow', 'light_surface', 'develop', 'bumped', 'draw', 'render', 'random_shots', 'portraits']
 
 # %% ../../nbs/world/08_picture.ipynb #w08-003-2326de
 import math
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import VasaError
-from .head import Heads, build_heads, load_mesh, move_heads, project, smoothstep
+from .head import UNIT, UNITS, Heads, build_heads, load_mesh, move_heads, neutral_pose, project, smoothstep
 from .people import People
 from .raster import Fragments, interpolate, rasterise, to_image, vertex_normals
 from .skin import coat_vertices, eye_colour, skin_texture, teeth_shade, wrinkle_depths, wrinkle_maps
@@ -211,13 +211,15 @@ def bumped(normal: Tensor, height: Tensor, soft: Tensor, size: int) -> Tensor:
     return unit(normal - slope)
 
 # %% ../../nbs/world/08_picture.ipynb #w08-050-f8e97b
-def draw(figures: Figures, surface: tuple, pose, units, gaze, body, shots, scenes, size: int, samples: int) -> tuple:
+def draw(figures: Figures, surface: tuple, pose, units, gaze, body, shots, scenes, size: int, samples: int,
+         window=None) -> tuple:
     "One batch of `render`, whole at once: images, and the cover, screen, depth, fragments of its `Truth`."
     b, (triangles, of, both) = len(pose), surface
     mesh = load_mesh(figures.heads.vertices.shape[1] > 10_000, str(pose.device))
     head = move_heads(figures.heads, pose, units, gaze, body)
     points, tangents = figures.strands.move(figures.heads, mesh, pose, units, body)
     screen = project(torch.cat([head, points], 1), pose)
+    if window is not None: screen = torch.cat([(screen[..., :2] - window[:, None, :2]) / window[:, None, 2:], screen[..., 2:]], -1)
     s = size * samples
     fragments = rasterise(screen, triangles, s, both)
     what = of[fragments.triangle % len(triangles)]
@@ -267,10 +269,12 @@ def render(
     size: int = 256,
     maps: bool = False,
     samples: int = 2,
+    window: Tensor | None = None,
 ):
     """Draws figures (B) in pose (B, 6), units (B, 52), gaze (B, 2), body (B, 3): images (B, 3, size, size) in [0, 1].
 
-    One figure serves a whole batch. `samples` squared rays meet in a pixel. With `maps`, also a `Truth`."""
+    One figure serves a whole batch. `samples` squared rays meet in a pixel. With `maps`, also a `Truth`. `window`
+    (B, 3): x and y (up) of the middle and half the width of the part that is drawn, in [-1, 1]; None for all of it."""
     b = len(pose)
     if not len(figures) in (1, b) or not len(units) == len(gaze) == b:
         raise VasaError(f"{len(figures)} figures, {b} poses, {len(units)} units, {len(gaze)} gazes: "
@@ -293,6 +297,7 @@ def render(
                 None if scenes is None else scenes[i],
                 size,
                 samples,
+                None if window is None else window[i],
             )
         )
     images, cover, screen, depth, fragments = zip(*drawn)
@@ -313,3 +318,15 @@ def random_shots(n: int, generator: torch.Generator | None = None) -> Tensor:
     u = lambda low, high: low + (high - low) * torch.rand(n, generator=generator)
     return torch.stack([u(-1.0, 1.0), u(-0.05, 0.75), u(0.55, 1.3), u(-0.6, 1), u(0.08, 0.35), u(0.30, 0.65), u(0, 0.8),
                         u(0.85, 1.2), u(0.9, 1.12), u(0.75, 1.15)], 1)
+
+# %% ../../nbs/world/08_picture.ipynb #w08-059-port01
+def portraits(people: People, size: int = 256, generator: torch.Generator | None = None, smile: float = 0.0) -> Tensor:
+    """Images (n, 3, size, size) of people who look at the camera, `smile` in [0, 1].
+
+    In the light of `studio` before a plain wall, or with a generator in any light before any scene."""
+    n, device = len(people), people.look.device
+    units = torch.zeros(n, len(UNITS), device=device)
+    units[:, [UNIT["mouthSmileLeft"], UNIT["mouthSmileRight"]]] = smile
+    shots, scenes = (None, None) if generator is None else (random_shots(n, generator), random_scenes(n, size, generator))
+    stage = [x if x is None else x.to(device) for x in (shots, scenes)]
+    return render(make_figures(people), neutral_pose(n).to(device), units, torch.zeros(n, 2, device=device), None, *stage, size=size)
