@@ -86,7 +86,9 @@ class Attention(nn.Module):
         own = (k, v)
         if memory is not None:
             k, v = torch.cat([memory[0], k], 2), torch.cat([memory[1], v], 2)           # (B, H, C + L, D / H)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)                     # (B, H, L, D / H)
+        if x.device.type == "cpu": q, k, v = q.float(), k.float(), v.float()            # CPUs are slow backwards in bf16
+        with torch.autocast(x.device.type, enabled=False):
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).to(x.dtype)     # (B, H, L, D / H)
         return self.out(rearrange(x, "b h l c -> b l (h c)")), own                      # (B, L, D)
 
 
