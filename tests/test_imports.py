@@ -15,9 +15,9 @@ TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "matplotlib", "
          "imageio_ffmpeg", "transformers", "diffusers"}
 WORLD = ["world." + name for name in ("head", "raster", "people", "skin", "hair", "wardrobe", "camera", "truth", "picture", "speaking",
                                       "prosody", "performer")]
-ORDER = ["anatomy", "head", "wardrobe", "voice", *WORLD, "performer", "clips", "world.clips", "world.frames", "acoustics", "audio", "face",
-         "frames", "adversary", "perceptual", "disentangle", "separation", "diffusion", "latents", "motion", "directing", "talker",
-         "controls", "estimator", "lipsync", "metrics", "tables", "voices", "faster", "latency", "provenance", "footage"]
+ORDER = ["geometry", "voice", *WORLD, "clips", "world.clips", "world.frames", "acoustics", "audio", "face", "adversary", "perceptual",
+         "disentangle", "separation", "diffusion", "latents", "motion", "directing", "talker", "controls", "estimator", "lipsync",
+         "metrics", "tables", "voices", "faster", "latency", "provenance", "footage"]
 
 BLOCK = """
 import sys
