@@ -6,15 +6,18 @@ import pytest
 import torch
 
 from vasa_ref.dynamics import from_z_dyn, to_z_dyn
-from vasa_ref.detail import Appearance, DetailFace, Window, build_face, face_config, load_face, pixel_places, read_flow, sample_map
+from vasa_ref.detail import Appearance, DetailFace, Window, build_face, face_config, face_crop, load_face, pixel_places, read_flow, sample_map
 from vasa_ref.errors import VasaError
 from vasa_ref.face import FaceConfig, FaceModel, rigid_matrix, transform
-from vasa_ref.face_encoders import measure_reading, train_encoders
-from vasa_ref.face_training import (FacePlan, contact_sheet, draw_loss, evaluate, make_pool, point_losses, random_window, share_loss,
+from vasa_ref.face_encoders import CloseUps, measure_reading, mirror, moved, train_encoders
+from vasa_ref.face_training import (FacePlan, contact_sheet, draw_loss, evaluate, point_losses, random_window, share_loss,
                                     train_detail, train_face)
 from vasa_ref.weights import read_tensors, save_tensors, save_weights
-from vasa_ref.world.frames import POINTS_KEPT, Frames, Pool, kept_points
+from vasa_ref.world.frames import (POINTS_KEPT, Frames, Pool, kept_points, random_bodies, random_dynamics,
+                                   random_poses)
+from vasa_ref.world.head import UNIT
 from vasa_ref.world.people import random_people
+from vasa_ref.world.picture import make_figures, random_shots, render
 
 TINY = FaceConfig.tiny_detail()
 
@@ -176,12 +179,46 @@ def test_training_resumes_exactly(pool, tmp_path):
 
 
 def test_encoders_learn_and_are_measured(pool, tmp_path):
-    motion, recognition, steps = train_encoders(pool, random_frames, out=tmp_path, max_steps=3, pairs=2, frames=2, config=TINY,
-                                                recognise=True)
+    close = CloseUps(torch.randint(256, (6, 3, 40, 40), dtype=torch.uint8), random_frames().pose.flatten(0, 1)[:6], torch.randn(6, 54))
+    motion, steps = train_encoders(pool, close, random_frames, out=tmp_path, max_steps=3, pairs=2, frames=2, crops=4, config=TINY)
     figures = measure_reading(motion, random_frames())
-    assert 0 < figures["pose_deg"] < 90 and figures["units_r2"] < 1
-    assert recognition(random_frames().images[:, 0]).shape == (4, 8) and steps == 3
+    assert 0 < figures["pose_deg"] < 90 and figures["units_r2"] < 1 and steps == 3
     assert (tmp_path / "encoders.safetensors").is_file()
+
+
+def test_close_ups_are_faces_and_are_kept(tmp_path):
+    """What `face_crop` takes from a close-up is what it takes from the whole picture, whose pose is another."""
+    path = tmp_path / "close.safetensors"
+    one = CloseUps.make(path, 8, 48, seed=3)
+    again = CloseUps.make(path, 8, 48, seed=3)
+    assert one.images.shape == (96, 3, 48, 48) and torch.equal(one.images, again.images)
+    crop = face_crop(one.images[:8].float() / 255, one.pose[:8], 24)
+    generator = torch.Generator().manual_seed(3_000_009)
+    who, pose = random_people(8, generator), random_poses(96, generator)
+    dynamics, body = random_dynamics(96, generator), random_bodies(96, generator)
+    shots = random_shots(8, generator)
+    whole = render(make_figures(who[:1]), pose[:8], dynamics[:8, :52], dynamics[:8, 52:], body[:8], shots[:1].expand(8, -1), size=96)
+    there = face_crop(whole, pose[:8], 24)
+    apart = lambda frames: (crop - frames)[..., 6:18, 6:18].abs().mean()          # of skin; about it is another scene
+    assert apart(there) < 0.6 * apart(there.roll(1, 0))
+
+
+def test_a_mirror_swaps_sides_and_back():
+    images, pose, z_dyn = torch.rand(2, 3, 8, 8), torch.randn(2, 6), torch.randn(2, 57)
+    there = mirror(images, pose, z_dyn)
+    assert torch.equal(there[2][:, UNIT["eyeBlinkLeft"]], z_dyn[:, UNIT["eyeBlinkRight"]])
+    for before, after in zip((images, pose, z_dyn), mirror(*there)): torch.testing.assert_close(before, after)
+
+
+def test_a_moved_picture_has_the_pose_that_is_told():
+    """A point of the head lies where the new pose puts it."""
+    pose = torch.tensor([[0.0, 0.0, 0.0, 0.1, -0.2, 1.1]]).repeat(5, 1)
+    images = torch.zeros(5, 3, 64, 64)
+    row, column = (int(v) for v in ((1 + 0.2) * 32, (1 + 0.1) * 32))              # of the head's origin
+    images[:, :, row - 1:row + 2, column - 1:column + 2] = 1
+    shown, told = moved(images, pose, torch.Generator().manual_seed(0))
+    place = torch.nn.functional.grid_sample(shown, torch.stack([told[:, 3], -told[:, 4]], -1)[:, None, None], align_corners=False)
+    assert (place > 0.8).all() and told[:, 5].std() > 0.02
 
 
 def test_progress_is_measured_with_the_averaged_weights(pool, tmp_path):

@@ -1,4 +1,4 @@
-"""Training of the encoders that read people: pose, face and shoulders' motion, and who it is, from told truth."""
+"""Training of the encoder that reads pose, face and shoulders' motion from pictures whose truth is told."""
 import json
 import time
 from collections.abc import Callable
@@ -10,18 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .detail import MotionReader, Reader, face_crop
-from .disentangle import arcface, inverse_sqrt, pose_loss
+from .detail import FACE_CENTRE, FACE_REACH, MotionReader, face_crop
+from .disentangle import inverse_sqrt, pose_loss
 from .dynamics import SPREAD, to_z_dyn
 from .face import FaceConfig, resize
-from .training import fit
-from .weights import save_weights
-from .world.camera import photograph
-from .world.frames import Frames
-from .world.head import UNIT, UNITS
+from .training import fit, within
+from .weights import read_tensors, save_tensors, save_weights
+from .world.camera import photograph, random_scenes
+from .world.frames import Frames, random_bodies, random_dynamics, random_poses
+from .world.head import UNIT, UNITS, project, rotation_matrix
 from .world.people import random_people
+from .world.picture import make_figures, random_shots, render
 
-__all__ = ["told_dynamics", "Progress", "Recognition", "disguise", "read_loss", "measure_reading", "train_encoders"]
+__all__ = ["told_dynamics", "CloseUps", "Progress", "disguise", "mirror", "moved", "read_loss", "measure_reading", "train_encoders"]
 
 LIDS = [UNIT["eyeBlinkLeft"], UNIT["eyeBlinkRight"]]
 SEEN = "jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthSmileLeft", "eyeBlinkLeft", "browInnerUp"
@@ -37,6 +38,36 @@ class CloseUps(NamedTuple):
     images: Tensor
     pose: Tensor
     z_dyn: Tensor
+
+    @classmethod
+    def render(cls, people: int, frames: int, size: int, generator: torch.Generator | None = None, **options) -> "CloseUps":
+        "So many frames of each of so many people, uint8, a little wider than `face_crop`. options: of `random_people`."
+        who, pose = random_people(people, generator, **options), random_poses(people * frames, generator)
+        dynamics, body = random_dynamics(len(pose), generator), random_bodies(len(pose), generator)
+        shots, scenes = random_shots(people, generator), random_scenes(people, size, generator)
+        figures, wide, images = make_figures(who), 1.2 * FACE_REACH, []
+        centre = pose.new_tensor([FACE_CENTRE]) @ rotation_matrix(pose).mT                      # (N, 1, 3)
+        middle = project(centre, pose)[:, 0, :2]
+        window = torch.cat([middle, wide / pose[:, 5:]], 1)
+        for i in torch.arange(len(pose)).split(4):
+            who = i // frames
+            drawn = render(figures[who], pose[i], dynamics[i, :52], dynamics[i, 52:], body[i], shots[who], scenes[who],
+                           size=size, window=window[i])
+            images.append((drawn * 255).round().byte())
+        place = -centre[:, 0, :2] / wide                                            # the face is in the middle
+        pose = torch.cat([pose[:, :3], place, torch.full_like(place[:, :1], wide)], 1)
+        return cls(torch.cat(images), pose, dynamics / SPREAD[:54])
+
+    @classmethod
+    def make(cls, path, people: int, size: int, *, seed: int = 0, minutes: float | None = None, quiet: bool = True) -> "CloseUps":
+        "Twelve frames of each of so many people, or what the minutes allow; what the file `path` holds is kept."
+        parts = [cls(**read_tensors(path)[0])] if Path(path).is_file() else []
+        done = sum(len(part.images) for part in parts) // 96
+        for n in within(tqdm(range(done, -(-people // 8)), desc="face: close-ups", unit="8 people", disable=quiet), minutes):
+            parts.append(cls.render(8, 12, size, torch.Generator().manual_seed(seed * 1_000_003 + n)))
+        close = cls(*map(torch.cat, zip(*parts)))
+        save_tensors(path, close._asdict(), {})
+        return close
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> "CloseUps":
         "n of them at random, in [0, 1]."
@@ -59,21 +90,6 @@ class Progress:
         with open(self.path, "a") as file: file.write(json.dumps(figures) + "\n")
         if not self.quiet: tqdm.write(json.dumps(figures))
         self.last = time.monotonic()
-
-
-class Recognition(nn.Module):
-    "Who it is: an encoder of images (B, 3, S, S) to codes (B, M), a linear reading of the person, everybody's centre."
-    def __init__(self, config: FaceConfig):
-        super().__init__()
-        told = random_people(2048, torch.Generator().manual_seed(0)).flat()[:, :-1]          # without the seed
-        self.encoder = Reader(config.identity_size, config.identity_widths, config.z_id_dim)
-        self.read = nn.Linear(config.z_id_dim, told.shape[1])
-        self.centre = nn.Linear(told.shape[1], config.z_id_dim, bias=False)
-        self.register_buffer("mean", told.mean(dim=0))
-        self.register_buffer("std", told.std(dim=0).clamp_min(1e-2))
-
-    def standardise(self, people: Tensor) -> Tensor: return ((people[:, :-1] - self.mean) / self.std).clamp(-4, 4)
-    def forward(self, images: Tensor) -> Tensor: return self.encoder(images)
 
 
 def disguise(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -152,36 +168,35 @@ def measure_reading(motion: MotionReader, frames: Frames) -> dict:
     return {name: round(float(x), 4) for name, x in (figures | {name: r2[UNIT[name]] for name in SEEN}).items()}
 
 
-def train_encoders(pool, held: Callable[[], Frames], *, out, config: FaceConfig, minutes=None, max_steps=None,
-                   resume=None, seed=0, device="cpu", pairs=4, frames=4, lr=1e-3, flat=4000, recognise=False,
-                   quiet=True) -> tuple[MotionReader, Recognition | None, int]:
-    """Train a motion encoder (`recognise`: and a recogniser); returns both (eval, averaged weights) and the steps made.
+def train_encoders(pool, close: CloseUps, held: Callable[[], Frames], *, out, config: FaceConfig, minutes=None,
+                   max_steps=None, resume=None, seed=0, device="cpu", pairs=3, frames=4, crops=40, lr=1.5e-3, flat=3000,
+                   quiet=True) -> tuple[MotionReader, int]:
+    """Train a motion encoder; returns it (eval, averaged weights) and the steps made.
 
-    pool: what frames are drawn from, by `draw`; held() gives frames of other people, to measure on. In the folder
-    `out`: checkpoint.safetensors, progress.jsonl, at the end encoders.safetensors. `resume` is such a folder."""
+    pool: what whole frames are drawn from, by `draw`; close: faces; held() gives frames of other people, to measure on.
+    In the folder `out`: checkpoint.safetensors, progress.jsonl, at the end encoders.safetensors. `resume` is such a folder."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        both = nn.ModuleDict({"motion": MotionReader(config)})
-        if recognise: both["recognition"] = Recognition(config)
-    for module in both.to(device).modules():
+        motion = MotionReader(config).to(device)
+    for module in motion.modules():
         if isinstance(module, nn.Conv2d): module.to(memory_format=torch.channels_last)
-    recognition = both["recognition"] if recognise else None
+    move = lambda x: x.to(device)
 
     def loss_fn(step, generator):
         with torch.autocast(torch.device(device).type, enabled=False):
-            drawn = pool.draw(pairs, frames, generator).map(lambda x: x.to(device))
-        return read_loss(both["motion"], recognition, drawn, generator)
+            whole, faces = pool.draw(pairs, frames, generator).map(move), CloseUps(*map(move, close.draw(crops, generator)))
+        return read_loss(motion, whole, faces, generator)
 
     def measure():
-        both.eval()
-        figures = measure_reading(both["motion"], held().map(lambda x: x.to(device)))
-        both.train()
+        motion.eval()
+        figures = measure_reading(motion, held().map(move))
+        motion.train()
         return figures
 
-    log = fit(loss_fn, {"both": both}, out=out, resume=resume, minutes=minutes, max_steps=max_steps, seed=seed,
+    log = fit(loss_fn, {"motion": motion}, out=out, resume=resume, minutes=minutes, max_steps=max_steps, seed=seed,
               device=device, lr=inverse_sqrt(lr, flat), mixed_precision="bf16", save_every=300, name="face: encoders",
               quiet=quiet, watch=Progress(out, measure, quiet=quiet))
-    save_weights(out / "encoders.safetensors", both, config, dtype=torch.float16, steps=len(log))
-    return both["motion"], recognition, len(log)
+    save_weights(out / "encoders.safetensors", motion, config, dtype=torch.float16, steps=len(log))
+    return motion, len(log)

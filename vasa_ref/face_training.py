@@ -16,7 +16,7 @@ from .detail import Appearance, DetailFace, Drawn, MotionReader, Window, build_f
 from .disentangle import inverse_sqrt, pixel_loss, region_weights
 from .errors import VasaError
 from .face import FaceConfig, FaceModel
-from .face_encoders import Progress, told_dynamics, train_encoders
+from .face_encoders import CloseUps, Progress, told_dynamics, train_encoders
 from .perceptual import psnr, ssim
 from .training import CHECKPOINT, fit, within
 from .weights import save_weights
@@ -80,6 +80,7 @@ def share_loss(logits: Tensor, mask: Tensor, source_mask: Tensor, seen_at: tuple
 class FacePlan:
     "What `train_face` does with a preset."
     people: int = 1600           # of the pool, on a CPU
+    close_ups: int = 2400        # people whose faces the encoder sees
     frames: int = 8              # of each
     encoder_steps: int = 60_000
     steps: int = 200_000
@@ -97,7 +98,7 @@ class FacePlan:
     window: int = 0              # pixels of the part of each driver that is drawn at full size; 0: all of it
 
     @classmethod
-    def tiny(cls): return cls(people=16, frames=3, encoder_steps=60, steps=60, pairs=1, drivers=2, sizes=((0, 32),))
+    def tiny(cls): return cls(people=16, frames=3, close_ups=8, encoder_steps=60, steps=60, pairs=1, drivers=2, sizes=((0, 32),))
 
     @classmethod
     def laptop(cls): return cls()
@@ -264,9 +265,10 @@ def train_face(preset="laptop", *, out, minutes=None, max_steps=None, resume=Non
     """Train the face model of a preset on the synthetic world: face.safetensors in the folder `out`. Returns it (eval).
 
     Those that copy detail, tiny and laptop, in three stages, each with a folder of its own beside the file: frames are
-    rendered (`face-pool`; on an accelerator for each step), then the encoders learn, then, with the motion encoder
-    frozen, all else. `minutes` is the wall clock of the whole call; the pool takes at most 20 % of it, and pool and
-    encoders together 40 %; `max_steps` limits each stage. `resume` is such a folder, where every stage goes on.
+    rendered (`face-pool`; on an accelerator for each step), then the motion encoder learns from these and from
+    close-ups, then, with it frozen, all else. `minutes` is the wall clock of the whole call; the pool takes at most
+    20 % of it, close-ups as well 30 %, the encoder as well 50 %; `max_steps` limits each stage. `resume` is such a
+    folder, where every stage goes on.
     paper is plain: `disentangle.train_face`, which also takes the file `vgg19`.
     Raises VasaError for an unknown preset, a folder that holds nothing to resume, `vgg19` where it is of no use."""
     config, began, folder = face_config(preset), time.monotonic(), Path(out)
@@ -292,11 +294,13 @@ def train_face(preset="laptop", *, out, minutes=None, max_steps=None, resume=Non
         generator = torch.Generator().manual_seed(1)
         return render_frames(*draw_truth(8, 4, generator, held_out=True), config.size, generator)
 
-    def stage(train, name, share, steps, **options):
-        return train(pool, held, out=folder / name, config=config, minutes=left(share), max_steps=limit(steps),
+    def stage(train, name, share, steps, *data, **options):
+        return train(pool, *data, held, out=folder / name, config=config, minutes=left(share), max_steps=limit(steps),
                      resume=resumed(name), **options, **common)
 
-    encoder, _, encoder_steps = stage(train_encoders, "face-encoders", 0.4, plan.encoder_steps)
+    close = CloseUps.make(folder / "face-close-ups.safetensors", plan.close_ups, round(1.17 * config.motion_size),
+                          seed=seed, minutes=left(0.3), quiet=quiet)
+    encoder, encoder_steps = stage(train_encoders, "face-encoders", 0.5, plan.encoder_steps, close)
     face, steps = stage(train_detail, "face-joint", 1.0, plan.steps, plan=plan, encoder=encoder)
     save_weights(folder / "face.safetensors", face, config, dtype=torch.float16,
                  steps={"encoders": encoder_steps, "all": steps})
