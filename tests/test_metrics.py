@@ -22,7 +22,7 @@ from vasa_ref.units import EMOTIONS
 from vasa_ref.voice import PHONEMES, say
 from vasa_ref.weights import save_weights
 from vasa_ref.world.frames import Pool, marks_of, random_poses
-from vasa_ref.world.head import UNIT, UNITS
+from vasa_ref.world.head import UNIT
 from vasa_ref.world.people import person
 from vasa_ref.world.performer import perform
 from vasa_ref.world.picture import make_figures, render

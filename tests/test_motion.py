@@ -8,7 +8,7 @@ import torch.nn as nn
 
 from vasa_ref.audio import PhonemeRecogniser, Wav2Vec2, Wav2Vec2Config, load_audio_encoder
 from vasa_ref.clips import make_clip, make_clips
-from vasa_ref.disentangle import load_face
+from vasa_ref.detail import load_face
 from vasa_ref.errors import VasaError
 from vasa_ref.face import FaceConfig, FaceModel
 from vasa_ref.head import look_direction
