@@ -13,10 +13,11 @@ PACKAGE = Path(vasa_ref.__file__).parent
 MODULES = sorted(".".join(p.relative_to(PACKAGE).with_suffix("").parts) for p in PACKAGE.rglob("*.py") if not p.stem.startswith("_"))
 TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "matplotlib", "librosa", "soundfile", "ffmpeg", "PIL",
          "imageio_ffmpeg", "transformers", "diffusers"}
-ORDER = ["anatomy", "head", "wardrobe", "voice", "performer", "clips", "acoustics", "audio", "face", "frames", "adversary",
-         "perceptual", "disentangle", "separation", "diffusion", "latents", "motion", "directing", "talker", "controls", "estimator", "lipsync", "metrics", "tables", "voices", "faster", "latency", "provenance", "footage"]
-ORDER += ["world." + name for name in ("head", "raster", "people", "skin", "hair", "wardrobe", "camera", "truth", "picture", "speaking", "prosody",
-                                       "performer", "clips", "frames")]
+ORDER = ["voice", *("world." + name for name in ("head", "raster", "people", "skin", "hair", "wardrobe", "camera", "truth", "picture", "speaking",
+                                                 "prosody", "performer")), "clips", "world.clips", "world.frames"]
+ORDER += ["anatomy", "head", "wardrobe", "performer", "frames"]
+ORDER += ["acoustics", "audio", "face", "adversary", "perceptual", "disentangle", "separation", "diffusion", "latents", "motion", "directing", "talker",
+          "controls", "estimator", "lipsync", "metrics", "tables", "voices", "faster", "latency", "provenance", "footage"]
 
 BLOCK = """
 import sys

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from vasa_ref.errors import VasaError
-from vasa_ref.performer import fundamental
 from vasa_ref.voice import LANGUAGES, SILENCE, say
 from vasa_ref.voices import behind, join, sing, situations, spoken_truth
+from vasa_ref.world.prosody import fundamental
 
 
 @pytest.fixture(scope="module")
