@@ -19,17 +19,17 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from .acoustics import as_heard
 from .audio import audio_features
 from .clips import Clip
 from .dynamics import to_z_dyn
 from .errors import VasaError
+from .units import FPS
 from .weights import save_tensors
 from .world.clips import make_clip
 from .world.head import UNIT, look_direction
-from .world.speaking import FPS
 from tqdm import tqdm
 
 # %% ../nbs/09_latents.ipynb #09-007-49a02b
@@ -95,10 +95,10 @@ def smooth_pose(pose: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def encode_clip(clip: Clip, face, audio_encoder, batch: int = 64) -> Latents:
+def encode_clip(clip: Clip, audio_encoder: nn.Module, face: nn.Module | None = None, batch: int = 64) -> Latents:
     """The `Latents` of one clip, on the CPU: its truth where it has one; else what the face model reads from its frames.
 
-    A clip with truth needs neither frames nor a face model (None). Raises ValueError for one without that lacks them."""
+    Raises ValueError for a clip without truth if it has no frames or there is no face model."""
     if truth := clip.truth:
         known = truth.motion
         pose, units, z_dyn = known.pose, known.units, to_z_dyn(known.units, known.gaze, known.body)
@@ -107,15 +107,15 @@ def encode_clip(clip: Clip, face, audio_encoder, batch: int = 64) -> Latents:
         if clip.frames is None or face is None: raise ValueError("a clip without truth needs frames and a face model")
         device = next(face.parameters()).device
         images = (part.to(device).permute(0, 3, 1, 2) / 255 for part in clip.frames.split(batch))
-        pose, z_dyn = (torch.cat(parts).float().cpu() for parts in zip(*map(face.motion, images)))
-        pose, (units, eyes, _) = smooth_pose(pose), face.read_dynamics(z_dyn.to(device))
-        gaze = main_direction(look_direction(pose, eyes.cpu()))
+        pose, z_dyn = (torch.cat(parts).float() for parts in zip(*map(face.motion, images)))
+        pose, (units, eyes, _) = smooth_pose(pose), face.read_dynamics(z_dyn)
+        gaze = main_direction(look_direction(pose, eyes))
         distance, emotion = pose[:, 5].mean(), torch.full((7,), torch.nan)
     sound = clip.waveform.to(next(audio_encoder.parameters()).device)
     audio = audio_features(audio_encoder, sound, len(clip)).float().cpu()
     wishes = gaze, distance, emotion, delta_p(pose), blink_rate(units)
-    row = lambda values: torch.as_tensor(values, dtype=torch.float32).reshape(1, -1)
-    return Latents(torch.cat([pose, z_dyn], 1), audio, torch.tensor([len(clip)]), *map(row, wishes))
+    row = lambda values: torch.as_tensor(values, dtype=torch.float32).reshape(1, -1).cpu()
+    return Latents(torch.cat([pose, z_dyn], 1).cpu(), audio, torch.tensor([len(clip)]), *map(row, wishes))
 
 # %% ../nbs/09_latents.ipynb #09-026-1d9977
 def world_clips(first: int, count: int, workers: int | None = None) -> Iterator[Clip]:
@@ -132,8 +132,8 @@ def noisy(clip: Clip, seed: int) -> Clip:
     return replace(clip, waveform=as_heard(speech, speech.flip(1), torch.Generator().manual_seed(seed))[0][0])
 
 # %% ../nbs/09_latents.ipynb #09-028-8023cb
-def fingerprint(face, audio_encoder, source: str = "") -> str:
-    "A short name for what latents depend on: how they are made, the weights, if any, and the clips' `source`."
+def fingerprint(audio_encoder: nn.Module, face: nn.Module | None = None, source: str = "") -> str:
+    "A short name for what latents depend on: how they are made, the encoders' weights, and the clips' `source`."
     digest = hashlib.sha256(f"told motion, {source}".encode())
     for model in (audio_encoder,) if face is None else (audio_encoder, face.motion_encoder):
         for values in model.state_dict().values():
@@ -150,16 +150,17 @@ def made_with(path) -> str | None:
         raise VasaError(f"{path} holds no latents ({error}); remove it to make them anew") from error
 
 
-def make_latents(face, audio_encoder, count: int, *, clips: Iterator[Clip] | None = None, source: str = "",
-                 path=None, minutes: float | None = None, workers: int | None = None, quiet: bool = False) -> Latents:
+def make_latents(audio_encoder: nn.Module, count: int, *, face: nn.Module | None = None,
+                 clips: Iterable[Clip] | None = None, source: str = "", path=None, minutes: float | None = None,
+                 workers: int | None = None, quiet: bool = False) -> Latents:
     """Latents of `count` clips: those of the synthetic world with seeds 0 .. count - 1, or the first of `clips`,
-    which come from `source`. `face` may be None where all clips have their truth.
+    which come from `source`. `face` reads clips that have no truth.
 
     With `path`, a file: what is there is kept if these encoders made it of this source, and the rest is added, saved
     every minute.
     After `minutes` what there is by then is returned, one clip at least. Raises VasaError where there is no clip."""
     began = saved = time.monotonic()
-    name, parts, done = fingerprint(face, audio_encoder, source), [], 0
+    name, parts, done = fingerprint(audio_encoder, face, source), [], 0
     if path is not None and made_with(path) == name:
         parts = [Latents.load(path)]
         done = len(parts[0])
@@ -167,7 +168,7 @@ def make_latents(face, audio_encoder, count: int, *, clips: Iterator[Clip] | Non
     if clips is None: clips = world_clips(done, count, workers)
     else: clips = (clip for i, clip in enumerate(clips) if done <= i < count)
     for clip in tqdm(clips, total=count, initial=done, desc="latents", unit="clip", disable=quiet):
-        parts.append(encode_clip(clip, face, audio_encoder))
+        parts.append(encode_clip(clip, audio_encoder, face))
         late = minutes is not None and time.monotonic() - began > 60 * minutes
         if path is not None and (late or time.monotonic() - saved > 60):
             parts, saved = [Latents.cat(parts)], time.monotonic()

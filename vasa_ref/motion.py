@@ -21,13 +21,13 @@ from einops import rearrange
 from torch import Tensor
 
 from .audio import keep_audio_encoder
-from .clips import read_clips
 from .diffusion import NoiseSchedule, add_noise, guide, sample
 from .errors import VasaError
 from .latents import CONDITIONS, WISHES, Conditions, Latents, drop_conditions, make_latents, random_windows, smooth_pose
 from .training import fit
+from .units import FPS
 from .weights import config_from, load_into, load_weights, save_weights, weights_folder
-from .world.speaking import FPS
+from .world.clips import read_clips
 
 # %% ../nbs/09_motion.ipynb #09-007-bd3595
 @dataclass
@@ -178,9 +178,10 @@ class MotionModel(nn.Module):
         for name in data.keys() & self.normalised.keys():
             values = data[name]
             std = values.std(0, correction=0)
-            if name == "motion": std[6:] = std[6:].maximum(std[6:].median() / 4)           # numbers that hardly vary
+            least = 0.02 * std.mean() * torch.ones_like(std)                                # for numbers that hardly vary
+            if name == "motion": least[:6], least[6:] = 0, std[6:].median() / 4             # each of the pose has its own unit
             getattr(self, f"{name}_mean").copy_(values.mean(0))
-            getattr(self, f"{name}_std").copy_(std.clamp(min=1e-4).maximum(0.02 * std.mean()))
+            getattr(self, f"{name}_std").copy_(std.maximum(least).clamp(min=1e-4))
 
     def normalise(self, motion: Tensor) -> Tensor: return (motion - self.motion_mean) / self.motion_std
 
@@ -367,13 +368,11 @@ def train_motion(preset: str = "laptop", *, data=None, minutes: float | None = N
     `resume` is the `out` of an earlier call. Raises VasaError for unknown presets or absent weights."""
     if preset not in CLIPS: raise VasaError(f"no motion preset {preset!r}: accepted are {', '.join(CLIPS)}")
     began, folder = time.monotonic(), Path(out or resume) if out or resume else None
-    def weights(given, name):
-        if given is not None: return weights_folder(given)
-        near = [Path(f) for f in (out, resume) if f and (Path(f) / name).is_file()]
-        return near[0] if near else weights_folder(preset)
-    encoder = keep_audio_encoder(weights(None, "audio.safetensors") if audio is None else audio, out).to(device)
+    near = [f for f in (out, resume) if f and (Path(f) / "audio.safetensors").is_file()]
+    if audio is None: audio = near[0] if near else weights_folder(preset)
+    encoder = keep_audio_encoder(audio, out).to(device)
     given = None if data is None else read_clips(data)
-    latents = make_latents(None, encoder, clips or (len(given) if given else CLIPS[preset]), clips=given,
+    latents = make_latents(encoder, clips or (len(given) if given else CLIPS[preset]), clips=given,
                            source="" if data is None else str(Path(data).resolve()),
                            path=folder and folder / "latents.safetensors", minutes=minutes and 0.4 * minutes,
                            workers=workers, quiet=quiet).to(device)
