@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vasa_ref import metrics
 from vasa_ref.audio import PhonemeRecogniser, Wav2Vec2, Wav2Vec2Config, load_audio_encoder
 from vasa_ref.dynamics import from_z_dyn
 from vasa_ref.errors import VasaError
@@ -361,15 +362,20 @@ KEYS = """self_psnr swap_psnr self_ssim swap_ssim id_from_z_dyn id_chance pose_f
 KEYS += [f"{swap}_{error}" for swap in SWAPS for error in ("pose_deg", "gaze_deg", "mouth", "brows")]
 
 
-def test_bench_measures_any_weights(tmp_path):
-    "Models that have learned nothing: every figure is there and finite, and nothing is good."
+def test_bench_measures_any_weights(tmp_path, estimator, monkeypatch):
+    "Models that have learned nothing, small instruments, short clips: every figure is there and finite, and nothing is good."
+    monkeypatch.setattr(metrics, "held_out_truth", lambda seed, language="en", seconds=0: held_out_truth(seed, language=language, seconds=0.4))
     talker = Talker.random("tiny")
     ears = PhonemeRecogniser(Wav2Vec2Config.tiny())
     save_weights(tmp_path / "face.safetensors", talker.face, talker.face.config)
     save_weights(tmp_path / "motion.safetensors", talker.motion_model, talker.motion_model.config)
     save_weights(tmp_path / "audio.safetensors", ears, ears.config, phonemes=PHONEMES)
+    save_weights(tmp_path / "metrics.safetensors", estimator, estimator.config, errors={})
+    judges = Judges(SyncConfig.tiny(audio_dim=ears.config.hidden_size))
+    save_weights(tmp_path / "sync.safetensors", judges, judges.config, ears=fingerprint(load_audio_encoder(tmp_path)))
     figures = bench(tmp_path, quick=True, quiet=True)
-    assert set(figures) <= set(KEYS) and set(KEYS) - set(figures) <= {"mouth_corr_languages", "closure_recall", "closure_recall_true", "seam_ratio", "fvd"}
+    assert set(figures) <= set(KEYS) and set(KEYS) - set(figures) <= {
+        "mouth_corr_languages", "closure_recall", "closure_recall_true", "seam_ratio", "fvd", "capp", "capp_shift3", "capp_true", "capp_shift3_true"}
     assert all(math.isfinite(value) for value in figures.values() if not isinstance(value, str))
     assert figures["mouth_corr"] < 0.5 and figures["swap_psnr"] < 20 and figures["clips"] == 7 and figures["size_px"] == 32
 
