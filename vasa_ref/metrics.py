@@ -87,7 +87,7 @@ def runs(mask):
 
 
 def closures(units, around=5):
-    "Runs (start, stop) of frames of units (T, 52) with touching lips that are open within `around` frames on both sides."
+    "Runs (start, stop) of frames of units (T, 52) with touching lips, open within `around` frames on both sides."
     opening = mouth_opening(units)
     is_open = lambda start, stop: bool((opening[max(0, start):stop] > 0.1).any())
     return [(start, stop) for start, stop in runs(opening < 0.02)
