@@ -53,7 +53,8 @@ class SyncConfig:
     lr: float = 1.2e-3
 
     @classmethod
-    def tiny(cls, **changes): return replace(cls(hidden=32, width=32, pose_layers=2, audio_layers=1, talks=12, steps=40), **changes)
+    def tiny(cls, **changes):
+        return replace(cls(hidden=32, width=32, pose_layers=2, audio_layers=1, talks=12, steps=40), **changes)
 
 # %% ../nbs/12_lipsync.ipynb #12-008-2cbf92
 @dataclass
@@ -80,7 +81,7 @@ def mel_rows(waveform: Tensor, frames: int, mels: int = 40) -> Tensor:
 
 def make_talks(seeds, audio_encoder, config: SyncConfig, seconds: float = 6.0, workers=None, quiet=True, minutes=None,
                **options) -> Talks:
-    "`Talks` of so many `seconds`, those of `seeds` or the first that `minutes` allow (one in any case); options of `make_clip`."
+    "`Talks` of so many `seconds`: those of `seeds`, or the first that `minutes` allow; options of `make_clip`."
     size = 4 * (workers or torch.get_num_threads())
     groups, rows = [seeds[i:i + size] for i in range(0, len(seeds), size)], []
     for group in within(tqdm(groups, desc="talks", unit="group", disable=quiet), minutes):
@@ -120,7 +121,7 @@ def matching_loss(a: Tensor, b: Tensor, scale: Tensor, reach: int = 12) -> Tenso
 
 # %% ../nbs/12_lipsync.ipynb #12-015-04bcbf
 def sync_curve(mouth: Tensor, sound: Tensor, reach: int = 15) -> Tensor:
-    "Mean distance of codes (T, C) for shifts -reach..reach: (2 reach + 1,). At a shift k > 0 the sound comes k frames late."
+    "Mean distance of codes (T, C) for shifts -reach..reach: (2 reach + 1,). At a shift k > 0 sound is k frames late."
     frames, distances = len(mouth), []
     if frames <= reach: raise ValueError(f"{frames} windows are too few for shifts of {reach}")
     for k in range(-reach, reach + 1):
@@ -132,7 +133,8 @@ def sync_curve(mouth: Tensor, sound: Tensor, reach: int = 15) -> Tensor:
 def sync_scores(curve: Tensor) -> dict[str, float]:
     "S_C, S_D and the offset in frames of a `sync_curve`, or of the mean of several (Chung and Zisserman 2016)."
     best = int(curve.argmin())
-    return {"sync_c": (curve.median() - curve[best]).item(), "sync_d": curve[best].item(), "sync_offset": best - len(curve) // 2}
+    return {"sync_c": (curve.median() - curve[best]).item(), "sync_d": curve[best].item(),
+            "sync_offset": best - len(curve) // 2}
 
 # %% ../nbs/12_lipsync.ipynb #12-018-bdec1b
 class Tower(nn.Module):
@@ -156,7 +158,8 @@ class CAPP(nn.Module):
     "Pose (B, T, 6) and audio features (B, T, A) of windows of 3 s to a code each (B, C). VASA-1 sec. 4."
     def __init__(self, config: SyncConfig):
         super().__init__()
-        self.pose, self.audio = Tower(config, 12, config.pose_layers), Tower(config, config.audio_dim, config.audio_layers)
+        self.pose = Tower(config, 12, config.pose_layers)
+        self.audio = Tower(config, config.audio_dim, config.audio_layers)
         self.scale = nn.Parameter(torch.tensor(2.3))
         for name, dim in (("pose_std", 6), ("speed_std", 6), ("audio_std", config.audio_dim)):
             self.register_buffer(name, torch.ones(dim))
@@ -217,7 +220,7 @@ def judges_loss(judges: Judges, talks: Talks, generator: torch.Generator):
     a, b = judges.syncnet(mouth, talks.mel[i, 4 * start:4 * (start + 80)])
     sync = (matching_loss(a, b, judges.syncnet.scale) + matching_loss(b, a, judges.syncnet.scale)) / 2
     i, first = some(0, len(talks), 40, 1), some(0, total - window - 20 + 1, 40, 1)
-    starts = torch.cat([first, first + some(3, 20, 40, 1)], 1).flatten()                                # two of each talk
+    starts = torch.cat([first, first + some(3, 20, 40, 1)], 1).flatten()                        # two of each talk
     rows, i = starts[:, None] + torch.arange(window), i.repeat_interleave(2, 0)
     pose = talks.pose[i, rows]                                                                          # (80, T, 6)
     pose = pose + noise(pose, 0.25 * judges.capp.speed_std)
@@ -225,14 +228,14 @@ def judges_loss(judges: Judges, talks: Talks, generator: torch.Generator):
     return sync + capp, {"sync": sync, "capp": capp}
 
 
-def train_sync(preset="laptop", *, minutes=None, max_steps=None, resume=None, out=None, device="cpu", seed=0, quiet=False,
-               workers=None) -> Judges:
+def train_sync(preset="laptop", *, minutes=None, max_steps=None, resume=None, out=None, device="cpu", seed=0,
+               quiet=False, workers=None) -> Judges:
     """Train the `Judges` on talks of the synthetic world and return them, eval and frozen.
 
     preset: "tiny", or "laptop" and "paper", which are the same. With `out`, a folder, sync.safetensors, the talks and a
     checkpoint are written there; `resume` is such a folder. Audio features are those of `out`, `resume` or the shipped
-    weights. Making the talks takes at most 70 % of `minutes`. Raises VasaError for an unknown preset, ValueError without
-    a limit."""
+    weights. Making the talks takes at most 70 % of `minutes`. Raises VasaError for an unknown preset, ValueError
+    without a limit."""
     if preset not in ("tiny", "laptop", "paper"):
         raise VasaError(f"unknown preset {preset!r}: accepted are tiny, laptop, paper")
     if minutes is None and max_steps is None:
@@ -245,7 +248,8 @@ def train_sync(preset="laptop", *, minutes=None, max_steps=None, resume=None, ou
     fits = [talks for talks, made_of in map(read_tensors, pools) if made_of == told]
     if fits: talks = Talks(**fits[0])
     else:
-        talks = make_talks(range(config.talks), ears, config, workers=workers, quiet=quiet, minutes=minutes and 0.7 * minutes)
+        talks = make_talks(range(config.talks), ears, config, workers=workers, quiet=quiet,
+                           minutes=minutes and 0.7 * minutes)
         if out and len(talks) == config.talks: save_tensors(Path(out) / "sync-pool.safetensors", vars(talks), told)
     talks = Talks(**{name: values.to(device) for name, values in vars(talks).items()})
     with torch.random.fork_rng(devices=[]):
@@ -271,6 +275,7 @@ def load_judges(folder="laptop", ears=None, device="cpu") -> Judges:
     path = weights_folder(folder) / "sync.safetensors"
     state, metadata = load_weights(path, SyncConfig)
     if ears is not None and metadata.get("ears") != fingerprint(ears):
-        raise VasaError(f"{path} was trained with another audio encoder: train it again, vasa train sync --resume {folder}")
+        raise VasaError(f"{path} was trained with another audio encoder: train it again, "
+                        f"vasa train sync --resume {folder}")
     judges = load_into(Judges(config_from(SyncConfig, metadata, path)), state, path)
     return judges.to(device).eval().requires_grad_(False)

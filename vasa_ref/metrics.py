@@ -87,7 +87,7 @@ def runs(mask):
 
 
 def closures(units, around=5):
-    "Runs (start, stop) of frames of units (T, 52) with touching lips, which were and will be open within `around` frames."
+    "Runs (start, stop) of frames of units (T, 52) with touching lips, open within `around` frames on both sides."
     opening = mouth_opening(units)
     is_open = lambda start, stop: bool((opening[max(0, start):stop] > 0.1).any())
     return [(start, stop) for start, stop in runs(opening < 0.02)
@@ -139,7 +139,8 @@ def frame_codes(estimator, frames, batch=64):
     for part in frames.split(batch):
         images = to_size(part.permute(0, 3, 1, 2) / 255, estimator.config.size)
         crop = face_crop(images, estimator.read_pose(images), estimator.config.crop)
-        codes.append(torch.cat([estimator.pose_net(to_size(images, estimator.config.pose_size)), estimator.face_net(crop)], 1))
+        whole = estimator.pose_net(to_size(images, estimator.config.pose_size))
+        codes.append(torch.cat([whole, estimator.face_net(crop)], 1))
     return torch.cat(codes)
 
 
@@ -159,7 +160,7 @@ def frechet_distance(a, b):
 
 
 def video_distance(real, made, axes=32):
-    "Frechet distance of two lists of films, each the codes (T >= 25, D) of its frames, on the main axes of the real ones."
+    "Frechet distance of two lists of films, each the codes (T >= 25, D) of its frames, on the main axes of `real`."
     real, made = (torch.cat([sequence_codes(codes) for codes in films]) for films in (real, made))
     main = torch.linalg.svd(real - real.mean(0), full_matrices=False).Vh[:axes]         # (axes, 2 D)
     return frechet_distance(real @ main.T, made @ main.T)
@@ -167,8 +168,8 @@ def video_distance(real, made, axes=32):
 # %% ../nbs/12_metrics.ipynb #12-055-6ff37f
 @dataclass
 class Take:
-    """One clip: its truth, motion (T, M) that drove the decoder, the `Reading` and the codes (T, D) of its frames, and the
-    audio features (T, A) of its sound."""
+    """One clip: its truth, motion (T, M) that drove the decoder, the `Reading` and the codes (T, D) of its frames,
+    and the audio features (T, A) of its sound."""
     truth: Truth
     motion: Tensor
     reading: Reading
@@ -185,7 +186,7 @@ class Instruments:
 
 
 def load_instruments(folder="laptop"):
-    "A folder's or preset's own `Instruments`, or the shipped ones where it has none. VasaError for judges of other ears."
+    "A folder's or preset's own `Instruments`, else the shipped ones. VasaError for judges of other ears."
     own = lambda name: folder if (weights_folder(folder) / name).is_file() else PRETRAINED / "laptop"
     judges = own("sync.safetensors")
     ears = load_audio_encoder(judges)
@@ -247,7 +248,7 @@ def take_figures(takes, estimator, window):
 
 # %% ../nbs/12_metrics.ipynb #12-059-914d11
 def coupling_figures(takes, judges):
-    "{sync_c, sync_d, sync_offset, capp, capp_shift3} of takes: SyncNet's by the mean curve, CAPP without and with a shift."
+    "{sync_c, sync_d, sync_offset, capp, capp_shift3} of takes: SyncNet's by the mean curve, CAPP's two shifts."
     curve = torch.stack([judges.sync_curve(t.reading.units, t.truth.speech.waveform) for t in takes]).mean(0)
     capp = {name: [score for t in takes if (score := judges.capp_score(t.motion[:, :6], t.features, shift)) is not None]
             for name, shift in (("capp", 0), ("capp_shift3", 3))}
@@ -284,8 +285,8 @@ CEILINGS = ("mouth_corr", "closure_recall", "gaze_error_deg", "distance_error", 
 def bench(preset="laptop", quick=False, seed=0, quiet=False):
     """Every quality figure of a preset's or folder's weights, on held-out people, voices and sentences: a flat dict.
 
-    A quarter of an hour or so on two cores, half of it to draw true pictures; `quick` takes fewer clips, and three minutes.
-    The instruments are the folder's own, else the shipped ones. Raises VasaError for incomplete weights."""
+    A quarter of an hour or so on two cores, half of it to draw true pictures; `quick` takes fewer clips, and three
+    minutes. The instruments are the folder's own, else the shipped ones. Raises VasaError for incomplete weights."""
     folder = weights_folder(preset)
     talker = Talker.from_pretrained(folder)
     instruments = load_instruments(folder)

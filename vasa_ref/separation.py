@@ -108,7 +108,7 @@ def held_out_cast(people: int, frames: int, seed: int, size: int, looks: str = "
     return Cast(make_figures(who.to(device)), *(x.to(device) for x in (*light, *moved)))
 
 # %% ../nbs/07_separation.ipynb #07-015-521966
-SWAPS = {"self": (0, 0), "pose": (1, 0), "dynamics": (0, 1), "swap": (1, 1)}      # is the pose, are the dynamics borrowed?
+SWAPS = {"self": (0, 0), "pose": (1, 0), "dynamics": (0, 1), "swap": (1, 1)}      # who lends the pose, the dynamics
 
 
 def gradient_energy(images: Tensor) -> Tensor:
@@ -118,12 +118,12 @@ def gradient_energy(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def swap_table(face, people=16, frames=4, seed=1_000_003, looks="plain", read: Callable | None = None, device="cpu"):
-    """How well held-out people are redrawn with their own and with borrowed pose and dynamics, against the rendered truth.
+    """How well held-out people are redrawn with own and with borrowed pose and dynamics, against the rendered truth.
 
-    Returns {"self_psnr", "pose_psnr", "dynamics_psnr", "swap_psnr" (dB), and each as "_ssim"; "sharpness" (gradient energy
-    of drawn by true swaps)}. With `read`, a function from images (B, 3, S, S) to pose (B, 6) and dynamics (B, 54), also how
-    the pictures' readings differ from the true pictures': "swap_pose_deg", "swap_gaze_deg", "swap_mouth", "swap_brows",
-    for each of the four.
+    Returns {"self_psnr", "pose_psnr", "dynamics_psnr", "swap_psnr" (dB), and each as "_ssim"; "sharpness" (gradient
+    energy of drawn by true swaps)}. With `read`, a function of images (B, 3, S, S) to pose (B, 6), dynamics (B, 54),
+    also how the pictures' readings differ from the true pictures': "swap_pose_deg", "swap_gaze_deg", "swap_mouth",
+    "swap_brows", for each of the four.
     """
     cast = held_out_cast(people, frames + 1, seed, face.config.size, looks, device)
     own = cast.images()                                                                      # (P, 1 + K, 3, S, S)
@@ -161,7 +161,7 @@ def reading_errors(seen, true):
 # %% ../nbs/07_separation.ipynb #07-019-3b0d5c
 @torch.no_grad()
 def read_codes(face, cast: Cast):
-    """Codes {V_app, z_id, pose, z_dyn} (P K, .) of a cast's pictures, and the truth {who, pose, units, gaze}, on the CPU.
+    """Codes {V_app, z_id, pose, z_dyn} (P K, .) of a cast's pictures, and the truth {who, pose, units, gaze}, on a CPU.
 
     V_app is averaged over blocks to 2 x 4 x 4 voxels, and given by its 32 principal components."""
     rows = []
@@ -202,12 +202,12 @@ def leak_table(codes, truth):
 
     Returns {"id_from_z_dyn", "id_chance" (accuracies), "pose_from_z_dyn_r2" (the largest of the pose's six),
     "expression_from_z_dyn_r2" (mean of the units that move), "gaze_from_z_dyn_r2", "gaze_open_from_z_dyn_r2" (of frames
-    with both lids less than half shut: a closed eye does not show where it looks), "pose_error_deg" (mean absolute error of
-    the three angles)}.
+    with both lids less than half shut: a closed eye does not show where it looks), "pose_error_deg" (mean absolute
+    error of the three angles)}.
     """
     mixed, z_dyn = shuffled(truth), codes["z_dyn"]
     r2 = {factor: probe_r2(z_dyn[mixed], factor_of(truth, factor)[mixed]) for factor in ("pose", "units", "gaze")}
-    seen = mixed[truth["units"][mixed][:, LIDS].amax(dim=1) < 0.5]                             # lids less than half shut
+    seen = mixed[truth["units"][mixed][:, LIDS].amax(dim=1) < 0.5]
     return {"id_from_z_dyn": probe_identity(z_dyn, truth["who"]), "id_chance": 1 / (1 + truth["who"].max().item()),
             "pose_from_z_dyn_r2": r2["pose"].amax().item(), "expression_from_z_dyn_r2": r2["units"].mean().item(),
             "gaze_from_z_dyn_r2": r2["gaze"].mean().item(),
@@ -221,8 +221,8 @@ def pose_error(codes, truth): return (codes["pose"] - truth["pose"])[:, :3].abs(
 def looks_table(plain, others):
     """How well plain people's codes and truth explain those in other looks, {looks: (codes, truth)}.
 
-    The probe is fitted on plain people: a code that changes its meaning with the look is of no use to a decoder. Half of
-    the persons serve for that, and the other half are measured, because in all looks they are the same with the same faces.
+    The probe is fitted on plain people: a code that changes its meaning with the look is of no use to a decoder. Half
+    of the persons serve for that, and the other half are measured: in all looks they are the same with the same faces.
     Returns {"expression_from_z_dyn_r2_" + looks (mean of the units that move), "pose_error_deg_" + looks}.
     """
     (codes, truth), figures = plain, {}
