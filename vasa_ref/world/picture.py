@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import VasaError
+from .camera import random_scenes
 from .head import UNIT, UNITS, Heads, build_heads, load_mesh, move_heads, neutral_pose, project, smoothstep
 from .people import People
 from .raster import Fragments, interpolate, rasterise, to_image, vertex_normals
