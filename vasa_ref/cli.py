@@ -172,13 +172,13 @@ def play(args, talker, out, wanted):
 
 def portrait(args):
     out = check_output(args.out, ".png", ".jpg", ".jpeg")
-    import torch
     from PIL import Image
-    from .head import EXPRESSIONS, neutral_pose, random_people, render
     from .weights import atomic_path
-    people = random_people(1, generator=torch.Generator().manual_seed(args.seed))
-    image = render(people, neutral_pose(), torch.zeros(1, len(EXPRESSIONS)), torch.zeros(1, 2), size=args.size)
-    pixels = (image[0].permute(1, 2, 0) * 255).round().clamp(0, 255).byte().cpu().numpy()
+    from .world.people import person
+    from .world.picture import portraits
+    somebody = person(args.seed, args.age, args.sex, args.origin, args.look)
+    image = portraits(somebody, args.size, smile=0.4)[0]
+    pixels = (image.permute(1, 2, 0) * 255).round().byte().numpy()
     with atomic_path(out) as beside:
         Image.fromarray(pixels).save(beside)
     if not args.quiet:
