@@ -282,13 +282,16 @@ def test_train_one_part(vasa, trainers):
     assert Path("runs/tiny").is_dir()
 
 
-def test_vgg19_is_for_the_face(vasa, trainers):
+def test_vgg19_is_for_the_plain_face(vasa, trainers):
     calls, _ = trainers
     Path("vgg19.safetensors").touch()
-    assert vasa("train", "all", "--vgg19", "vgg19.safetensors", "--quiet")[0] == 0
+    refused(vasa("train", "all", "--vgg19", "vgg19.safetensors"), "of no use to the preset laptop", "--preset paper")
+    assert not calls and os.listdir() == ["vgg19.safetensors"]
+    assert vasa("train", "all", "--preset", "paper", "--vgg19", "vgg19.safetensors", "--quiet")[0] == 0
     assert [options.get("vgg19") for _, _, options in calls] == [None, "vgg19.safetensors", None, None, None]
     assert vasa("train", "motion", "--vgg19", "vgg19.safetensors", "--out", "other")[2].startswith("vasa: --vgg19 is for the training of the face")
-    assert vasa("train", "face", "--vgg19", "none", "--out", "other")[2].startswith("vasa: no file at none") and not Path("other").exists()
+    refused(vasa("train", "face", "--preset", "paper", "--vgg19", "none", "--out", "other"), "no file at none")
+    assert not Path("other").exists()
 
 
 def test_audio_is_what_motion_learns_from(vasa, trainers):
@@ -669,7 +672,7 @@ def test_weights_whose_tensors_have_other_shapes(vasa, files, tmp_path):
     save_tensors(path, state | {name: state[name][:1]}, metadata)
     assert safe_open(path, "pt").metadata()["kind"] == '"FaceConfig"'
     refused(vasa("animate", files / "p.png", files / "s.wav", "-o", tmp_path / "o.mp4", "--weights", tmp_path / "w"),
-            "does not fit FaceModel", name)
+            "does not fit DetailFace", name)
 
 
 def test_a_disk_that_fills_while_frames_are_written(animate, monkeypatch):

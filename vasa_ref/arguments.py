@@ -164,7 +164,7 @@ def make_parser():
     sub.add_argument("--resume", metavar="FOLDER", help="continue what an earlier call left there")
     sub.add_argument("--out", metavar="FOLDER",
                      help="weights and checkpoints (default: the folder of --resume, else runs/NAME)")
-    sub.add_argument("--vgg19", metavar="FILE", help="VGG19's weights as safetensors: the face is compared by its features too")
+    sub.add_argument("--vgg19", metavar="FILE", help="VGG19's weights as safetensors: the paper preset's face is compared by its features too")
     sub.add_argument("--audio", metavar="NAME", help="motion learns from the features of this encoder: a folder with audio.safetensors, or "
                      "a public Wav2Vec2 checkpoint, a folder with config.json or a name such as facebook/wav2vec2-base-960h")
     sub.add_argument("--voices", metavar="FILE", help="audio learns from these recordings too: labelled speech that tools/natural_voices.py wrote")
