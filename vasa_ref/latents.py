@@ -26,10 +26,11 @@ from .audio import audio_features
 from .clips import Clip
 from .dynamics import to_z_dyn
 from .errors import VasaError
+from .geometry import look_direction
 from .units import FPS
 from .weights import save_tensors
 from .world.clips import make_clip
-from .world.head import UNIT, look_direction
+from .world.head import UNIT
 from tqdm import tqdm
 
 # %% ../nbs/09_latents.ipynb #09-007-49a02b
