@@ -26,10 +26,11 @@ from .audio import audio_features
 from .clips import Clip
 from .dynamics import to_z_dyn
 from .errors import VasaError
+from .geometry import look_direction
 from .units import FPS
 from .weights import save_tensors
 from .world.clips import make_clip
-from .world.head import UNIT, look_direction
+from .world.head import UNIT
 from tqdm import tqdm
 
 # %% ../nbs/09_latents.ipynb #09-007-49a02b
@@ -96,7 +97,7 @@ def smooth_pose(pose: Tensor) -> Tensor:
 
 @torch.no_grad()
 def encode_clip(clip: Clip, audio_encoder: nn.Module, face: nn.Module | None = None, batch: int = 64) -> Latents:
-    """The `Latents` of one clip, on the CPU: its truth where it has one; else what the face model reads from its frames.
+    """The `Latents` of one clip, on the CPU: its truth where it has one, else what the face model reads in its frames.
 
     Raises ValueError for a clip without truth if it has no frames or there is no face model."""
     if truth := clip.truth:
@@ -119,7 +120,7 @@ def encode_clip(clip: Clip, audio_encoder: nn.Module, face: nn.Module | None = N
 
 # %% ../nbs/09_latents.ipynb #09-026-1d9977
 def world_clips(first: int, count: int, workers: int | None = None) -> Iterator[Clip]:
-    "Clips `first` to `count` - 1 of the synthetic world, unrendered, every third `noisy`, made ahead by `workers` threads."
+    "Clips `first` to `count` - 1 of the world, unrendered, every third `noisy`, made ahead by `workers` threads."
     def make(seed):
         clip = make_clip(seed, render_frames=False)
         return noisy(clip, seed) if seed % 3 == 2 else clip

@@ -86,7 +86,7 @@ class Attention(nn.Module):
         own = (k, v)
         if memory is not None:
             k, v = torch.cat([memory[0], k], 2), torch.cat([memory[1], v], 2)           # (B, H, C + L, D / H)
-        if x.device.type == "cpu": q, k, v = q.float(), k.float(), v.float()            # CPUs are slow backwards in bf16
+        if x.device.type == "cpu": q, k, v = q.float(), k.float(), v.float()       # bf16 is slow backwards there
         with torch.autocast(x.device.type, enabled=False):
             x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).to(x.dtype)     # (B, H, L, D / H)
         return self.out(rearrange(x, "b h l c -> b l (h c)")), own                      # (B, L, D)
@@ -178,8 +178,8 @@ class MotionModel(nn.Module):
         for name in data.keys() & self.normalised.keys():
             values = data[name]
             std = values.std(0, correction=0)
-            least = 0.02 * std.mean() * torch.ones_like(std)                                # for numbers that hardly vary
-            if name == "motion": least[:6], least[6:] = 0, std[6:].median() / 4             # each of the pose has its own unit
+            least = 0.02 * std.mean() * torch.ones_like(std)                            # for numbers that hardly vary
+            if name == "motion": least[:6], least[6:] = 0, std[6:].median() / 4         # the pose has units of its own
             getattr(self, f"{name}_mean").copy_(values.mean(0))
             getattr(self, f"{name}_std").copy_(std.maximum(least).clamp(min=1e-4))
 
