@@ -225,6 +225,20 @@ def test_curves_are_handed_on_as_key_frames(vasa, fake_talker):
     assert call["distance"] == 1.1
 
 
+def test_curves_may_begin_with_a_byte_order_mark(vasa, fake_talker):
+    Path("c.json").write_bytes(b"\xef\xbb\xbf" + b'{"distance": {"0": 1, "2": 1.2}}')
+    assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--quiet", "--curves", "c.json") == (0, "", "")
+    assert fake_talker[1]["distance"] == {0.0: 1, 2.0: 1.2}
+
+
+def test_a_terminal_without_the_letters_of_a_name_still_ends_well(tmp_path):
+    code = "import sys; from vasa_ref import cli; sys.exit(cli.main(sys.argv[1:]))"
+    out = tmp_path / "\u5f69.wav"
+    done = subprocess.run([sys.executable, "-c", code, "say", "Hello.", "-o", str(out)], capture_output=True,
+                          env={**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"})
+    assert done.returncode == 0 and out.is_file() and b"\\u5f69.wav" in done.stdout
+
+
 @pytest.mark.parametrize("text, options, said", [
     ("gaze", [], "accepted is a JSON object"), ("[1, 2]", [], "accepted is a JSON object"), ('{"gaze": 3}', [], "accepted is a JSON"),
     ('{"gaze": {"now": [0, 0]}}', [], "seconds to values"), ('{"smile": {"0": 1}}', [], "has smile: accepted are gaze, distance"),

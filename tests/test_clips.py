@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import zlib
+from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
@@ -559,3 +560,18 @@ def test_what_is_said_is_what_was_planned():
     speech = speak(plan)
     assert (speech.text, speech.voice, speech.language) == (plan.text, plan.voice, plan.language)
     assert torch.equal(speech.waveform, speak(plan).waveform)
+
+
+def test_metadata_that_cannot_be_read_does_not_veto_a_picture(tmp_path):
+    """A resolution of -1 / 0 as a signed rational, beside the note of how the camera was held."""
+    entries = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack(">HHII", 0x011A, 10, 1, 8 + 2 + 2 * 12 + 4)
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x02" + entries + b"\0\0\0\0" + struct.pack(">ii", -1, 0)
+    picture().transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.jpg", quality=95, exif=exif)
+    assert (load_portrait(tmp_path / "a.jpg", 48) - load_portrait(picture(), 48)).abs().mean() < 0.02
+
+
+def test_a_colon_in_a_folder_is_no_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("take:2").mkdir()
+    save_video("take:2/a.mp4", torch.full((25, 32, 32, 3), 90, dtype=torch.uint8), 0.1 * torch.ones(16_000))
+    assert len(Clip.load("take:2/a.mp4")) == 25 and load_audio("take:2/a.mp4").abs().max() > 0.01

@@ -69,7 +69,7 @@ def print_table(figures):
 def read_curves(path, given):
     """{"gaze": {seconds: value}, ...} of a --curves file; `given` are the options that would contradict it."""
     try:
-        told = json.loads(Path(path).read_text())
+        told = json.loads(Path(path).read_text(encoding="utf-8-sig"))   # a byte-order mark is no part of it
         curves = {name: {float(t): value for t, value in curve.items()} for name, curve in told.items()}
     except (ValueError, AttributeError, RecursionError):
         raise VasaError(f"--curves {path}: accepted is a JSON object of objects, seconds to values") from None
@@ -304,6 +304,9 @@ COMMANDS = {command.__name__: command for command in (animate, portrait, say, tr
 
 def main(argv=None):
     """Run one command; the exit code is 0, or 2 with one line on stderr."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):   # a terminal may lack the letters of a file's name
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     args = make_parser().parse_args(argv)
     try:
         COMMANDS[args.command](args)
