@@ -237,14 +237,14 @@ def test_a_contact_sheet_has_a_row_for_each_person(face):
 def test_the_face_of_a_preset_is_trained_in_three_stages_and_goes_on(tmp_path, monkeypatch):
     """Two steps of each, then two more: the joined file holds the motion encoder of the one and all else of the other."""
     face = train_face("tiny", out=tmp_path, max_steps=2, quiet=True)
-    assert (tmp_path / "face-pool/00000.safetensors").is_file()
+    assert (tmp_path / "face-pool/32px-3-0/00000.safetensors").is_file()
     state, metadata = read_tensors(tmp_path / "face.safetensors")
     assert metadata["steps"] == {"encoders": 2, "all": 2} and metadata["kind"] == "FaceConfig"
     loaded = load_face(tmp_path)
     assert isinstance(loaded, DetailFace) and loaded.config == face.config == TINY
     encoders = read_tensors(tmp_path / "face-encoders/encoders.safetensors")[0]
     name = "whole.out.weight"
-    assert torch.equal(state[f"motion_encoder.{name}"], encoders[f"motion.{name}"]) and state[f"motion_encoder.{name}"].any()
+    assert torch.equal(state[f"motion_encoder.{name}"], encoders[name]) and state[f"motion_encoder.{name}"].any()
     monkeypatch.setattr(Pool, "make", lambda folder, *_, **__: Pool.open(folder))              # nothing is rendered again
     train_face("tiny", out=tmp_path / "other", resume=tmp_path, max_steps=4, quiet=True)
     assert read_tensors(tmp_path / "other/face.safetensors")[1]["steps"] == {"encoders": 4, "all": 4}

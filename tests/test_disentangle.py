@@ -1,4 +1,4 @@
-"""Labelled frames, the losses of the face model, and its training."""
+"""The losses of the face model, and its training."""
 import dataclasses
 import math
 
@@ -6,20 +6,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vasa_ref import disentangle, frames
+from vasa_ref import disentangle
 from vasa_ref.adversary import PatchDiscriminator
-from vasa_ref.disentangle import (FaceTraining, LossWeights, Recogniser, agreement, arcface, contrastive_motion, cosface,
-                                  face_loss, inverse_sqrt, l_consist, l_cross_id, load_face, pixel_loss, pretrain_loss,
-                                  region_weights, train_face)
+from vasa_ref.disentangle import (FaceTraining, FreshFrames, LossWeights, Recogniser, agreement, arcface, contrastive_motion,
+                                  cosface, dynamics_loss, face_loss, inverse_sqrt, l_consist, l_cross_id, load_face, make_pool,
+                                  pixel_loss, pretrain_loss, region_weights, shrink, train_face)
 from vasa_ref.errors import VasaError
 from vasa_ref.face import FaceConfig, FaceModel
-from vasa_ref.frames import FreshFrames, Pool, draw_truth, random_dynamics, random_poses, render_frames
-from vasa_ref.head import EXPRESSIONS
 from vasa_ref.perceptual import VGG19, Critic, feature_loss
-from vasa_ref.wardrobe import random_outfits
 from vasa_ref.weights import load_weights, read_tensors, save_tensors, save_weights
+from vasa_ref.world import frames as world_frames
+from vasa_ref.world.frames import Pool
+from vasa_ref.world.head import UNIT
+from vasa_ref.world.people import random_people
 
-PLAN = FaceTraining(people=8, frames=3, pretrain_pairs=2, pretrain_frames=2, pretrain_steps=4, pairs=2, drivers=2, steps=4,
+PLAN = FaceTraining(people=16, frames=3, pretrain_pairs=2, pretrain_frames=2, pretrain_steps=4, pairs=2, drivers=2, steps=4,
                     alone=2, judge=2, lr=2e-3)
 
 
@@ -27,7 +28,11 @@ def generator(seed=0): return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")
-def pool(): return Pool.make(8, 3, 32, quiet=True)
+def pool(tmp_path_factory): return Pool.make(tmp_path_factory.mktemp("pool"), 16, 3, 32, quiet=True)
+
+
+def train(pool, steps, plan=PLAN, **options):
+    return train_face("tiny", max_steps=steps, training=plan, pool=pool, quiet=True, **options)
 
 
 @pytest.fixture(scope="module")
@@ -41,71 +46,39 @@ def parts():
     return face, recogniser, Critic(face.motion_encoder, recogniser)
 
 
-# Labelled frames
+# Frames
 
-def test_poses_and_dynamics_stay_in_their_ranges():
-    pose, dynamics = random_poses(2000, generator()), random_dynamics(2000, generator())
-    assert pose[:, :3].abs().amax(dim=0).tolist() == pytest.approx([math.radians(x) for x in (35, 20, 15)], rel=0.02)
-    assert pose[:, 3:5].abs().max() <= 0.12 and 0.75 <= pose[:, 5].min() and pose[:, 5].max() <= 1.37
-    assert 0 <= dynamics[:, :14].min() and dynamics[:, :14].max() <= 1 and dynamics[:, 14:].abs().max() <= 0.62
-    assert (dynamics[:, :14].amax(dim=0) > 0.9).all(), "every expression occurs"
-    lips = dynamics[:, [EXPRESSIONS.index(name) for name in ("lip_wide", "lip_pucker", "lip_close")]]
-    assert ((lips > 0).sum(dim=1) <= 1).all(), "lips are not wide and pursed at once"
-
-
-def test_two_of_a_pair_share_dynamics_and_nothing_else(pool):
-    drawn = pool.draw(3, 2, generator(1))
-    assert drawn.images.shape == (6, 2, 3, 32, 32) and 0 <= drawn.images.min() and drawn.images.max() <= 1
-    assert torch.equal(drawn.dynamics[0::2], drawn.dynamics[1::2])
-    assert not torch.equal(drawn.pose[0::2], drawn.pose[1::2]) and not torch.equal(drawn.people[0::2], drawn.people[1::2])
-    assert not torch.equal(drawn.dynamics[0], drawn.dynamics[2]) and not torch.equal(drawn.dynamics[0, 0], drawn.dynamics[0, 1])
+def test_a_pool_is_made_once_and_grows_where_its_minutes_had_ended(tmp_path, monkeypatch):
+    plan = dataclasses.replace(PLAN, people=48, frames=1)
+    assert len(make_pool(tmp_path, plan, 16, minutes=0)) == 16                        # one file in any case
+    made = []
+    drawn = lambda *truth: made.append(truth) or rendered(*truth)
+    rendered = world_frames.render_frames
+    monkeypatch.setattr(world_frames, "render_frames", drawn)
+    assert len(make_pool(tmp_path, plan, 16, minutes=0)) == 16 and made == []
+    assert len(make_pool(tmp_path, dataclasses.replace(plan, people=32), 16)) == 32 and len(made) == 1
 
 
-def test_the_pool_holds_what_was_rendered(pool):
-    who, pose, dynamics = draw_truth(8, 3, generator())
-    made = generator()
-    draw_truth(8, 3, made)
-    rendered = render_frames(who, pose, dynamics, 32, outfits=random_outfits(8, made))
-    assert torch.equal(pool.frames.pose, pose) and torch.equal(pool.frames.dynamics, dynamics)
-    assert (pool.frames.images.float() / 255 - rendered.images).abs().max() <= 0.5 / 255 + 1e-5
-
-
-def test_a_pool_is_rendered_once(tmp_path, monkeypatch):
-    path = tmp_path / "pool.safetensors"
-    first = Pool.make(4, 2, 16, path=path, quiet=True)
-    monkeypatch.setattr(frames, "render_frames", lambda *a, **k: pytest.fail("rendered again"))
-    again = Pool.make(4, 2, 16, path=path, quiet=True)
-    assert all(torch.equal(getattr(first.frames, k), getattr(again.frames, k)) for k in vars(first.frames))
-    assert read_tensors(path)[1] == {"people": 4, "frames": 2, "size": 16, "seed": 0, "dressed": True}
-
-
-def test_a_pool_grows_where_its_minutes_had_ended(tmp_path):
-    path = tmp_path / "pool.safetensors"
-    part = Pool.make(20, 2, 16, path=path, minutes=0, quiet=True)
-    assert part.frames.pose.shape[0] == 8 and part.draw(6, 2, generator()).pose.shape[0] == 8    # all there are
-    grown, whole = Pool.make(20, 2, 16, path=path, quiet=True), Pool.make(20, 2, 16, quiet=True)
-    assert all(torch.equal(getattr(grown.frames, k), getattr(whole.frames, k)) for k in vars(whole.frames))
-
-
-def test_a_pool_of_other_numbers_is_not_reused(tmp_path):
-    path = tmp_path / "pool.safetensors"
-    Pool.make(4, 2, 16, path=path, quiet=True)
-    assert Pool.make(4, 3, 16, path=path, quiet=True).frames.pose.shape == (4, 3, 6)
-    assert read_tensors(path)[1]["frames"] == 3
-
-
-def test_people_may_come_undressed(pool):
-    plain = Pool.make(8, 3, 32, dressed=False, quiet=True)
-    who, pose, dynamics = draw_truth(8, 3, generator())
-    rendered = render_frames(who, pose, dynamics, 32).images
-    assert (plain.frames.images.float() / 255 - rendered).abs().max() <= 0.5 / 255 + 1e-5
-    assert not torch.equal(plain.frames.images, pool.frames.images) and torch.equal(plain.frames.pose, pool.frames.pose)
+def test_a_pool_of_other_numbers_is_another_pool(tmp_path, monkeypatch):
+    folders = []
+    monkeypatch.setattr(disentangle.Pool, "make", lambda folder, *numbers, **options: folders.append(folder))
+    for plan, size, seed in ((PLAN, 32, 0), (PLAN, 64, 0), (PLAN, 32, 1), (dataclasses.replace(PLAN, frames=4), 32, 0)):
+        make_pool(tmp_path, plan, size, seed)
+    assert len(set(folders)) == 4 and all(folder.parent == tmp_path for folder in folders)
 
 
 def test_fresh_frames_are_drawn_by_the_generator():
-    a, b, c = (FreshFrames(16, "cpu").draw(1, 2, generator(seed)) for seed in (3, 3, 4))
+    a, b, c = (FreshFrames(16, "cpu").draw(1, 1, generator(seed)) for seed in (3, 3, 4))
     assert torch.equal(a.images, b.images) and not torch.equal(a.images, c.images)
     assert torch.equal(a.dynamics[0], a.dynamics[1])
+
+
+def test_shrinking_averages_pixels_and_keeps_the_rest(pool):
+    drawn = pool.draw(1, 2, generator())
+    small = shrink(drawn, 8)
+    assert small.images.shape == (2, 2, 3, 8, 8) and small.masks.shape == (2, 2, 1, 8, 8)
+    assert torch.allclose(small.images[0, 0, :, 0, 0], drawn.images[0, 0, :, :4, :4].mean(dim=(1, 2)), atol=1e-6)
+    assert small.pose is drawn.pose and shrink(drawn, 32) is drawn
 
 
 # Losses
@@ -175,11 +148,11 @@ def test_a_critic_does_not_move_its_crop(parts):
     assert pose.grad is None and image.grad.abs().sum() > 0
 
 
-def test_all_encoders_learn_together(tmp_path):
+def test_all_encoders_learn_together(pool, tmp_path):
     "Stage two moves the motion encoder only where the plan says so."
     for together in (False, True):
         out = tmp_path / str(together)
-        face = train_face("tiny", max_steps=2, training=dataclasses.replace(PLAN, together=together), out=out, quiet=True)
+        face = train(pool, 2, dataclasses.replace(PLAN, together=together), out=out)
         first = read_tensors(out / "face-pretrained.safetensors")[0]
         moved = any(not torch.equal(x, first[f"motion/{name}"]) for name, x in face.motion_encoder.state_dict().items())
         assert moved == together
@@ -200,6 +173,24 @@ def test_contrast_and_agreement_are_least_for_equal_codes():
     assert agreement(a, a) == 0 and agreement(a, other) > 1
     assert contrastive_motion(a, a) < 0.5 * contrastive_motion(a, other)
     assert agreement(7 * a, 7 * other).item() == pytest.approx(agreement(a, other).item(), rel=1e-4), "small codes pay too"
+
+
+def test_closed_eyes_are_not_asked_where_they_look():
+    shut = torch.zeros(1, 54)
+    shut[0, UNIT["eyeBlinkRight"]] = 1
+    wrong = F.pad(torch.full((1, 2), 0.5), (52, 0))
+    assert dynamics_loss(shut + wrong, shut) == 0
+    assert dynamics_loss(wrong, 0 * shut).item() == pytest.approx(2 * 0.25 / 54 / 0.05)
+
+
+def test_the_recogniser_standardises_people_and_forgets_their_seed():
+    recogniser = Recogniser(FaceModel(FaceConfig.tiny()).identity_encoder, 32)
+    people = random_people(500, generator(1)).flat()
+    told = recogniser.standardise(people)
+    assert told.shape == (500, people.shape[1] - 1) and told.abs().max() <= 4
+    assert told.mean(0).abs().max() < 0.3 and told.std(0).median().item() == pytest.approx(1, abs=0.1)
+    people[:, -1] += 1
+    assert torch.equal(recogniser.standardise(people), told)
 
 
 def test_arcface_is_the_formula_and_wants_its_margin():
@@ -297,30 +288,38 @@ def test_face_loss_teaches_everything_but_the_motion_encoder(pool, parts, share,
 
 # Training
 
-def test_training_writes_weights_that_load(tmp_path):
-    face = train_face("tiny", max_steps=2, training=PLAN, out=tmp_path, quiet=True)
+def test_training_writes_weights_that_load(pool, tmp_path):
+    face = train(pool, 2, out=tmp_path)
     loaded = load_face(tmp_path)
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
     images = torch.rand(2, 3, 32, 32, generator=generator())
     for name, kept in loaded.state_dict().items(): assert torch.equal(kept, face.state_dict()[name].half().float()), name
     with torch.no_grad(): assert torch.allclose(loaded(images, images), face(images, images), atol=5e-3)
     assert loaded.config == FaceConfig.tiny()
-    assert {p.name for p in tmp_path.iterdir()} >= {"face.safetensors", "face-pretrained.safetensors", "face-pool.safetensors"}
+    assert {p.name for p in tmp_path.iterdir()} >= {"face.safetensors", "face-pretrained.safetensors", "face-joint"}
 
 
-def test_a_first_stage_that_was_cut_goes_on(tmp_path):
-    train_face("tiny", max_steps=1, training=PLAN, out=tmp_path, quiet=True)
+def test_frames_are_rendered_where_none_are_given(pool, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(disentangle, "make_pool", lambda *args: asked.append(args) or pool)
+    train_face("tiny", max_steps=1, training=PLAN, out=tmp_path, minutes=10, seed=3, quiet=True)
+    [(folder, plan, size, seed, minutes, quiet)] = asked
+    assert (folder, plan, size, seed, quiet) == (tmp_path / "face-pool", PLAN, 32, 3, True) and 1.5 < minutes <= 2
+
+
+def test_a_first_stage_that_was_cut_goes_on(pool, tmp_path):
+    train(pool, 1, out=tmp_path)
     assert load_weights(tmp_path / "face.safetensors")[1]["steps"] == {"encoders": 1, "all": 1}
     before = load_face(tmp_path).motion_encoder.state_dict()
-    train_face("tiny", max_steps=3, training=PLAN, resume=tmp_path, quiet=True)
+    train(pool, 3, resume=tmp_path)
     assert load_weights(tmp_path / "face.safetensors")[1]["steps"] == {"encoders": 3, "all": 3}
     after = load_face(tmp_path).motion_encoder.state_dict()
     assert any(not torch.equal(before[k], after[k]) for k in before)
 
 
-def test_there_must_be_something_to_resume(tmp_path):
+def test_there_must_be_something_to_resume(pool, tmp_path):
     with pytest.raises(VasaError, match="holds no face training"):
-        train_face("tiny", max_steps=1, training=PLAN, resume=tmp_path, quiet=True)
+        train(pool, 1, resume=tmp_path)
 
 
 def test_weights_of_an_unknown_field_are_refused(tmp_path):
@@ -330,32 +329,31 @@ def test_weights_of_an_unknown_field_are_refused(tmp_path):
         load_face(tmp_path)
 
 
-def test_the_second_stage_resumes_exactly(tmp_path):
+def test_the_second_stage_resumes_exactly(pool, tmp_path):
     """From one and the same first stage, four steps in one go are those in two goes."""
-    train_face("tiny", max_steps=1, training=PLAN, out=tmp_path, quiet=True)
+    train(pool, 1, out=tmp_path)
     folders = tmp_path / "once", tmp_path / "twice"
     for folder in folders:
         folder.mkdir()
-        for name in ("face-pretrained.safetensors", "face-pool.safetensors"):
-            (folder / name).write_bytes((tmp_path / name).read_bytes())
-    train_face("tiny", max_steps=4, training=PLAN, resume=folders[0], quiet=True)
-    for steps in (2, 4): train_face("tiny", max_steps=steps, training=PLAN, resume=folders[1], quiet=True)
+        (folder / "face-pretrained.safetensors").write_bytes((tmp_path / "face-pretrained.safetensors").read_bytes())
+    train(pool, 4, resume=folders[0])
+    for steps in (2, 4): train(pool, steps, resume=folders[1])
     a, b = (read_tensors(folder / "face-joint" / "checkpoint.safetensors")[0] for folder in folders)
     assert all(torch.equal(a[k], b[k]) for k in a if k.startswith(("raw/", "average/", "adam/")))
 
 
-def test_the_first_stage_resumes_exactly_where_its_checkpoint_is(tmp_path):
-    whole = train_face("tiny", max_steps=4, training=PLAN, quiet=True)
-    train_face("tiny", max_steps=2, training=PLAN, out=tmp_path, quiet=True)
+def test_the_first_stage_resumes_exactly_where_its_checkpoint_is(pool, tmp_path):
+    whole = train(pool, 4)
+    train(pool, 2, out=tmp_path)
     for name in ("face-pretrained.safetensors", "face.safetensors", "face-joint/checkpoint.safetensors"):
         (tmp_path / name).unlink()
-    resumed = train_face("tiny", max_steps=4, training=PLAN, out=tmp_path, resume=tmp_path, quiet=True)
+    resumed = train(pool, 4, out=tmp_path, resume=tmp_path)
     a, b = whole.state_dict(), resumed.state_dict()
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
 def test_training_says_what_is_wrong(tmp_path):
-    with pytest.raises(VasaError, match="tiny, laptop or paper"): train_face("huge", max_steps=1)
+    with pytest.raises(VasaError, match="tiny or paper"): train_face("huge", max_steps=1)
 
 
 def test_loading_says_what_is_wrong(tmp_path):

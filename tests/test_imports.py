@@ -13,10 +13,11 @@ PACKAGE = Path(vasa_ref.__file__).parent
 MODULES = sorted(".".join(p.relative_to(PACKAGE).with_suffix("").parts) for p in PACKAGE.rglob("*.py") if not p.stem.startswith("_"))
 TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "matplotlib", "librosa", "soundfile", "ffmpeg", "PIL",
          "imageio_ffmpeg", "transformers", "diffusers"}
-ORDER = ["anatomy", "head", "wardrobe", "voice", "performer", "clips", "acoustics", "audio", "face", "frames", "adversary",
-         "perceptual", "disentangle", "separation", "diffusion", "latents", "motion", "directing", "talker", "controls", "estimator", "lipsync", "metrics", "tables", "voices", "faster", "latency", "provenance", "footage"]
-ORDER += ["world." + name for name in ("head", "raster", "people", "skin", "hair", "wardrobe", "camera", "truth", "picture", "speaking", "prosody",
-                                       "performer", "clips", "frames")]
+WORLD = ["world." + name for name in ("head", "raster", "people", "skin", "hair", "wardrobe", "camera", "truth", "picture", "speaking",
+                                      "prosody", "performer")]
+ORDER = ["geometry", "voice", *WORLD, "clips", "world.clips", "world.frames", "acoustics", "audio", "face", "adversary", "perceptual",
+         "disentangle", "separation", "diffusion", "latents", "motion", "directing", "talker", "controls", "estimator", "lipsync",
+         "metrics", "tables", "voices", "faster", "latency", "provenance", "footage"]
 
 BLOCK = """
 import sys
@@ -98,6 +99,12 @@ def test_modules_import_only_from_modules_to_their_left():
         used = {".".join(room[:len(room) + 1 - level] + [module]) for module, level in imports(source(name)) if level} & set(ORDER)
         late = {module for module in used if ORDER.index(module) >= ORDER.index(name)}
         assert not late, f"{name} imports {late}"
+
+
+@pytest.mark.parametrize("name", ["face", "detail", "perceptual", "adversary"])
+def test_models_need_no_world(name):
+    code = f"import sys, vasa_ref.{name}\nprint([m for m in sys.modules if m.startswith('vasa_ref.world')])"
+    assert python(code) == "[]\n"
 
 
 def test_training_runs_without_these_tools(tmp_path):

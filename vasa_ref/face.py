@@ -15,7 +15,8 @@ from dataclasses import dataclass, asdict
 import torch
 import torch.nn.functional as F
 from torch import nn
-from .head import rotation_matrix
+from .dynamics import Dynamics
+from .geometry import rotation_matrix
 
 # %% ../nbs/06_face.ipynb #06-007-934370
 def identity_grid(depth, height, width, device=None, dtype=None):
@@ -123,7 +124,7 @@ class ResBlock(nn.Module):
 class FaceConfig:
     """Sizes of a face model, and its kind: `detail` is a `detail.DetailFace`, all else a `FaceModel`.
 
-    `tiny()` and `paper()` are plain, `laptop()` and `tiny_detail()` copy detail; `FaceConfig()` is plain, of 128 pixels."""
+    `tiny()` and `paper()` are plain, `laptop()` and `tiny_detail()` copy detail; `FaceConfig()` is plain, of 128 px."""
     size: int = 128                         # image, pixels, in and out
     volume_channels: int = 16               # C
     volume_depth: int = 8                   # D
@@ -144,7 +145,7 @@ class FaceConfig:
     motion_size: int = 96                   # pixels of the aligned crop that the dynamics encoder sees
     motion_widths: tuple = (48, 96, 160)
     encoder_blocks: int = 1                 # residual blocks in each level of the three encoders above
-    dynamics_dim: int = 16                  # numbers that are read from z_dyn
+    dynamics_dim: int = 54                  # numbers that are read from z_dyn
     detail: bool = False                    # copies from the portrait: a `DetailFace`
     plane_widths: tuple = (96, 96, 64)      # its flow generators, from 8 x 8 up
     flow_planes: int = 4                    # planes of their flows
@@ -378,8 +379,9 @@ class FaceModel(nn.Module):
         return self.motion_encoder(images)
 
     def read_dynamics(self, z_dyn):
-        "z_dyn (B, z_dyn_dim) to expression and gaze (B, 16), the linear read-out of pre-training."
-        return self.motion_encoder.read(z_dyn)
+        "z_dyn (B, z_dyn_dim) to units and gaze, the linear read-out of pre-training; shoulders are not read: zeros."
+        units, gaze = self.motion_encoder.read(z_dyn).split([52, 2], dim=-1)
+        return Dynamics(units, gaze, torch.zeros_like(units[..., :3]))
 
     def appearance(self, images, z_id=None, motion=None):
         "Images (B, 3, S, S) to V_app (B, C, D, H, W); z_id and motion (pose, z_dyn) are computed if not given."

@@ -252,9 +252,9 @@ class Pool:
     def __len__(self) -> int: return 16 * len(self.files)
 
     def draw(self, pairs: int, frames: int, generator: torch.Generator | None = None) -> Frames:
-        "Frames of 2 * pairs people: neighbours 2i, 2i + 1 share their dynamics."
+        "Frames of 2 * pairs people, or of all there are: neighbours 2i, 2i + 1 share their dynamics."
         parts = []
-        for first in torch.randint(8 * len(self.files), (pairs,), generator=generator).tolist():
+        for first in torch.randperm(8 * len(self.files), generator=generator)[:pairs].tolist():
             file, row = self.files[first // 8], slice(first % 8 * 2, first % 8 * 2 + 2)
             total = file.get_slice("pose").get_shape()[1]
             when = torch.randperm(total, generator=generator)[:frames]

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['UNITS', 'UNIT', 'PARTS', 'MASKS', 'ORIGINS', 'MACROS', 'SCALE', 'CAMERA', 'SHAPES', 'SPREAD', 'Targets',
            'load_targets', 'sparse', 'subdivide', 'smoothstep', 'Mesh', 'load_mesh', 'macro_weights', 'Identity',
-           'Heads', 'build_heads', 'random_identities', 'neutral_pose', 'rotation_matrix', 'direction',
-           'look_direction', 'rotation_vector', 'turn', 'move_heads', 'pose_points', 'project']
+           'Heads', 'build_heads', 'random_identities', 'rotation_vector', 'turn', 'move_heads', 'pose_points',
+           'project', 'direction', 'look_direction', 'neutral_pose']
 
 # %% ../../nbs/world/01_head.ipynb #w01-003-d52626
 import json
@@ -242,32 +242,10 @@ def random_identities(n: int, generator: torch.Generator | None = None) -> Ident
     return Identity(torch.cat([origin, male, old, build], 1), shape.clamp(-0.7, 0.7))
 
 # %% ../../nbs/world/01_head.ipynb #w01-067-6f9280
-def neutral_pose(n: int = 1) -> Tensor:
-    "The pose (n, 6) of a head that looks straight at the camera from the mean distance."
-    return torch.tensor([[0.0, 0.0, 0.0, 0.0, 0.0, 1.0]]).repeat(n, 1)
+from ..geometry import direction, look_direction, neutral_pose, rotation_matrix
 
-
-def rotation_matrix(pose: Tensor) -> Tensor:
-    "R = R_yaw R_pitch R_roll, (..., 3, 3), from pose (..., 6) in radians; columns are the head's axes in the world."
-    (cy, cp, cr), (sy, sp, sr) = pose[..., :3].cos().unbind(-1), pose[..., :3].sin().unbind(-1)
-    zero, one = torch.zeros_like(cy), torch.ones_like(cy)
-    matrix = lambda *rows: torch.stack([torch.stack(row, -1) for row in rows], -2)
-    yaw = matrix((cy, zero, sy), (zero, one, zero), (-sy, zero, cy))
-    pitch = matrix((one, zero, zero), (zero, cp, sp), (zero, -sp, cp))
-    roll = matrix((cr, sr, zero), (-sr, cr, zero), (zero, zero, one))
-    return yaw @ pitch @ roll
-
-
-def direction(angles: Tensor) -> Tensor:
-    "Unit vector (..., 3) of (yaw, pitch) (..., 2) in radians; (0, 0) is +z, towards the viewer."
-    yaw, pitch = angles.unbind(-1)
-    return torch.stack([yaw.sin() * pitch.cos(), pitch.sin(), yaw.cos() * pitch.cos()], -1)
-
-
-def look_direction(pose: Tensor, gaze: Tensor) -> Tensor:
-    "(yaw, pitch) (..., 2) of R v(gaze): where eyes with this gaze in the head look, as the camera sees it."
-    x, y, z = (rotation_matrix(pose) @ direction(gaze)[..., None])[..., 0].unbind(-1)
-    return torch.stack([torch.atan2(x, z), y.clamp(-1, 1).asin()], -1)
+# %% ../../nbs/world/01_head.ipynb #w01-067-all000
+_all_ = ["direction", "look_direction", "neutral_pose"]
 
 # %% ../../nbs/world/01_head.ipynb #w01-071-cb0324
 def rotation_vector(pose: Tensor) -> Tensor:
