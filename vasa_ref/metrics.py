@@ -315,7 +315,8 @@ def bench(preset="laptop", quick=False, seed=0, quiet=False):
         people, frames = (4, 2) if quick else (12, 4)
         figures |= swap_table(talker.face, people, frames, 1_000_003 + seed, read=estimator.motion)
         bar.update()
-        casts = {"plain": (8, 6) if quick else (24, 16)} | dict.fromkeys(("dressed", "held_out"), (4, 4) if quick else (16, 8))
+        few, many = ((4, 4), (8, 6)) if quick else ((16, 8), (24, 16))
+        casts = {"plain": many, "dressed": few, "held_out": few}
         read = {looks: read_codes(talker.face, held_out_cast(*cast, 2_000_003 + seed, talker.face.config.size, looks))
                 for looks, cast in casts.items()}
         figures |= leak_table(*read.pop("plain")) | looks_table(read)

@@ -161,8 +161,8 @@ def reading_errors(seen, true):
 # %% ../nbs/07_separation.ipynb #07-019-3b0d5c
 @torch.no_grad()
 def read_codes(face, cast: Cast):
-    """Codes {V_app, z_id, pose, z_dyn} (P K, .) of a cast's pictures, the truth {who, pose, units, gaze}, and what the face
-    says of units and gaze, `face.read_dynamics(z_dyn)`, as {units, gaze}; all on the CPU.
+    """Codes {V_app, z_id, pose, z_dyn} (P K, .) of a cast's pictures, the truth {who, pose, units, gaze}, and what the
+    face says of units and gaze, `face.read_dynamics(z_dyn)`, as {units, gaze}; all on the CPU.
 
     V_app is averaged over blocks to 2 x 4 x 4 voxels, and given by its 32 principal components."""
     rows = []
