@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOOKS', 'SWAPS', 'MOUTH', 'BROWS', 'LIDS', 'fit_ridge', 'fit_mlp', 'probe_r2', 'probe_identity', 'Cast',
            'held_out_cast', 'gradient_energy', 'swap_table', 'reading_errors', 'read_codes', 'moving', 'factor_of',
-           'shuffled', 'leak_matrix', 'leak_table', 'pose_error', 'looks_table']
+           'shuffled', 'leak_matrix', 'said_r2', 'units_r2', 'pose_error', 'leak_table', 'looks_table']
 
 # %% ../nbs/07_separation.ipynb #07-003-59cb69
 import copy
@@ -161,21 +161,24 @@ def reading_errors(seen, true):
 # %% ../nbs/07_separation.ipynb #07-019-3b0d5c
 @torch.no_grad()
 def read_codes(face, cast: Cast):
-    """Codes {V_app, z_id, pose, z_dyn} (P K, .) of a cast's pictures, and the truth {who, pose, units, gaze}, on a CPU.
+    """Codes {V_app, z_id, pose, z_dyn} (P K, .) of a cast's pictures, the truth {who, pose, units, gaze}, and what the
+    face says of units and gaze, `face.read_dynamics(z_dyn)`, as {units, gaze}; all on the CPU.
 
     V_app is averaged over blocks to 2 x 4 x 4 voxels, and given by its 32 principal components."""
     rows = []
     for images in cast.images():
-        z_id, motion = face.identity(images), face.motion(images)
-        look = face.appearance(images, z_id, motion)
+        z_id, (pose, z_dyn) = face.identity(images), face.motion(images)
+        look, said = face.appearance(images, z_id, (pose, z_dyn)), face.read_dynamics(z_dyn)
         volume = F.adaptive_avg_pool3d(getattr(look, "volume", look).float(), (2, 4, 4)).flatten(1)
-        rows.append((volume, z_id, *motion))
-    codes = dict(zip(("V_app", "z_id", "pose", "z_dyn"), (torch.cat(x).float().cpu() for x in zip(*rows))))
-    volume = codes["V_app"] - codes["V_app"].mean(dim=0)
-    codes["V_app"] = volume @ torch.linalg.svd(volume, full_matrices=False)[2][:32].T
-    pose, dynamics = (x.flatten(0, 1).cpu() for x in (cast.pose, cast.dynamics))
+        rows.append((volume, z_id, pose, z_dyn, said.units, said.gaze))
+    volume, z_id, pose, z_dyn, units, gaze = (torch.cat(x).float().cpu() for x in zip(*rows))
+    volume = volume - volume.mean(dim=0)
+    codes = {"V_app": volume @ torch.linalg.svd(volume, full_matrices=False)[2][:32].T, "z_id": z_id, "pose": pose,
+             "z_dyn": z_dyn}
+    true_pose, dynamics = (x.flatten(0, 1).cpu() for x in (cast.pose, cast.dynamics))
     who = torch.arange(len(cast.pose)).repeat_interleave(cast.pose.shape[1])
-    return codes, {"who": who, "pose": pose, "units": dynamics[:, :52], "gaze": dynamics[:, 52:]}
+    truth = {"who": who, "pose": true_pose, "units": dynamics[:, :52], "gaze": dynamics[:, 52:]}
+    return codes, truth, {"units": units, "gaze": gaze}
 
 
 def moving(units: Tensor) -> Tensor:
@@ -197,42 +200,40 @@ def leak_matrix(codes, truth, fit: Callable = fit_ridge):
     return {name: {factor: ask(code, factor) for factor in truth} for name, code in codes.items()}
 
 
-def leak_table(codes, truth):
-    """What a linear probe reads from z_dyn, and what it should, of what `read_codes` gives.
+def said_r2(said: Tensor, truth: Tensor) -> Tensor:
+    "R2 (T,) of what is said (N, T) as it is, without a probe."
+    return 1 - (said - truth).square().mean(dim=0) / truth.var(dim=0, correction=0).clamp_min(1e-8)
 
-    Returns {"id_from_z_dyn", "id_chance" (accuracies), "pose_from_z_dyn_r2" (the largest of the pose's six),
-    "expression_from_z_dyn_r2" (mean of the units that move), "gaze_from_z_dyn_r2", "gaze_open_from_z_dyn_r2" (of frames
-    with both lids less than half shut: a closed eye does not show where it looks), "pose_error_deg" (mean absolute
-    error of the three angles)}.
-    """
-    mixed, z_dyn = shuffled(truth), codes["z_dyn"]
-    r2 = {factor: probe_r2(z_dyn[mixed], factor_of(truth, factor)[mixed]) for factor in ("pose", "units", "gaze")}
-    seen = mixed[truth["units"][mixed][:, LIDS].amax(dim=1) < 0.5]
-    return {"id_from_z_dyn": probe_identity(z_dyn, truth["who"]), "id_chance": 1 / (1 + truth["who"].max().item()),
-            "pose_from_z_dyn_r2": r2["pose"].amax().item(), "expression_from_z_dyn_r2": r2["units"].mean().item(),
-            "gaze_from_z_dyn_r2": r2["gaze"].mean().item(),
-            "gaze_open_from_z_dyn_r2": probe_r2(z_dyn[seen], truth["gaze"][seen]).mean().item(),
-            "pose_error_deg": pose_error(codes, truth)}
 
+def units_r2(said, truth): return said_r2(said["units"], truth["units"])[moving(truth["units"])].mean().item()
 
 def pose_error(codes, truth): return (codes["pose"] - truth["pose"])[:, :3].abs().mean().rad2deg().item()
 
 
-def looks_table(plain, others):
-    """How well plain people's codes and truth explain those in other looks, {looks: (codes, truth)}.
+def leak_table(codes, truth, said):
+    """What z_dyn betrays to a linear probe, and what it says of what it should, of what `read_codes` gives.
 
-    The probe is fitted on plain people: a code that changes its meaning with the look is of no use to a decoder. Half
-    of the persons serve for that, and the other half are measured: in all looks they are the same with the same faces.
-    Returns {"expression_from_z_dyn_r2_" + looks (mean of the units that move), "pose_error_deg_" + looks}.
+    Returns {"id_from_z_dyn", "id_chance" (accuracies of the probe), "pose_from_z_dyn_r2" (the probe's largest of the
+    pose's six), "expression_from_z_dyn_r2" (mean of the units that move), "gaze_from_z_dyn_r2",
+    "gaze_open_from_z_dyn_r2" (of frames with both lids less than half shut: a closed eye does not show where it looks),
+    "pose_error_deg" (mean absolute error of the three angles)}.
     """
-    (codes, truth), figures = plain, {}
-    first = lambda truth: truth["who"] <= truth["who"].max() // 2
-    which = moving(truth["units"])
-    probe = fit_ridge(codes["z_dyn"][first(truth)], truth["units"][first(truth)][:, which])
-    for looks, (strange, told) in others.items():
-        units = told["units"][~first(told)][:, which]
-        rest = (units - probe(strange["z_dyn"][~first(told)])).square().mean(dim=0)
-        r2 = 1 - rest / units.var(dim=0, correction=0)
-        figures[f"expression_from_z_dyn_r2_{looks}"] = r2.mean().item()
-        figures[f"pose_error_deg_{looks}"] = pose_error(strange, told)
+    mixed, z_dyn = shuffled(truth), codes["z_dyn"]
+    seen = truth["units"][:, LIDS].amax(dim=1) < 0.5
+    return {"id_from_z_dyn": probe_identity(z_dyn, truth["who"]), "id_chance": 1 / (1 + truth["who"].max().item()),
+            "pose_from_z_dyn_r2": probe_r2(z_dyn[mixed], truth["pose"][mixed]).amax().item(),
+            "expression_from_z_dyn_r2": units_r2(said, truth),
+            "gaze_from_z_dyn_r2": said_r2(said["gaze"], truth["gaze"]).mean().item(),
+            "gaze_open_from_z_dyn_r2": said_r2(said["gaze"][seen], truth["gaze"][seen]).mean().item(),
+            "pose_error_deg": pose_error(codes, truth)}
+
+
+def looks_table(others):
+    """The same of people in other looks, {looks: what `read_codes` gives}.
+
+    Returns {"expression_from_z_dyn_r2_" + looks, "pose_error_deg_" + looks}."""
+    figures = {}
+    for looks, (codes, truth, said) in others.items():
+        figures[f"expression_from_z_dyn_r2_{looks}"] = units_r2(said, truth)
+        figures[f"pose_error_deg_{looks}"] = pose_error(codes, truth)
     return figures
