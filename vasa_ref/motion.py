@@ -23,6 +23,7 @@ from torch import Tensor
 from .audio import keep_audio_encoder
 from .diffusion import NoiseSchedule, add_noise, guide, sample
 from .errors import VasaError
+from .face import in_float32
 from .latents import CONDITIONS, WISHES, Conditions, Latents, drop_conditions, make_latents, random_windows, smooth_pose
 from .training import fit
 from .units import FPS
@@ -87,7 +88,7 @@ class Attention(nn.Module):
         if memory is not None:
             k, v = torch.cat([memory[0], k], 2), torch.cat([memory[1], v], 2)           # (B, H, C + L, D / H)
         if x.device.type == "cpu": q, k, v = q.float(), k.float(), v.float()       # bf16 is slow backwards there
-        with torch.autocast(x.device.type, enabled=False):
+        with in_float32(x.device):
             x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).to(x.dtype)     # (B, H, L, D / H)
         return self.out(rearrange(x, "b h l c -> b l (h c)")), own                      # (B, L, D)
 
