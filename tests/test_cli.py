@@ -95,6 +95,10 @@ def test_help_of_each_command(vasa, command):
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--pose-from", "no.mp4"], "cannot read the video 'no.mp4'"),
     (["portrait", "-o", "p.png", "--size", "4"], "from 16 to 2048 pixels"),
     (["portrait", "-o", "p.png", "--seed", "-1"], "from 0 to"),
+    (["portrait", "-o", "p.png", "--age", "5"], "from 18 to 90 years"),
+    (["portrait", "-o", "p.png", "--sex", "men"], "choose from 'female', 'male'"),
+    (["portrait", "-o", "p.png", "--origin", "mars"], "choose from 'african', 'asian', 'caucasian'"),
+    (["portrait", "-o", "p.png", "--look", "mohawk"], "'side parting', 'quiff'"),
     (["portrait", "-o", "p.bmp"], "should end in .png or .jpg"),
     (["portrait", "-o", "no/such/p.png"], "no folder no/such for the output p.png"),
     (["say", "hello", "-o", "s.ogg"], "should end in .wav or .flac"),
@@ -121,8 +125,10 @@ def test_what_is_wrong_is_said_in_one_line(vasa, tmp_path, monkeypatch, argv, sa
 
 
 def test_the_lists_in_the_help_are_those_of_the_package():
-    from vasa_ref import diffusion, performer
-    assert cli.EMOTIONS == tuple(performer.EMOTIONS)
+    from vasa_ref import diffusion, voice
+    from vasa_ref.world.head import ORIGINS
+    from vasa_ref.world.people import HAIR_STYLES
+    assert cli.EMOTIONS == tuple(voice.EMOTIONS) and (arguments.ORIGINS, arguments.LOOKS) == (ORIGINS, HAIR_STYLES)
     assert sum(cli.SHARES.values()) == pytest.approx(1) and cli.SHARES.keys() == cli.TRAINERS.keys()
     from vasa_ref.latents import WISHES
     from vasa_ref.motion import DEFAULT_SCALE
@@ -219,6 +225,20 @@ def test_curves_are_handed_on_as_key_frames(vasa, fake_talker):
     assert call["distance"] == 1.1
 
 
+def test_curves_may_begin_with_a_byte_order_mark(vasa, fake_talker):
+    Path("c.json").write_bytes(b"\xef\xbb\xbf" + b'{"distance": {"0": 1, "2": 1.2}}')
+    assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--quiet", "--curves", "c.json") == (0, "", "")
+    assert fake_talker[1]["distance"] == {0.0: 1, 2.0: 1.2}
+
+
+def test_a_terminal_without_the_letters_of_a_name_still_ends_well(tmp_path):
+    code = "import sys; from vasa_ref import cli; sys.exit(cli.main(sys.argv[1:]))"
+    out = tmp_path / "\u5f69.wav"
+    done = subprocess.run([sys.executable, "-c", code, "say", "Hello.", "-o", str(out)], capture_output=True,
+                          env={**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"})
+    assert done.returncode == 0 and out.is_file() and b"\\u5f69.wav" in done.stdout
+
+
 @pytest.mark.parametrize("text, options, said", [
     ("gaze", [], "accepted is a JSON object"), ("[1, 2]", [], "accepted is a JSON object"), ('{"gaze": 3}', [], "accepted is a JSON"),
     ('{"gaze": {"now": [0, 0]}}', [], "seconds to values"), ('{"smile": {"0": 1}}', [], "has smile: accepted are gaze, distance"),
@@ -276,13 +296,16 @@ def test_train_one_part(vasa, trainers):
     assert Path("runs/tiny").is_dir()
 
 
-def test_vgg19_is_for_the_face(vasa, trainers):
+def test_vgg19_is_for_the_plain_face(vasa, trainers):
     calls, _ = trainers
     Path("vgg19.safetensors").touch()
-    assert vasa("train", "all", "--vgg19", "vgg19.safetensors", "--quiet")[0] == 0
+    refused(vasa("train", "all", "--vgg19", "vgg19.safetensors"), "of no use to the preset laptop", "--preset paper")
+    assert not calls and os.listdir() == ["vgg19.safetensors"]
+    assert vasa("train", "all", "--preset", "paper", "--vgg19", "vgg19.safetensors", "--quiet")[0] == 0
     assert [options.get("vgg19") for _, _, options in calls] == [None, "vgg19.safetensors", None, None, None]
     assert vasa("train", "motion", "--vgg19", "vgg19.safetensors", "--out", "other")[2].startswith("vasa: --vgg19 is for the training of the face")
-    assert vasa("train", "face", "--vgg19", "none", "--out", "other")[2].startswith("vasa: no file at none") and not Path("other").exists()
+    refused(vasa("train", "face", "--preset", "paper", "--vgg19", "none", "--out", "other"), "no file at none")
+    assert not Path("other").exists()
 
 
 def test_audio_is_what_motion_learns_from(vasa, trainers):
@@ -404,6 +427,18 @@ def test_portrait(vasa, tmp_path):
     assert pictures["a.png"].shape == (48, 48, 3) and pictures["a.png"].std() > 20
     assert (pictures["a.png"] == pictures["b.png"]).all() and (pictures["a.png"] != pictures["c.png"]).any()
     assert abs(pictures["d.jpg"] - pictures["a.png"]).mean() < 8
+
+
+def test_a_portrait_of_somebody_asked_for(vasa, tmp_path):
+    from PIL import Image
+    from vasa_ref.world.people import person
+    from vasa_ref.world.picture import portraits
+    assert vasa("portrait", "-o", tmp_path / "p.png", "--size", 48, "--seed", 2, "--age", 64.5, "--sex", "female", "--origin", "asian",
+                "--look", "side parting", "--quiet") == (0, "", "")
+    image = torch.from_numpy(np.array(Image.open(tmp_path / "p.png"))).permute(2, 0, 1) / 255
+    expected = portraits(person(2, 64.5, "female", "asian", "side parting"), 48, smile=0.4)[0]
+    assert (image - expected).abs().max() < 0.01
+    assert (image - portraits(person(2), 48, smile=0.4)[0]).abs().mean() > 0.02
 
 
 def test_say(vasa, tmp_path):
@@ -651,7 +686,7 @@ def test_weights_whose_tensors_have_other_shapes(vasa, files, tmp_path):
     save_tensors(path, state | {name: state[name][:1]}, metadata)
     assert safe_open(path, "pt").metadata()["kind"] == '"FaceConfig"'
     refused(vasa("animate", files / "p.png", files / "s.wav", "-o", tmp_path / "o.mp4", "--weights", tmp_path / "w"),
-            "does not fit FaceModel", name)
+            "does not fit DetailFace", name)
 
 
 def test_a_disk_that_fills_while_frames_are_written(animate, monkeypatch):

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from vasa_ref import disentangle
 from vasa_ref.adversary import PatchDiscriminator
 from vasa_ref.disentangle import (FaceTraining, FreshFrames, LossWeights, Recogniser, agreement, arcface, contrastive_motion,
-                                  cosface, dynamics_loss, face_loss, inverse_sqrt, l_consist, l_cross_id, load_face, make_pool,
+                                  cosface, dynamics_loss, face_loss, inverse_sqrt, l_consist, l_cross_id, make_pool,
                                   pixel_loss, pretrain_loss, region_weights, shrink, train_face)
+from vasa_ref.detail import load_face
 from vasa_ref.errors import VasaError
 from vasa_ref.face import FaceConfig, FaceModel
 from vasa_ref.perceptual import VGG19, Critic, feature_loss

@@ -4,35 +4,46 @@ import threading
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from vasa_ref.audio import FRAME
+from vasa_ref.detail import build_face
 from vasa_ref.errors import VasaError
-from vasa_ref.face import FaceModel, WeightStandardised
+from vasa_ref.face import FaceConfig, WeightStandardised
 from vasa_ref.clips import save_video
 from vasa_ref.faster import FastTalker, Graphed, Tricks, ahead, each_and_all, fetch, fold, named, painter, stirred, trick_table
+from vasa_ref.motion import MotionConfig, MotionModel
 from vasa_ref.talker import Talker
 
 compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 SPEECH = 0.1 * torch.randn(16 * FRAME, generator=torch.Generator().manual_seed(0))
-PORTRAIT = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
+PORTRAIT = F.interpolate(torch.rand(1, 3, 5, 5, generator=torch.Generator().manual_seed(1)), size=32, mode="bilinear")[0]
 
 
-@pytest.fixture(scope="module")
-def talker():
-    return stirred(Talker.random("tiny"))
+@pytest.fixture(scope="module", params=["tiny_detail", "tiny"])
+def talker(request):
+    "With either kind of face model."
+    torch.manual_seed(0)
+    face, audio = build_face(getattr(FaceConfig, request.param)()).eval().requires_grad_(False), Talker.random("tiny").audio
+    motion = MotionModel(MotionConfig.tiny(motion_dim=6 + face.config.z_dyn_dim, audio_dim=audio.config.hidden_size))
+    return stirred(Talker(face, audio, motion.eval().requires_grad_(False)))
 
 
-def test_folding_keeps_the_numbers_of_every_convolution(talker):
-    face = talker.face
+def standardised(module): return sum(isinstance(m, WeightStandardised) for m in module.modules())
+
+
+def test_folding_keeps_the_numbers_of_every_convolution():
+    torch.manual_seed(0)
+    face = build_face(FaceConfig.tiny()).eval().requires_grad_(False)
+    for parameter in face.parameters(): parameter.add_(0.05 * torch.randn(parameter.shape))
     folded = fold(copy.deepcopy(face))
-    standardised = [m for m in face.modules() if isinstance(m, WeightStandardised)]
-    assert len(standardised) > 20 and not any(isinstance(m, WeightStandardised) for m in folded.modules())
+    assert standardised(face) > 20 and standardised(folded) == 0
     image = PORTRAIT[None]
     assert torch.allclose(folded.appearance(image), face.appearance(image), atol=1e-4)
     assert torch.allclose(folded(image, image.flip(3)), face(image, image.flip(3)), atol=1e-5)
-    assert any(isinstance(m, WeightStandardised) for m in face.modules())   # the copy was folded
+    assert standardised(build_face(FaceConfig.tiny_detail())) == 0            # there is nothing to fold
 
 
 @pytest.mark.parametrize("tricks, tolerance", [
@@ -40,11 +51,11 @@ def test_folding_keeps_the_numbers_of_every_convolution(talker):
     pytest.param(Tricks(compiled=True, batch=4), 1e-4, marks=compiler), (Tricks.best(batch=4), 1e-5)], ids=lambda x: named(x) if isinstance(x, Tricks) else "")
 def test_each_trick_agrees_with_plain_float32(talker, tricks, tolerance):
     with torch.inference_mode():
-        appearance, motion = talker.encode(PORTRAIT), 0.2 * torch.randn(3, talker.motion_model.config.motion_dim)
+        portrait, motion = talker.encode(PORTRAIT), 0.2 * torch.randn(3, talker.motion_model.config.motion_dim)
         motion[:, 5] += 1
-        plain = torch.cat([talker.images(appearance, row[None]) for row in motion])
+        plain = torch.cat([talker.images(portrait, row[None]) for row in motion])
         fast = FastTalker(talker, tricks)
-        got = fast.images(appearance, motion) if tricks.batch > 1 else torch.cat([fast.images(appearance, row[None]) for row in motion])
+        got = fast.images(portrait, motion) if tricks.batch > 1 else torch.cat([fast.images(portrait, row[None]) for row in motion])
     assert got.shape == plain.shape and (got - plain).abs().max() < tolerance
     assert plain.std() > 0.01 and (plain[0] - plain[1]).abs().max() > 10 * 1e-5   # there is something to get wrong
     assert tricks.half == (got.dtype == torch.float32 and not torch.equal(got, plain) and (got - plain).abs().max() > 1e-4)
@@ -78,11 +89,11 @@ def test_ahead_makes_the_next_item_while_one_is_used():
 
 def test_painter_does_what_it_is_told_to_a_copy(talker, monkeypatch):
     seen = []
-    monkeypatch.setattr(FaceModel, "decode", lambda face, *codes: seen.append(face) or codes[2])
+    monkeypatch.setattr(type(talker.face), "decode", lambda face, *codes: seen.append(face) or codes[2])
     for tricks in (Tricks(), Tricks(folded=True), Tricks(channels_last=True)):
         painter(talker.face, tricks)(None, None, torch.zeros(1, 6), None)
-    folded = [sum(isinstance(m, WeightStandardised) for m in face.decoder.modules()) for face in seen]
-    assert folded == [4, 0, 4]
+    plain = standardised(talker.face.decoder)
+    assert [standardised(face.decoder) for face in seen] == [plain, 0, plain] and plain == (0 if talker.face.config.detail else 4)
     last = [face.decoder.blocks[0].conv1.weight.is_contiguous(memory_format=torch.channels_last) for face in seen]
     born = [face.decoder.blocks[0].conv1.weight.is_contiguous() for face in seen]
     assert last == [False, False, True] and born == [True, True, False]
@@ -109,11 +120,11 @@ def test_incomplete_batches_are_filled_for_compiled_painters(talker, monkeypatch
     def compiled(function, dynamic):
         return lambda *args: seen.append(len(args[2])) or function(*args)
     monkeypatch.setattr(torch, "compile", compiled)
-    appearance = talker.encode(PORTRAIT)
+    portrait = talker.encode(PORTRAIT)
     motion = torch.ones(3, talker.motion_model.config.motion_dim)
     with torch.inference_mode():
         paint = painter(talker.face, Tricks(compiled=True, batch=5))
-        got = paint(appearance.volume, appearance.z_id, motion[:, :6], motion[:, 6:])
+        got = paint(portrait.appearance, portrait.z_id, motion[:, :6], motion[:, 6:])
     assert seen == [5] and len(got) == 3
 
 
@@ -144,17 +155,18 @@ class FromHost(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_nothing_comes_from_the_host_where_a_graph_is_recorded():
-    talker = Talker.random("tiny", device="meta")
+def test_nothing_comes_from_the_host_where_a_graph_is_recorded(talker):
+    talker = Talker(*(copy.deepcopy(m).to("meta") for m in (talker.face, talker.audio, talker.motion_model)))
     model, c = talker.motion_model, talker.face.config
     zeros = lambda *shape: torch.zeros(*shape, device="meta")
     with torch.no_grad():
         encoded = model.encode(talker.performance().conditions(zeros(model.config.window, model.config.audio_dim)))
+        portrait = talker.encode(PORTRAIT)
         x_t, t = zeros(1, model.config.window, model.config.motion_dim), zeros(1).long()
         model.denoise(x_t, t, encoded)   # the noise schedule moves to the device once
         with FromHost() as host:
             model.denoise(x_t, t, encoded)
-            talker.face.decode(zeros(1, c.volume_channels, *talker.face.shape), zeros(1, c.z_id_dim), zeros(2, 6), zeros(2, c.z_dyn_dim))
+            talker.face.decode(portrait.appearance, portrait.z_id, zeros(2, 6), zeros(2, c.z_dyn_dim))
         assert host.found == []
         with FromHost() as host: zeros(3).new_tensor([1.0, 2.0, 3.0]) + torch.zeros(3).to("meta")
         assert host.found == ["new_tensor", "to"]   # the net catches fish

@@ -13,10 +13,11 @@ PACKAGE = Path(vasa_ref.__file__).parent
 MODULES = sorted(".".join(p.relative_to(PACKAGE).with_suffix("").parts) for p in PACKAGE.rglob("*.py") if not p.stem.startswith("_"))
 TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "matplotlib", "librosa", "soundfile", "ffmpeg", "PIL",
          "imageio_ffmpeg", "transformers", "diffusers"}
-WORLD = ["world." + name for name in ("head", "raster", "people", "skin", "hair", "wardrobe", "camera", "truth", "picture", "speaking", "prosody",
-                                      "performer", "clips", "frames")]
-ORDER = ["anatomy", "head", "wardrobe", "voice", "performer", "clips", *WORLD, "acoustics", "audio", "face", "frames", "adversary",
-         "perceptual", "disentangle", "separation", "diffusion", "latents", "motion", "directing", "talker", "controls", "estimator", "lipsync", "metrics", "tables", "voices", "faster", "latency", "provenance", "footage"]
+WORLD = ["world." + name for name in ("head", "raster", "people", "skin", "hair", "wardrobe", "camera", "truth", "picture", "speaking",
+                                      "prosody", "performer")]
+ORDER = ["geometry", "voice", *WORLD, "clips", "world.clips", "world.frames", "acoustics", "audio", "face", "adversary", "perceptual",
+         "disentangle", "separation", "diffusion", "latents", "motion", "directing", "talker", "controls", "estimator", "lipsync",
+         "metrics", "tables", "voices", "faster", "latency", "provenance", "footage"]
 
 BLOCK = """
 import sys

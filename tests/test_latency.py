@@ -6,7 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vasa_ref.detail import build_face
 from vasa_ref.errors import VasaError
+from vasa_ref.face import FaceConfig
 from vasa_ref.latency import (Stage, count, decoder_parts, drift, floor_seconds, latency, machine_limits, offline_fps, stages, stream_figures,
                               stream_latency)
 from vasa_ref.talker import Talker
@@ -53,15 +55,22 @@ def test_paper_preset_has_the_papers_sizes():
     assert 190e6 < sum(sizes.values()) < 210e6 and sizes["from_canonical"] + sizes["decoder"] < 0.06 * sum(sizes.values())
 
 
-def test_parts_of_a_frame_add_up():
-    talker = Talker.random("tiny", batch=1)
-    parts, whole = decoder_parts(talker.face, repeats=2), count(stages(talker)[-1].call)
-    assert list(parts) == ["3D flow", "warp and the rest", "8 px", "16 px", "32 px"]
+@pytest.mark.parametrize("config, pixels", [(FaceConfig.tiny(), ["8 px", "16 px", "32 px"]),
+                                            (FaceConfig.tiny_detail(), ["4 px", "8 px", "16 px", "32 px"])], ids=["plain", "detail"])
+def test_parts_of_a_frame_add_up(config, pixels):
+    face = build_face(config).eval()
+    parts = decoder_parts(face, repeats=2)
+    with torch.no_grad():
+        codes = torch.zeros(1, config.z_id_dim), torch.zeros(1, 6) + 0.5, torch.zeros(1, config.z_dyn_dim)
+        appearance = face.appearance(torch.zeros(1, 3, 32, 32), codes[0], codes[1:])
+    whole = count(lambda: face.decode(appearance, *codes))
+    assert list(parts) == ["flow", "warps and the rest", *pixels]
     assert sum(p.macs for p in parts.values()) == whole.total and sum(p.bytes for p in parts.values()) == whole.bytes
-    assert parts["3D flow"].macs == count(lambda: talker.face.from_canonical(torch.zeros(1, 32), torch.zeros(1, 16))).total
-    assert all(p.seconds > 0 for p in parts.values())
-    hooked = [m for m in talker.face.modules() if m._forward_hooks or m._forward_pre_hooks]
-    assert not hooked
+    assert all(p.seconds > 0 for p in parts.values()) and all(p.macs > 0 for p in parts.values())
+    for module in face.decoder.modules():                                 # every layer is in a part, and no hook is left
+        assert not module._forward_hooks and not module._forward_pre_hooks
+    inner = sum(p.macs for name, p in parts.items() if "px" in name)
+    assert parts["warps and the rest"].macs == whole.total - inner - parts["flow"].macs
 
 
 def test_latency_with_tricks():

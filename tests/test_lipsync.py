@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from vasa_ref.audio import Wav2Vec2, Wav2Vec2Config, load_audio_encoder
 from vasa_ref.errors import VasaError
 from vasa_ref.lipsync import (CAPP, Judges, SyncConfig, SyncNet, Talks, judges_loss, load_judges, matching_loss, mel_rows,
-                              pair_loss, sync_curve, sync_scores, train_sync)
+                              mouth_of, pair_loss, sync_curve, sync_scores, train_sync)
+from vasa_ref.world.head import UNIT
 
 CONFIG = SyncConfig.tiny(audio_dim=12)
 
@@ -32,7 +33,16 @@ def talks(n=8, frames=150):
     loud = F.interpolate(torch.rand(n, 1, frames // 5, generator=seeded()), frames, mode="linear")[:, 0]
     pose = 0.1 * loud[..., None] * torch.randn(6, generator=seeded(1))
     mel = loud.repeat_interleave(4, 1)[..., None] * torch.ones(40) * 4 - 8
-    return Talks(loud[..., None].expand(-1, -1, 5), pose, mel, loud[..., None] * torch.randn(12, generator=seeded(2)))
+    return Talks(loud[..., None].expand(-1, -1, CONFIG.mouth), pose, mel, loud[..., None] * torch.randn(12, generator=seeded(2)))
+
+
+def test_the_mouth_is_what_speech_moves_and_has_no_sides():
+    units = torch.zeros(2, 52)
+    units[0, UNIT["mouthStretchLeft"]], units[1, [UNIT["eyeBlinkLeft"], UNIT["browInnerUp"]]] = 0.5, 1.0
+    mouth = mouth_of(units)
+    assert mouth.shape == (2, CONFIG.mouth) and mouth[0].sum() == 0.25 and not mouth[1].any()
+    units[0, UNIT["mouthStretchLeft"]], units[0, UNIT["mouthStretchRight"]] = 0.0, 0.5
+    assert torch.equal(mouth_of(units), mouth)
 
 
 def test_four_rows_of_mel_for_each_frame_and_on_time():
@@ -44,7 +54,7 @@ def test_four_rows_of_mel_for_each_frame_and_on_time():
 
 
 def test_syncnet_sees_five_frames_of_both():
-    net, mouth, mel = SyncNet(CONFIG).eval(), torch.randn(1, 20, 5), torch.randn(1, 80, 40)
+    net, mouth, mel = SyncNet(CONFIG).eval(), torch.randn(1, 20, CONFIG.mouth), torch.randn(1, 80, 40)
     a, b = net(mouth, mel)
     assert a.shape == b.shape == (1, 16, CONFIG.code) and torch.allclose(a.norm(dim=-1), torch.ones(1, 16))
     mouth[:, 10], mel[:, 40:44] = 0.5, 0.5

@@ -7,11 +7,10 @@ import torch
 import torch.nn as nn
 
 from vasa_ref.audio import PhonemeRecogniser, Wav2Vec2, Wav2Vec2Config, load_audio_encoder
-from vasa_ref.clips import make_clip, make_clips
-from vasa_ref.disentangle import load_face
+from vasa_ref.detail import DetailFace
+from vasa_ref.dynamics import from_z_dyn, to_z_dyn
 from vasa_ref.errors import VasaError
 from vasa_ref.face import FaceConfig, FaceModel
-from vasa_ref.head import look_direction
 from vasa_ref.latents import (CONDITIONS, WISHES, Conditions, Latents, blink_rate, delta_p, drop_conditions, encode_clip,
                               fingerprint, made_with, main_direction, make_latents, random_windows)
 from vasa_ref.latents import noisy as noisy_clip
@@ -21,6 +20,8 @@ from vasa_ref.motion import (EncoderLayer, MotionConfig, MotionModel, MotionStre
 from vasa_ref.training import fit
 from vasa_ref.voice import PHONEMES
 from vasa_ref.weights import save_weights
+from vasa_ref.world.clips import make_clip, make_clips
+from vasa_ref.world.head import UNIT, look_direction
 
 M, A = 9, 5
 CONFIG = MotionConfig.tiny(motion_dim=M, audio_dim=A, width=32, layers=2, heads=2, batch=8)
@@ -218,6 +219,25 @@ def test_constant_channels_do_not_blow_up(model):
     assert model.normalise(torch.ones(3, M)).abs().max() < 1e-3
 
 
+def test_numbers_of_z_dyn_that_hardly_vary_stay_small():
+    "No number of z_dyn is divided by less than a quarter of their median spread; the pose is in units of its own."
+    spread = torch.tensor([1e-2] * 6 + [0.0, 0.01, 0.2, 1.0, 1.0, 2.0, 4.0])
+    model = MotionModel(replace(CONFIG, motion_dim=13))
+    motion = torch.randn(2000, 13, generator=seeded()) * spread
+    model.set_statistics(motion=motion)
+    expected = torch.cat([torch.ones(6), spread[6:] / spread[6:].clamp(min=0.25)])
+    assert torch.allclose(model.normalise(motion).std(0), expected, rtol=0.05, atol=1e-6)
+    assert torch.allclose(model.denormalise(model.normalise(motion)), motion, atol=1e-4)
+
+
+def test_attention_under_bfloat16_is_close_to_float32(model):
+    (x_t, t), c = noisy(), conditions()
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model(x_t, t, c)
+    fine = model(x_t, t, c)
+    assert torch.allclose(rough.float(), fine, atol=0.05) and not torch.equal(rough.float(), fine)
+
+
 # data and losses
 
 
@@ -249,9 +269,15 @@ def test_latents_are_saved_and_refused(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def encoders():
+def ears():
     torch.manual_seed(0)
-    return FaceModel(FaceConfig.tiny()).eval(), Wav2Vec2(Wav2Vec2Config.tiny()).eval()
+    return Wav2Vec2(Wav2Vec2Config.tiny()).eval()
+
+
+@pytest.fixture(scope="module")
+def face():
+    torch.manual_seed(0)
+    return DetailFace(FaceConfig.tiny_detail()).eval()
 
 
 @pytest.fixture(scope="module")
@@ -259,72 +285,85 @@ def clips():
     return [make_clip(seed, seconds=0.4, render_frames=False) for seed in range(3)]
 
 
-def test_encode_clip(encoders, clips):
-    face, audio = encoders
-    got = encode_clip(clips[0], face, audio, batch=4)
-    assert got.motion.shape == (10, 6 + face.config.z_dyn_dim) and got.audio.shape == (10, audio.config.hidden_size)
-    assert torch.allclose(got.motion, encode_clip(clips[0], face, audio).motion, atol=1e-4)
-    truth = clips[0].truth.motion
-    assert torch.equal(got.motion[:, :6], truth.pose)
-    assert torch.allclose(got.gaze[0], truth.main_gaze) and torch.allclose(got.emotion[0], truth.emotion)
-    assert abs(got.distance.item() - truth.distance) < 1e-6
-    assert abs(got.head_motion.item() - delta_p(truth.pose)) < 1e-6 and got.blink_rate.item() == blink_rate(truth.expression)
+@pytest.fixture
+def footage(face):
+    "Frames and sound of a clip, without its truth."
+    return replace(make_clip(1, size=face.config.size, seconds=0.4), truth=None)
 
 
-def test_encode_clip_without_truth_reads_gaze_and_distance(encoders):
-    face, audio = encoders
-    clip = make_clip(1, size=face.config.size, seconds=0.4)
-    clip.truth = None
-    got = encode_clip(clip, face, audio)
-    pose, dynamics = got.motion[:, :6], face.read_dynamics(got.motion[:, 6:])
-    assert torch.allclose(got.gaze[0], main_direction(look_direction(pose, dynamics[:, 14:])), atol=1e-5)
+def test_encode_clip_is_told_the_truth(ears, face, clips):
+    got, known = encode_clip(clips[0], ears), clips[0].truth.motion
+    assert got.motion.shape == (10, 63) and got.audio.shape == (10, ears.config.hidden_size)
+    assert torch.equal(got.motion[:, :6], known.pose)
+    assert torch.equal(got.motion[:, 6:], to_z_dyn(known.units, known.gaze, known.body))
+    assert torch.allclose(got.gaze[0], known.main_gaze) and torch.allclose(got.emotion[0], known.emotion)
+    assert abs(got.distance.item() - known.distance) < 1e-6
+    assert abs(got.head_motion.item() - delta_p(known.pose)) < 1e-6 and got.blink_rate.item() == blink_rate(known.units)
+    unneeded = encode_clip(clips[0], ears, face)                             # a face model changes nothing
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(got.items(), unneeded.items()))
+
+
+@pytest.mark.parametrize("kind", ["detail", "plain"])
+def test_encode_clip_without_truth_reads_frames(ears, footage, kind):
+    "What a face model reads, in whatever code it reads it; the batches do not matter."
+    torch.manual_seed(0)
+    face = (DetailFace(FaceConfig.tiny_detail()) if kind == "detail" else FaceModel(FaceConfig.tiny())).eval()
+    got = encode_clip(footage, ears, face, batch=4)
+    assert torch.allclose(got.motion, encode_clip(footage, ears, face).motion, atol=1e-4)
+    pose, z_dyn = got.motion.split([6, face.config.z_dyn_dim], 1)
+    with torch.no_grad():
+        units, eyes, _ = face.read_dynamics(z_dyn)
+    assert torch.allclose(got.gaze[0], main_direction(look_direction(pose, eyes)), atol=1e-5)
     assert torch.allclose(got.distance[0, 0], pose[:, 5].mean()) and got.emotion.isnan().all()
-    assert got.blink_rate.item() == blink_rate(dynamics)
-    clip.frames = None
-    with pytest.raises(ValueError, match="frames or truth"):
-        encode_clip(clip, face, audio)
+    assert got.blink_rate.item() == blink_rate(units)
 
 
-def test_poses_of_footage_are_smoothed(encoders, monkeypatch):
-    face, audio = encoders
-    clip, pose = make_clip(1, size=face.config.size, seconds=0.4), torch.randn(10, 6, generator=seeded())
-    clip.truth = None
-    monkeypatch.setattr(face, "motion", lambda images: (pose, torch.zeros(10, face.config.z_dyn_dim)))
-    got = encode_clip(clip, face, audio, batch=10)
+def test_encode_clip_needs_truth_or_frames_and_a_face(ears, face, footage):
+    for clip, reader in ((footage, None), (replace(footage, frames=None), face)):
+        with pytest.raises(ValueError, match="needs frames and a face model"):
+            encode_clip(clip, ears, reader)
+
+
+def test_poses_of_footage_are_smoothed(ears, face, footage, monkeypatch):
+    pose = torch.randn(10, 6, generator=seeded())
+    monkeypatch.setattr(face, "motion", lambda images: (pose, torch.zeros(10, 57)))
+    got = encode_clip(footage, ears, face, batch=10)
     by_hand = torch.stack([pose[max(0, i - 1):i + 2].mean(0) for i in range(10)])
     assert torch.allclose(got.motion[:, :6], by_hand, atol=1e-6)
     assert abs(got.head_motion.item() - delta_p(by_hand)) < 1e-4
 
 
-def test_latents_grow_and_are_made_anew_for_other_encoders(encoders, clips, tmp_path):
-    face, audio = encoders
+def test_latents_grow_and_are_made_anew_for_other_encoders(ears, face, clips, tmp_path):
     path = tmp_path / "latents.safetensors"
-    two = make_latents(face, audio, 2, clips=iter(clips), path=path, quiet=True)
-    three = make_latents(face, audio, 3, clips=iter(clips), path=path, quiet=True)
+    two = make_latents(ears, 2, clips=iter(clips), path=path, quiet=True)
+    three = make_latents(ears, 3, clips=iter(clips), path=path, quiet=True)
     assert len(two) == 2 and len(three) == 3 and torch.equal(three.motion[:20], two.motion)
-    assert torch.equal(three.motion, make_latents(face, audio, 3, clips=iter(clips), quiet=True).motion)
-    assert len(make_latents(face, audio, 3, clips=iter(clips), minutes=0, quiet=True)) == 1
-    other = FaceModel(FaceConfig.tiny()).eval()
-    assert made_with(path) == fingerprint(face, audio) != fingerprint(other, audio)
-    anew = make_latents(other, audio, 1, clips=iter(clips), path=path, quiet=True)
-    assert len(anew) == 1 and made_with(path) == fingerprint(other, audio)
-    assert fingerprint(face, audio, "elsewhere") != fingerprint(face, audio)
+    assert torch.equal(three.motion, make_latents(ears, 3, clips=iter(clips), quiet=True).motion)
+    assert len(make_latents(ears, 3, clips=iter(clips), minutes=0, quiet=True)) == 1
+    torch.manual_seed(1)
+    other = Wav2Vec2(Wav2Vec2Config.tiny()).eval()
+    names = [fingerprint(ears), fingerprint(other), fingerprint(ears, face), fingerprint(ears, source="elsewhere")]
+    assert made_with(path) == names[0] and len(set(names)) == 4
+    anew = make_latents(other, 1, clips=iter(clips), path=path, quiet=True)
+    assert len(anew) == 1 and made_with(path) == names[1]
     with pytest.raises(VasaError, match="no clips"):
-        make_latents(face, audio, 3, clips=iter([]), quiet=True)
+        make_latents(ears, 3, clips=iter([]), quiet=True)
 
 
 def test_delta_p_and_blink_rate():
     assert abs(delta_p(torch.tensor([0.0, 1.0, -1.0]).deg2rad()[:, None] * torch.tensor([1, 2, 3, 9, 9, 9])) - 3.0) < 1e-4
     assert delta_p(torch.randn(1, 6)) == 0
-    lids = torch.zeros(75, 14)
-    assert blink_rate(lids) == 0
-    lids[0, 10:12], lids[5:9, 10:12], lids[70:, 10:12] = 1, 0.9, 0.9
-    lids[30:34, 10] = 0.8                                                    # a wink
-    assert blink_rate(lids) == 60
+    units, lids = torch.zeros(75, 52), [UNIT["eyeBlinkLeft"], UNIT["eyeBlinkRight"]]
+    assert blink_rate(units) == 0
+    for frame in (0, 5, 6, 7, 70, 71):
+        units[frame, lids] = 0.9
+    units[30:34, lids[0]] = 0.8                                              # a wink
+    assert blink_rate(units) == 60
 
 
-def test_every_third_world_clip_is_heard_by_a_bad_microphone():
-    heard = list(world_clips(0, 3, workers=1))
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_third_world_clip_is_heard_by_a_bad_microphone(workers):
+    heard = list(world_clips(0, 3, workers))
     clean = [make_clip(seed, render_frames=False) for seed in range(3)]
     assert [torch.equal(a.waveform, b.waveform) for a, b in zip(heard, clean)] == [True, True, False]
     assert torch.equal(heard[2].waveform, noisy_clip(clean[2], 2).waveform) and len(heard[2]) == len(clean[2])
@@ -537,7 +576,6 @@ def test_training_makes_the_mouth_follow_the_audio():
 @pytest.fixture
 def folder(tmp_path):
     torch.manual_seed(0)
-    save_weights(tmp_path / "face.safetensors", FaceModel(FaceConfig.tiny()), FaceConfig.tiny())
     ears = Wav2Vec2Config.tiny()
     save_weights(tmp_path / "audio.safetensors", PhonemeRecogniser(ears), ears, phonemes=PHONEMES)
     make_clips(range(2), seconds=0.8, workers=1, folder=tmp_path / "clips", render_frames=False, quiet=True)
@@ -546,7 +584,7 @@ def folder(tmp_path):
 
 def test_train_motion_writes_weights_and_resumes_exactly(folder):
     options = dict(data=folder / "clips", quiet=True, device="cpu")
-    whole = train_motion("tiny", out=folder / "whole", face=folder, audio=folder, max_steps=6, **options)
+    whole = train_motion("tiny", out=folder / "whole", audio=folder, max_steps=6, **options)
     train_motion("tiny", out=folder, max_steps=3, **options)
     resumed = train_motion("tiny", out=folder, resume=folder, max_steps=6, **options)
     for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values()):
@@ -555,7 +593,8 @@ def test_train_motion_writes_weights_and_resumes_exactly(folder):
     for name, kept in loaded.state_dict().items():                                       # in float16 on disk
         assert torch.equal(kept, resumed.state_dict()[name].half().float()), name
     audio = torch.randn(60, loaded.config.audio_dim, generator=seeded())
-    assert generate_motion(loaded, audio, steps=2, generator=seeded()).isfinite().all()
+    motion = generate_motion(loaded, audio, steps=2, generator=seeded())
+    assert motion.isfinite().all() and from_z_dyn(motion[:, 6:]).units.shape == (60, 52)
 
 
 def test_train_motion_refuses(folder, tmp_path):
@@ -563,7 +602,7 @@ def test_train_motion_refuses(folder, tmp_path):
         train_motion("huge", max_steps=1)
     (tmp_path / "empty").mkdir()
     with pytest.raises(VasaError):
-        train_motion("tiny", max_steps=1, face=tmp_path / "empty", data=folder / "clips")
+        train_motion("tiny", max_steps=1, audio=tmp_path / "empty", data=folder / "clips")
 
 
 def test_motion_learns_from_the_features_of_a_public_checkpoint(folder, tmp_path):
@@ -573,7 +612,7 @@ def test_motion_learns_from_the_features_of_a_public_checkpoint(folder, tmp_path
         hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, conv_dim=(16,) * 7,
         num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=4))
     theirs.save_pretrained(tmp_path / "public")
-    options = dict(data=folder / "clips", quiet=True, face=folder)
+    options = dict(data=folder / "clips", quiet=True)
     out = tmp_path / "out"
     model = train_motion("tiny", out=out, audio=tmp_path / "public", max_steps=2, **options)
     assert model.config.audio_dim == 24
@@ -581,7 +620,7 @@ def test_motion_learns_from_the_features_of_a_public_checkpoint(folder, tmp_path
     assert all(torch.allclose(a, b, atol=2e-3) for a, b in
                zip(kept.state_dict().values(), Wav2Vec2.from_pretrained(tmp_path / "public").state_dict().values()))
     resumed = train_motion("tiny", out=out, resume=out, max_steps=4, **options)              # with the copy that was kept
-    assert resumed.config.audio_dim == 24 and made_with(out / "latents.safetensors") == fingerprint(load_face(folder), kept, str((folder / "clips").resolve()))
+    assert resumed.config.audio_dim == 24 and made_with(out / "latents.safetensors") == fingerprint(kept, source=str((folder / "clips").resolve()))
     again = train_motion("tiny", audio=out, max_steps=1, **options)
     assert again.config.audio_dim == 24
 

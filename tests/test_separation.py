@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from vasa_ref.face import FaceConfig, FaceModel
-from vasa_ref.frames import render_frames
 from vasa_ref.perceptual import psnr, ssim
-from vasa_ref.separation import (LOOKS, SWAPS, fit_mlp, fit_ridge, held_out_frames, held_out_people, leak_matrix, leak_table,
-                                 looks_table, probe_identity, probe_r2, read_codes, reading_errors, swap_table)
+from vasa_ref.separation import (BROWS, LIDS, LOOKS, MOUTH, SWAPS, fit_mlp, fit_ridge, gradient_energy, held_out_cast, leak_matrix,
+                                 leak_table, looks_table, probe_identity, probe_r2, read_codes, reading_errors, said_r2, swap_table)
+from vasa_ref.world.head import UNIT
+from vasa_ref.world.people import HATS, LOOK
 
 
 def generator(seed=0): return torch.Generator().manual_seed(seed)
@@ -78,63 +79,91 @@ def test_fits_leave_the_global_generator_alone():
 
 
 def test_looks_differ_and_the_truth_does_not():
-    people = {looks: held_out_people(6, 2, 3, looks) for looks in LOOKS}
-    for who, _, pose, dynamics in people.values():
-        assert torch.equal(who.shape, people["plain"][0].shape) and torch.equal(pose, people["plain"][2])
-        assert torch.equal(dynamics, people["plain"][3])
-    worn = {looks: p[1].amounts.sum() for looks, p in people.items()}
-    assert worn["plain"] == 0 and worn["dressed"] > 0 and worn["held_out"] > 0
-    with pytest.raises(ValueError, match="accepted are plain, dressed, held_out"): held_out_people(2, 2, 0, "nude")
+    casts = {looks: held_out_cast(12, 2, 3, 16, looks) for looks in LOOKS}
+    plain = casts["plain"]
+    for cast in casts.values():
+        assert torch.equal(cast.figures.people.identity.shape, plain.figures.people.identity.shape)
+        assert torch.equal(cast.pose, plain.pose) and torch.equal(cast.dynamics, plain.dynamics) and torch.equal(cast.body, plain.body)
+        assert torch.equal(cast.shots, plain.shots) and torch.equal(cast.scenes, plain.scenes)
+    look = {looks: cast.figures.people.look for looks, cast in casts.items()}
+    worn = {looks: rows[:, [LOOK[name] for name in ("glasses", "beard", "hat")]].sum() for looks, rows in look.items()}
+    assert worn["plain"] == 0 and worn["dressed"] > 0
+    strange = look["held_out"]
+    assert ((strange[:, LOOK["face_paint"]] > 0) | (strange[:, LOOK["hat"]] == HATS.index("top hat"))).any()
+    with pytest.raises(ValueError, match="accepted are plain, dressed, held_out"): held_out_cast(2, 2, 0, 32, "nude")
+
+
+def test_each_person_keeps_light_and_scene():
+    cast = held_out_cast(2, 2, 4, 32)
+    images = cast.images()
+    assert images.shape == (2, 2, 3, 32, 32)
+    again = cast.draw(cast.pose[:, 1:], cast.dynamics[:, 1:], cast.body[:, 1:])
+    assert torch.allclose(again[:, 0], images[:, 1], atol=1e-4)
+    assert (images[0, 0] - cast.scenes[0]).abs().amin(0).min() < 1e-6 < (images[0, 0] - images[1, 0]).abs().mean()
 
 
 @pytest.fixture(scope="module")
-def frames(): return held_out_frames(3, 12, 1, 32)
+def cast(): return held_out_cast(3, 12, 1, 32)
 
 
-def test_tables_hold_their_keys(face, frames):
-    swap, leak = swap_table(face, people=3, frames=2), leak_table(*read_codes(face, frames))
-    assert set(swap) == {f"{name}_{measure}" for name in SWAPS for measure in ("psnr", "ssim")} and 3 < swap["self_psnr"] < 30
+def test_tables_hold_their_keys(face, cast):
+    swap, leak = swap_table(face, people=3, frames=2), leak_table(*read_codes(face, cast))
+    assert set(swap) == {f"{name}_{measure}" for name in SWAPS for measure in ("psnr", "ssim")} | {"sharpness"}
+    assert 3 < swap["self_psnr"] < 30
     assert set(leak) == {"id_from_z_dyn", "id_chance", "pose_from_z_dyn_r2", "expression_from_z_dyn_r2",
                          "gaze_from_z_dyn_r2", "gaze_open_from_z_dyn_r2", "pose_error_deg"}
     assert leak["id_chance"] == pytest.approx(1 / 3) and leak["pose_error_deg"] > 3
 
 
+def test_sharpness_falls_with_blur_and_does_not_depend_on_brightness():
+    images = torch.rand(2, 3, 16, 16, generator=generator())
+    soft = torch.nn.functional.avg_pool2d(images, 3, 1, 1)
+    assert gradient_energy(images).shape == (2,) and (gradient_energy(soft) < 0.3 * gradient_energy(images)).all()
+    assert torch.allclose(gradient_energy(images * 0.5 + 0.2), 0.25 * gradient_energy(images))
+    ramp = torch.arange(8.0).expand(1, 3, 8, 8) * 0.1
+    assert gradient_energy(ramp).item() == pytest.approx(0.01, rel=1e-4)
+
+
 def test_a_perfect_model_makes_no_error():
     "One that is told the truth behind each picture and draws with the renderer: right in all four swaps."
-    who, outfits, pose, dynamics = held_out_people(3, 3, 5)
-    pictures = render_frames(who, pose, dynamics, 32, outfits=outfits).images
+    told = held_out_cast(3, 3, 5, 32)
+    pictures = told.images().flatten(0, 1)
+    truth = torch.cat([told.dynamics, told.body], 2).flatten(0, 1)
     def find(images, table):
-        gaps = (images[:, None] - pictures.flatten(0, 1)[None]).abs().mean(dim=(2, 3, 4))
+        gaps = (images[:, None] - pictures[None]).abs().mean(dim=(2, 3, 4))
         assert gaps.amin(dim=1).max() < 1e-5
         return table[gaps.argmin(dim=1)]
     class Perfect:
         config = FaceConfig.tiny()
         def appearance(self, images): return find(images, torch.arange(3).repeat_interleave(3))
         def identity(self, images): return images
-        def motion(self, images): return find(images, pose.flatten(0, 1)), find(images, dynamics.flatten(0, 1))
+        def motion(self, images): return find(images, told.pose.flatten(0, 1)), find(images, truth)
         def decode(self, whose, z_id, pose, z_dyn):
-            return render_frames(who[whose], pose[None], z_dyn[None], 32, outfits=outfits[whose]).images[0]
+            one = held_out_cast(3, 3, 5, 32)
+            one.figures, one.shots, one.scenes = one.figures[whose], one.shots[whose], one.scenes[whose]
+            return one.draw(pose[None], *(x[None] for x in z_dyn.split([54, 3], 1)))[0]
     scores = swap_table(Perfect(), people=3, frames=2, seed=5)
-    assert all(scores[f"{name}_psnr"] > 90 for name in SWAPS), scores
+    assert all(scores[f"{name}_psnr"] > 90 for name in SWAPS) and scores["sharpness"] == pytest.approx(1), scores
     class Forgetful(Perfect):
         "Draws everybody with the dynamics of its first frame."
-        def decode(self, whose, z_id, pose, z_dyn): return super().decode(whose, z_id, pose, dynamics[whose, 0].expand(len(pose), -1))
+        def decode(self, whose, z_id, pose, z_dyn): return super().decode(whose, z_id, pose, truth[3 * whose].expand(len(pose), -1))
     scores = swap_table(Forgetful(), people=3, frames=2, seed=5)
     assert all(scores[f"{name}_psnr"] < 60 for name in SWAPS), "the expressions are wrong"
 
 
 def test_readings_are_compared_in_their_units():
-    pose, dynamics = torch.zeros(2, 6), torch.zeros(2, 16)
+    pose, dynamics = torch.zeros(2, 6), torch.zeros(2, 54)
     other, face = pose.clone(), dynamics.clone()
-    other[:, 0], face[:, 14:], face[:, 0], face[:, 8] = 0.3, 0.1, 0.7, 0.6
+    other[:, 0], face[:, 52:], face[:, UNIT["jawOpen"]], face[:, UNIT["browInnerUp"]] = 0.3, 0.1, 0.7, 0.6
     errors = reading_errors((pose, dynamics), (other, face))
     assert errors["pose_deg"].tolist() == pytest.approx([5.7296] * 2, abs=1e-3)
     assert errors["gaze_deg"].tolist() == pytest.approx([5.7296] * 2, abs=1e-3)
-    assert errors["mouth"].tolist() == pytest.approx([0.1] * 2) and errors["brows"].tolist() == pytest.approx([0.2] * 2)
+    assert errors["mouth"].tolist() == pytest.approx([0.7 / len(MOUTH)] * 2)
+    assert errors["brows"].tolist() == pytest.approx([0.6 / len(BROWS)] * 2) and len(MOUTH) == 27 and len(BROWS) == 5
 
 
 def test_a_reader_adds_its_errors_for_every_swap(face):
-    read = lambda images: (torch.zeros(len(images), 6), torch.zeros(len(images), 16))
+    read = lambda images: (torch.zeros(len(images), 6), torch.zeros(len(images), 54))
     scores = swap_table(face, people=2, frames=1, read=read)
     assert all(scores[f"{name}_{key}"] == 0 for name in SWAPS for key in ("pose_deg", "gaze_deg", "mouth", "brows"))
 
@@ -143,30 +172,31 @@ def test_gaze_behind_lids_is_not_asked():
     "A code that holds the gaze wherever it can be seen, and noise behind shut lids."
     generator = torch.Generator().manual_seed(0)
     truth = {"who": torch.arange(4).repeat_interleave(100), "pose": torch.randn(400, 6, generator=generator),
-             "expression": torch.rand(400, 14, generator=generator), "gaze": torch.randn(400, 2, generator=generator)}
-    shut = truth["expression"][:, 10:12].amax(dim=1, keepdim=True) >= 0.5
-    code = torch.where(shut, torch.randn(400, 2, generator=generator), truth["gaze"])
-    table = leak_table({"z_id": code, "pose": truth["pose"], "z_dyn": code}, truth)
+             "units": torch.rand(400, 52, generator=generator), "gaze": torch.randn(400, 2, generator=generator)}
+    shut = truth["units"][:, LIDS].amax(dim=1, keepdim=True) >= 0.5
+    said = {"units": truth["units"], "gaze": torch.where(shut, torch.randn(400, 2, generator=generator), truth["gaze"])}
+    table = leak_table({"pose": truth["pose"], "z_dyn": said["gaze"]}, truth, said)
     assert table["gaze_open_from_z_dyn_r2"] > 0.99 and table["gaze_from_z_dyn_r2"] < 0.5
 
 
-def test_the_leak_matrix_asks_every_code_for_every_factor(face, frames):
-    codes, truth = read_codes(face, frames)
-    assert {name: code.shape for name, code in codes.items()} == {"V_app": (36, 32), "z_id": (36, 32), "pose": (36, 6), "z_dyn": (36, 16)}
-    codes["z_dyn"] = torch.cat([truth["expression"], truth["gaze"]], 1)
+def test_the_leak_matrix_asks_every_code_for_every_factor(face, cast):
+    codes, truth, said = read_codes(face, cast)
+    assert said["units"].shape == (36, 52) and said["gaze"].shape == (36, 2)
+    assert {name: len(code) for name, code in codes.items()} == {"V_app": 36, "z_id": 36, "pose": 36, "z_dyn": 36}
+    codes["z_dyn"] = torch.cat([truth["units"], truth["gaze"]], 1)
     codes["pose"] = truth["pose"]
     many = {name: code.repeat(8, 1) + 1e-3 * torch.randn(288, code.shape[1], generator=generator()) for name, code in codes.items()}
     matrix = leak_matrix(many, {name: x.repeat(8, *[1] * (x.ndim - 1)) for name, x in truth.items()})
-    assert matrix["z_dyn"]["expression"] > 0.9 and matrix["pose"]["pose"] > 0.9
-    assert set(matrix["z_id"]) == {"who", "pose", "expression", "gaze"} and all(0 <= x <= 1 for row in matrix.values() for x in row.values())
+    assert matrix["z_dyn"]["units"] > 0.9 and matrix["pose"]["pose"] > 0.9
+    assert set(matrix["z_id"]) == {"who", "pose", "units", "gaze"} and all(0 <= x <= 1 for row in matrix.values() for x in row.values())
 
 
 def test_one_number_that_leaks_is_not_hidden_by_five_that_do_not():
     code = torch.randn(400, 4, generator=generator())
     pose = torch.cat([code[:, :1], torch.randn(400, 5, generator=generator(1))], dim=1)
-    truth = {"who": torch.arange(4).repeat_interleave(100), "pose": pose, "expression": torch.rand(400, 14), "gaze": torch.rand(400, 2)}
+    truth = {"who": torch.arange(4).repeat_interleave(100), "pose": pose, "units": torch.rand(400, 52), "gaze": torch.rand(400, 2)}
     codes = {"pose": pose, "z_dyn": code}
-    assert leak_table(codes, truth)["pose_from_z_dyn_r2"] > 0.9 and 0.14 < leak_matrix(codes, truth)["z_dyn"]["pose"] < 0.25
+    assert leak_table(codes, truth, truth)["pose_from_z_dyn_r2"] > 0.9 and 0.14 < leak_matrix(codes, truth)["z_dyn"]["pose"] < 0.25
 
 
 @pytest.mark.parametrize("fit", [fit_ridge, fit_mlp])
@@ -176,13 +206,19 @@ def test_both_probes_find_a_factor_that_is_half_noise(fit):
     assert 0.3 < probe_r2(code, factor, fit).mean() < 0.6
 
 
-def test_other_looks_are_read_with_what_plain_people_taught():
+def test_what_is_said_is_compared_as_it_is():
+    truth = torch.randn(200, 2, generator=generator())
+    assert torch.allclose(said_r2(truth, truth), torch.ones(2)) and (said_r2(-truth, truth) < -2).all()
+    assert said_r2(truth.mean(0).expand(200, 2), truth).abs().max() < 1e-5
+
+
+def test_other_looks_are_asked_for_the_same_two():
     generator_ = generator(3)
-    truth = {"who": torch.arange(6).repeat_interleave(50), "expression": torch.rand(300, 14, generator=generator_), "pose": torch.zeros(300, 6)}
-    code = truth["expression"] @ torch.randn(14, 14, generator=generator_)
-    strange = {"the same": ({"z_dyn": code, "pose": truth["pose"]}, truth), "turned": ({"z_dyn": -code, "pose": truth["pose"] + 0.1}, truth)}
-    table = looks_table(strange["the same"], strange)
-    by_heart = {"z_dyn": torch.randn(300, 200, generator=generator_), "pose": truth["pose"]}       # as many numbers as frames
-    assert looks_table((by_heart, truth), {"same": (by_heart, truth)})["expression_from_z_dyn_r2_same"] < 0.1, "the frames are new to the probe"
-    assert table["expression_from_z_dyn_r2_the same"] > 0.9 and table["expression_from_z_dyn_r2_turned"] < 0
-    assert table["pose_error_deg_turned"] == pytest.approx(math.degrees(0.1), rel=1e-4)
+    units = 0.3 * torch.rand(60, 52, generator=generator_)
+    units[:, :5] *= 3                                                                # only these move enough
+    truth = {"who": torch.arange(6).repeat_interleave(10), "units": units, "pose": torch.zeros(60, 6)}
+    noisy = torch.cat([units[:, :5], torch.rand(60, 47, generator=generator_)], 1)
+    table = looks_table({"same": ({"pose": truth["pose"]}, truth, {"units": noisy}),
+                         "turned": ({"pose": truth["pose"] + 0.1}, truth, {"units": -units})})
+    assert table["expression_from_z_dyn_r2_same"] == pytest.approx(1, abs=1e-5) and table["expression_from_z_dyn_r2_turned"] < 0
+    assert table["pose_error_deg_same"] == 0 and table["pose_error_deg_turned"] == pytest.approx(math.degrees(0.1), rel=1e-4)

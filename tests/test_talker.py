@@ -236,7 +236,7 @@ def test_streamed_features_are_those_of_the_whole(talker):
 
 def test_models_that_do_not_fit_are_refused(talker):
     with pytest.raises(VasaError, match="weights of one"):
-        Talker(talker.face, Wav2Vec2(Wav2Vec2Config.laptop()), MotionModel(MotionConfig.tiny()))
+        Talker(talker.face, Wav2Vec2(Wav2Vec2Config.laptop()), MotionModel(MotionConfig.tiny(audio_dim=7)))
     with pytest.raises(VasaError, match="tiny, laptop, paper"):
         Talker.random("huge")
 

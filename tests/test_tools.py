@@ -1,9 +1,11 @@
 """The tools that keep notebooks, site and README in order notice what is wrong."""
+import json
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
@@ -11,6 +13,7 @@ import check_notebooks
 import check_site
 import readme
 import run_notebooks
+import world_speed
 
 HEAD = "# Title\n\n> What it is."
 
@@ -73,3 +76,12 @@ def test_a_page_is_read():
     assert anchors >= {"sec-a", "eq-one", "fig-cell"} and cited - anchors == {"fig-none"}
     assert links == ["nowhere.ipynb"] and pictures == ["no.png"]
     assert any("unclosed" in w for w in warnings) and any("TeX" in w for w in warnings)
+
+
+def test_world_speed_prints_and_writes_its_figures(tmp_path, capsys):
+    threads, out = torch.get_num_threads(), tmp_path / "speed.json"
+    world_speed.main(["--sizes", "32", "--frames", "2", "--repeats", "1", "--threads", "1", "--json", str(out)])
+    torch.set_num_threads(threads)
+    figures = json.loads(out.read_text())
+    assert figures.keys() == {"threads", "person_s", "fps_32"} and figures["fps_32"] > 0
+    assert f"fps_32     {figures['fps_32']}" in capsys.readouterr().out

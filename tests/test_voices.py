@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from vasa_ref.errors import VasaError
-from vasa_ref.performer import fundamental
 from vasa_ref.voice import LANGUAGES, SILENCE, say
 from vasa_ref.voices import behind, join, sing, situations, spoken_truth
+from vasa_ref.world.prosody import fundamental
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_sounds_behind_a_voice_are_as_soft_as_said():
     heard = behind(truth, torch.randn(len(voice), generator=torch.Generator().manual_seed(0)), 10)
     added = heard.speech.waveform - voice
     rms = lambda x: x.square().mean().sqrt()
-    assert torch.equal(heard.motion.expression, truth.motion.expression)
+    assert torch.equal(heard.motion.units, truth.motion.units)
     assert abs(20 * (rms(voice) / rms(added)).log10() - 10) < 0.5
 
 

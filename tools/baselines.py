@@ -102,9 +102,9 @@ def main():
     talker, instruments = Talker.from_pretrained(args.weights), load_instruments(weights_folder(args.weights))
     with tempfile.TemporaryDirectory() as place:
         latents = (Latents.load(args.latents) if args.latents else
-                   make_latents(talker.face, talker.audio, args.clips, path=Path(place) / "latents.safetensors"))
+                   make_latents(talker.audio, args.clips, path=Path(place) / "latents.safetensors"))
     truths = [held_out_truth(i, seconds=3.2) for i in range(args.takes)]
-    real = [true_take(instruments, truth, talker.size) for truth in truths]
+    real = [true_take(instruments, truth) for truth in truths]
     found = json.loads(args.json.read_text()) if args.json.is_file() else {}
 
     def measure(name, talker, controls, **about):

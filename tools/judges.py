@@ -1,10 +1,12 @@
 """Ask networks that were trained on photographs of people, and know nothing of this package, about its pictures.
 
-    python tools/judges.py --frames FILE.npz [--detector hog]
+    python tools/judges.py --frames FILE.npz [--detector hog] [--json FILE]
+    python tools/judges.py --world 100 [--json FILE]
 
 FILE.npz holds `images` (N, H, W, 3) uint8, and what is true of them: `person` (N,) numbers, `yaw` (N,) radians, and
 `mouth` (N,), how far the mouth is open, in any unit. It prints one table: does mediapipe's FaceMesh find a face, do its
 yaw and mouth follow the truth, does dlib's detector fire, does dlib's recogniser take the same person for the same.
+`--world N` draws such frames itself: five of each of N people, talking, in poses, lights and scenes at random.
 
 From Python: `FaceMesh()`, `Detector()` and `Recogniser()` take images and give tuples of arrays, one entry per image;
 `judge` asks all three about rendered frames, `judge_generated` about frames made from a portrait and a wished motion.
@@ -14,6 +16,7 @@ Read `auc` beside `other_under`: a hundred photographs (lfw_subset of scikit-ima
 """
 import argparse
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -231,19 +234,69 @@ def judge_generated(portraits: np.ndarray, frames: np.ndarray, mouth: np.ndarray
             "distance": mean(distance[np.isfinite(distance)]), "mouth": correlation(faces.mouth, np.asarray(mouth))}
 
 
+def lip_gap(units):
+    """How far the lips part in the middle of the mouth for units (..., 52), in head units: linear, as all offsets are."""
+    import torch
+    from vasa_ref.world.head import UNIT, load_targets
+    targets = load_targets()
+    lip = torch.zeros(len(targets.vertices), dtype=torch.bool)
+    lip[targets.quads[targets.parts == 0].unique()] = True
+    lip &= (targets.masks[:, 0] > 0.3) & (targets.vertices[:, 0].abs() < 0.09)
+    shut = targets.units[UNIT["mouthClose"], :, 1]             # brings the lips together: up the lower, down the upper
+    rise = lambda which: targets.units[:, lip & which, 1].mean(1)
+    return (units @ (rise(shut < -0.02) - rise(shut > 0.1))).clamp(min=0)
+
+
+def world_frames(people: int, each: int = 5, size: int = 256) -> dict[str, np.ndarray]:
+    """What `judge` wants, of people of the world who talk: frames (people * each, size, size, 3), one with a wide mouth
+    and the others at random, each in a pose, light and scene of its own."""
+    import torch
+    from vasa_ref.world.camera import random_scenes
+    from vasa_ref.world.clips import make_clip
+    from vasa_ref.world.frames import random_poses
+    from vasa_ref.world.head import UNIT
+    from vasa_ref.world.people import random_people
+    from vasa_ref.world.picture import make_figures, random_shots, render
+    generator = torch.Generator().manual_seed(500)
+    who, shots = random_people(people, generator), random_shots(people * each, generator)
+    poses, images, mouths = random_poses(people * each, generator), [], []
+    for i in range(people):
+        motion = make_clip(9000 + i, render_frames=False).truth.motion
+        at = torch.randperm(len(motion), generator=generator)[:each]
+        at[0] = motion.units[:, UNIT["jawOpen"]].argmax()
+        now, scenes = slice(i * each, (i + 1) * each), random_scenes(each, size, generator)
+        drawn = render(make_figures(who[i:i + 1]), poses[now], motion.units[at], motion.gaze[at], motion.body[at],
+                       shots[now], scenes, size=size)
+        images.append((drawn * 255).round().byte().permute(0, 2, 3, 1))
+        mouths.append(lip_gap(motion.units[at]))
+    return {"images": torch.cat(images).numpy(), "person": np.arange(people).repeat(each), "yaw": poses[:, 0].numpy(),
+            "mouth": torch.cat(mouths).numpy()}
+
+
 def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=Path, required=True, help="npz of images, person, yaw, mouth")
+    frames = parser.add_mutually_exclusive_group(required=True)
+    frames.add_argument("--frames", type=Path, help="npz of images, person, yaw, mouth")
+    frames.add_argument("--world", type=int, metavar="N", help="draw five frames of each of N people of the world")
     parser.add_argument("--detector", choices=("cnn", "hog"), default="cnn", help="dlib's detector (default cnn)")
+    parser.add_argument("--json", type=Path, help="write the figures there too")
     given, names = parser.parse_args(args), ("images", "person", "yaw", "mouth")
     try:
-        if not given.frames.is_file(): raise VasaError(f"there is no file {given.frames}")
-        with np.load(given.frames) as file:
-            if missing := set(names) - set(file.files): raise VasaError(f"{given.frames} lacks {missing}")
-            figures = judge(*(file[name] for name in names), given.detector)
+        if given.world is not None:
+            if given.world < 2: raise VasaError(f"--world {given.world}: at least 2 people are needed to tell them apart")
+            data = world_frames(given.world)
+        elif not given.frames.is_file(): raise VasaError(f"there is no file {given.frames}")
+        else:
+            with np.load(given.frames) as file:
+                if missing := set(names) - set(file.files): raise VasaError(f"{given.frames} lacks {missing}")
+                data = {name: file[name] for name in names}
+        figures = judge(*(data[name] for name in names), given.detector)
     except VasaError as error: sys.exit(f"judges: {error}")
     for name, value in figures.items(): print(f"{name:15} {value:6.3f}  {FIGURES[name][0]:7} {FIGURES[name][1]}")
     print("* of the frames whose true yaw is within 40 degrees")
+    if given.json:
+        told = {"frames": len(data["images"]), "people": len(set(data["person"].tolist())), **figures}
+        given.json.write_text(json.dumps({k: v if isinstance(v, int) else round(v, 4) for k, v in told.items()}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

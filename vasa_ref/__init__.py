@@ -9,8 +9,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Names of the package itself, each imported when it is first used: `from vasa_ref import Talker`.
 _NAMES = {"VasaError": "errors", "Talker": "talker", "Clip": "clips", "load_portrait": "clips", "load_audio": "clips",
-          "make_clip": "clips", "say": "voice", "perform": "performer", "random_people": "head", "render": "head",
-          "EMOTIONS": "performer", "EXPRESSIONS": "head"}
+          "make_clip": "world.clips", "say": "voice", "perform": "world.performer",
+          "random_people": "world.people", "person": "world.people", "portraits": "world.picture", "render": "world.picture",
+          "EMOTIONS": "units", "UNITS": "world.head"}
 __all__ = sorted(_NAMES)
 
 

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from .voice import SAMPLE_RATE
+from .units import SAMPLE_RATE
 
 # %% ../nbs/05_acoustics.ipynb #05-008-d22a50
 def uniform(rows: int, low: float, high: float, generator: torch.Generator) -> Tensor:

@@ -2,10 +2,13 @@
 import argparse
 
 from . import __version__
+from .units import EMOTIONS
 
 __all__ = ["make_parser"]
 
-EMOTIONS = ("neutral", "happy", "sad", "angry", "surprised", "afraid", "disgusted")   # performer.EMOTIONS
+SEXES, ORIGINS = ("female", "male"), ("african", "asian", "caucasian")   # world.head.ORIGINS
+LOOKS = ("bald", "buzz", "short", "side parting", "quiff", "fringe", "bob", "long", "wavy", "curly", "afro", "tied back", "bun", "braids",
+         "receding")   # world.people.HAIR_STYLES
 PRESETS = ("tiny", "laptop", "paper")
 SAMPLERS = ("ddim", "ddpm", "dpm")   # diffusion.SAMPLERS
 CODECS = "libx264", "h264_nvenc"
@@ -129,9 +132,14 @@ def make_parser():
     with_device(sub)
 
     sub = command("portrait", "a person of the synthetic world",
-                  "vasa portrait -o her.png --seed 3 --size 512")
+                  "vasa portrait -o her.png --seed 3 --size 512\n"
+                  "vasa portrait -o him.png --seed 3 --sex male --age 70 --look \"side parting\"")
     sub.add_argument("-o", "--out", required=True, metavar="P.png", help="the picture: .png or .jpg")
     with_seed(sub, "which person")
+    sub.add_argument("--age", type=number(18, 90, "years"), metavar="YEARS", help="18 to 90 (default: the seed decides)")
+    for name, accepted, what in (("sex", SEXES, ""), ("origin", ORIGINS, ""), ("look", LOOKS, "how the hair is worn: ")):
+        sub.add_argument(f"--{name}", choices=accepted, metavar="NAME" if name != "sex" else "|".join(SEXES),
+                         help=f"{what}{', '.join(accepted)} (default: the seed decides)")
     sub.add_argument("--size", type=number(16, 2048, "pixels", int), default=256, metavar="PX",
                      help="width and height in pixels, 16 to 2048 (default: 256)")
 
@@ -156,7 +164,7 @@ def make_parser():
     sub.add_argument("--resume", metavar="FOLDER", help="continue what an earlier call left there")
     sub.add_argument("--out", metavar="FOLDER",
                      help="weights and checkpoints (default: the folder of --resume, else runs/NAME)")
-    sub.add_argument("--vgg19", metavar="FILE", help="VGG19's weights as safetensors: the face is compared by its features too")
+    sub.add_argument("--vgg19", metavar="FILE", help="VGG19's weights as safetensors: the paper preset's face is compared by its features too")
     sub.add_argument("--audio", metavar="NAME", help="motion learns from the features of this encoder: a folder with audio.safetensors, or "
                      "a public Wav2Vec2 checkpoint, a folder with config.json or a name such as facebook/wav2vec2-base-960h")
     sub.add_argument("--voices", metavar="FILE", help="audio learns from these recordings too: labelled speech that tools/natural_voices.py wrote")

@@ -22,9 +22,10 @@ from torch import nn
 from .acoustics import as_heard
 from .checkpoints import read_checkpoint
 from .errors import VasaError
-from .tape import FRAME, UNKNOWN, load_tape, make_tape
+from .tape import UNKNOWN, load_tape, make_tape
 from .training import fit
-from .voice import PHONEMES, SAMPLE_RATE
+from .units import FRAME, SAMPLE_RATE
+from .voice import PHONEMES
 from .weights import config_from, load_into, load_weights, save_weights, shipped_presets, weights_folder
 
 # %% ../nbs/05_audio.ipynb #05-010-2b2d4f

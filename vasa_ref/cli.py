@@ -69,7 +69,7 @@ def print_table(figures):
 def read_curves(path, given):
     """{"gaze": {seconds: value}, ...} of a --curves file; `given` are the options that would contradict it."""
     try:
-        told = json.loads(Path(path).read_text())
+        told = json.loads(Path(path).read_text(encoding="utf-8-sig"))   # a byte-order mark is no part of it
         curves = {name: {float(t): value for t, value in curve.items()} for name, curve in told.items()}
     except (ValueError, AttributeError, RecursionError):
         raise VasaError(f"--curves {path}: accepted is a JSON object of objects, seconds to values") from None
@@ -172,13 +172,13 @@ def play(args, talker, out, wanted):
 
 def portrait(args):
     out = check_output(args.out, ".png", ".jpg", ".jpeg")
-    import torch
     from PIL import Image
-    from .head import EXPRESSIONS, neutral_pose, random_people, render
     from .weights import atomic_path
-    people = random_people(1, generator=torch.Generator().manual_seed(args.seed))
-    image = render(people, neutral_pose(), torch.zeros(1, len(EXPRESSIONS)), torch.zeros(1, 2), size=args.size)
-    pixels = (image[0].permute(1, 2, 0) * 255).round().clamp(0, 255).byte().cpu().numpy()
+    from .world.people import person
+    from .world.picture import portraits
+    somebody = person(args.seed, args.age, args.sex, args.origin, args.look)
+    image = portraits(somebody, args.size, smile=0.4)[0]
+    pixels = (image.permute(1, 2, 0) * 255).round().byte().numpy()
     with atomic_path(out) as beside:
         Image.fromarray(pixels).save(beside)
     if not args.quiet:
@@ -304,6 +304,9 @@ COMMANDS = {command.__name__: command for command in (animate, portrait, say, tr
 
 def main(argv=None):
     """Run one command; the exit code is 0, or 2 with one line on stderr."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):   # a terminal may lack the letters of a file's name
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     args = make_parser().parse_args(argv)
     try:
         COMMANDS[args.command](args)

@@ -19,7 +19,7 @@ from torch import Tensor
 from .diffusion import SAMPLERS
 from .errors import VasaError
 from .motion import CONDITIONS, DEFAULT_SCALE, MotionConfig
-from .performer import emotion_vector
+from .world.performer import emotion_vector
 
 # %% ../nbs/10_directing.ipynb #10-009-a18908
 GAZE_LIMITS = 45.0, 30.0         # degrees: yaw, pitch

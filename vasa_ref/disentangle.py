@@ -360,6 +360,3 @@ def train_face(preset="tiny", *, minutes=None, max_steps=None, resume=None, out=
     if folder: save_weights(folder / "face.safetensors", face, config, dtype=torch.float16,
                              steps={"encoders": encoder_steps, "all": len(log)})
     return face.requires_grad_(True).eval()
-
-# %% ../nbs/07_disentangle.ipynb #07-057-8b32f8
-from .detail import load_face

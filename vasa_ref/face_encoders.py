@@ -168,10 +168,10 @@ def measure_reading(motion: MotionReader, frames: Frames) -> dict:
     return {name: round(float(x), 4) for name, x in (figures | {name: r2[UNIT[name]] for name in SEEN}).items()}
 
 
-def train_encoders(pool, close: CloseUps, held: Callable[[], Frames], *, out, config: FaceConfig, minutes=None,
-                   max_steps=None, resume=None, seed=0, device="cpu", pairs=3, frames=4, crops=40, lr=1.5e-3, flat=3000,
-                   quiet=True) -> tuple[MotionReader, int]:
-    """Train a motion encoder; returns it (eval, averaged weights) and the steps made.
+def train_encoders(pool, close: CloseUps, held: Callable[[], Frames], *, out, config: FaceConfig,
+                   start: MotionReader | None = None, minutes=None, max_steps=None, resume=None, seed=0, device="cpu",
+                   pairs=3, frames=4, crops=40, lr=1.5e-3, flat=3000, quiet=True) -> tuple[MotionReader, int]:
+    """Train a motion encoder, from `start` where given; returns it (eval, averaged weights) and the steps made.
 
     pool: what whole frames are drawn from, by `draw`; close: faces; held() gives frames of other people, to measure on.
     In the folder `out`: checkpoint.safetensors, progress.jsonl, at the end encoders.safetensors. `resume` is such a folder."""
@@ -180,6 +180,7 @@ def train_encoders(pool, close: CloseUps, held: Callable[[], Frames], *, out, co
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         motion = MotionReader(config).to(device)
+    if start is not None: motion.load_state_dict(start.state_dict())
     for module in motion.modules():
         if isinstance(module, nn.Conv2d): module.to(memory_format=torch.channels_last)
     move = lambda x: x.to(device)

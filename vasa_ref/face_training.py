@@ -7,11 +7,10 @@ from functools import cache
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from . import disentangle
-from .detail import Appearance, DetailFace, Drawn, MotionReader, Window, build_face, face_config, sample_map
+from .detail import Appearance, DetailFace, Drawn, MotionReader, Window, build_face, face_config, load_face, sample_map
 from .disentangle import FreshFrames, inverse_sqrt, make_pool, pixel_loss, region_weights, shrink
 from .errors import VasaError
 from .face import FaceConfig, FaceModel
@@ -191,9 +190,10 @@ def contact_sheet(face: DetailFace, frames: Frames, people: int = 6) -> Tensor:
 
 
 def train_detail(pool, held: Callable[[], Frames], *, out, config: FaceConfig, plan: FacePlan | None = None,
-                 encoder: MotionReader | None = None, minutes=None, max_steps=None, resume=None, seed=0, device="cpu",
-                 compiled: bool = False, quiet: bool = True) -> tuple[DetailFace, int]:
-    """Train a `DetailFace` beside its motion `encoder`, which stays; returns it (eval, averaged weights) and the steps.
+                 encoder: MotionReader | None = None, start: DetailFace | None = None, minutes=None, max_steps=None,
+                 resume=None, seed=0, device="cpu", compiled: bool = False, quiet: bool = True) -> tuple[DetailFace, int]:
+    """Train a `DetailFace`, from `start` where given, beside its motion `encoder`, which stays; returns it (eval,
+    averaged weights) and the steps.
 
     pool: what frames are drawn from, by `draw`; held() gives frames of other people, to measure on. In the folder
     `out`: checkpoint.safetensors, progress.jsonl and, at the end and with each line of it, face.safetensors. `resume`
@@ -203,6 +203,7 @@ def train_detail(pool, held: Callable[[], Frames], *, out, config: FaceConfig, p
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         face = build_face(config).to(device)
+    if start is not None: face.load_state_dict(start.state_dict())
     if encoder is not None: face.motion_encoder.load_state_dict(encoder.state_dict())
     modules = dict(face.named_children())
     modules.pop("motion_encoder").eval().requires_grad_(False)
@@ -233,14 +234,14 @@ def train_detail(pool, held: Callable[[], Frames], *, out, config: FaceConfig, p
 
 
 def train_face(preset="laptop", *, out, minutes=None, max_steps=None, resume=None, device="cpu", seed=0, quiet=False,
-               plan: FacePlan | None = None, vgg19=None) -> DetailFace | FaceModel:
+               plan: FacePlan | None = None, start=None, vgg19=None) -> DetailFace | FaceModel:
     """Train the face model of a preset on the synthetic world: face.safetensors in the folder `out`. Returns it (eval).
 
     Those that copy detail, tiny and laptop, in three stages, each with a folder of its own beside the file: frames are
     rendered (`face-pool`; on an accelerator for each step), then the motion encoder learns from these and from
     close-ups, then, with it frozen, all else. `minutes` is the wall clock of the whole call; the pool takes at most
     20 % of it, close-ups as well 30 %, the encoder as well 50 %; `max_steps` limits each stage. `resume` is such a
-    folder, where every stage goes on.
+    folder, where every stage goes on; `start` is a folder of weights to begin from.
     paper is plain: `disentangle.train_face`, which also takes the file `vgg19`.
     Raises VasaError for an unknown preset, a folder that holds nothing to resume, `vgg19` where it is of no use."""
     config, began, folder = face_config(preset), time.monotonic(), Path(out)
@@ -272,8 +273,10 @@ def train_face(preset="laptop", *, out, minutes=None, max_steps=None, resume=Non
 
     close = CloseUps.make(folder / "face-close-ups.safetensors", plan.close_ups, round(1.17 * config.motion_size),
                           seed=seed, minutes=left(0.3), quiet=quiet)
-    encoder, encoder_steps = stage(train_encoders, "face-encoders", 0.5, plan.encoder_steps, close)
-    face, steps = stage(train_detail, "face-joint", 1.0, plan.steps, plan=plan, encoder=encoder)
+    start = None if start is None else load_face(start)
+    encoder, encoder_steps = stage(train_encoders, "face-encoders", 0.5, plan.encoder_steps, close,
+                                   start=start and start.motion_encoder)
+    face, steps = stage(train_detail, "face-joint", 1.0, plan.steps, plan=plan, encoder=encoder, start=start)
     save_weights(folder / "face.safetensors", face, config, dtype=torch.float16,
                  steps={"encoders": encoder_steps, "all": steps})
     return face

@@ -97,7 +97,7 @@ class Graphed:
 @dataclass(frozen=True)
 class Tricks:
     "What makes a talker faster and is not seen in its pictures; as it stands, nothing."
-    folded: bool = False
+    folded: bool = False         # nothing to do where no weights are standardised
     channels_last: bool = False
     half: bool = False           # bfloat16
     compiled: bool = False       # a minute's wait, once
@@ -121,10 +121,10 @@ def named(tricks: Tricks) -> str:
 
 def in_full_batches(paint: Callable, batch: int) -> Callable:
     "The function for up to `batch` frames: the last is repeated, so that shapes never change."
-    def whole(volume, z_id, pose, z_dyn):
+    def whole(appearance, z_id, pose, z_dyn):
         missing = batch - len(pose)
         fill = lambda x: torch.cat([x, x[-1:].expand(missing, -1)]) if missing else x
-        return paint(volume, z_id, fill(pose), fill(z_dyn))[:len(pose)]
+        return paint(appearance, z_id, fill(pose), fill(z_dyn))[:len(pose)]
     return whole
 
 
@@ -191,8 +191,8 @@ class FastTalker(Talker):
         return ahead(windows, self.streams[0]) if self.tricks.overlap else windows
 
     @torch.inference_mode()
-    def decode(self, appearance, motion):
-        batches = (fetch(self.images(appearance, part)) for part in motion.to(self.device).split(self.batch))
+    def decode(self, portrait, motion):
+        batches = (fetch(self.images(portrait, part)) for part in motion.to(self.device).split(self.batch))
         return ahead(batches, self.streams[1]) if self.tricks.overlap and len(motion) > self.batch else batches
 
 
@@ -211,12 +211,12 @@ def trick_table(talker: Talker, tricks: list[Tricks], repeats: int = 5) -> list[
     generator, most = torch.Generator().manual_seed(0), max(t.batch for t in tricks)
     motion = 0.1 * torch.randn(most, width, generator=generator).to(device)
     motion[:, 5] = 1.0
-    appearance, rows = talker.encode(torch.rand(3, talker.size, talker.size, generator=generator)), []
+    portrait, rows = talker.encode(torch.rand(3, 16, 16, generator=generator)), []        # smooth, as pictures are
     for some in [Tricks(), *tricks]:
         fast = FastTalker(talker, some)
-        seconds = timed(lambda: fast.images(appearance, motion[:some.batch]), device, repeats)
-        seen = fast.images(appearance, motion[:some.batch])
-        if not rows: truth = torch.cat([fast.images(appearance, row[None]) for row in motion])
+        seconds = timed(lambda: fast.images(portrait, motion[:some.batch]), device, repeats)
+        seen = fast.images(portrait, motion[:some.batch])
+        if not rows: truth = torch.cat([fast.images(portrait, row[None]) for row in motion])
         ms = 1e3 * seconds / some.batch
         rows.append({"tricks": named(some), "ms_per_frame": ms, "times_faster": rows[0]["ms_per_frame"] / ms if rows else 1.0,
                      "error": (seen - truth[:some.batch]).abs().max().item()})

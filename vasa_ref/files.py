@@ -64,7 +64,7 @@ def open_picture(path, draft_size):
     A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves more than `draft_size` px on both sides. Errors raised
     while the picture is decoded, which may be inside the block, become a `VasaError` too.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
     given = isinstance(path, Image.Image)
     name = "the portrait" if given else f"the portrait {str(path)!r}"
     if not given:
@@ -78,7 +78,7 @@ def open_picture(path, draft_size):
                 raise VasaError(f"{name} has {image.width} x {image.height} px; {PICTURES}")
             if not given:
                 image.draft(None, (draft_size, draft_size))
-            yield ImageOps.exif_transpose(image)
+            yield upright(image)
     except VasaError:
         raise
     except Image.DecompressionBombError:
@@ -86,6 +86,16 @@ def open_picture(path, draft_size):
     except Exception as error:  # decoders of damaged files raise nearly anything
         reason = "it is no picture" if isinstance(error, Image.UnidentifiedImageError) else str(error)
         raise VasaError(f"cannot read {name}: {reason}; {PICTURES}") from error
+
+
+def upright(image):
+    "The PIL image turned as the camera's note says; as it is where there is none, or none that can be read: pixels are enough."
+    from PIL.Image import Transpose
+    turns = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
+             6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
+    try: turn = turns.get(image.getexif().get(0x0112))
+    except Exception: return image  # metadata that is not needed cannot veto a picture
+    return image if turn is None else image.transpose(turn)
 
 
 def decode_audio(path):

@@ -19,16 +19,18 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from .acoustics import as_heard
 from .audio import audio_features
-from .clips import Clip, make_clips
+from .clips import Clip
+from .dynamics import to_z_dyn
 from .errors import VasaError
-from .face import FaceModel
-from .head import look_direction, render
-from .performer import FPS
+from .geometry import look_direction
+from .units import FPS
 from .weights import save_tensors
+from .world.clips import make_clip
+from .world.head import UNIT
 from tqdm import tqdm
 
 # %% ../nbs/09_latents.ipynb #09-007-49a02b
@@ -81,10 +83,11 @@ def delta_p(pose: Tensor) -> float:
     return math.degrees(pose[:, :3].diff(dim=0).abs().mean()) if len(pose) > 1 else 0.0
 
 
-def blink_rate(expression: Tensor, shut: float = 0.45) -> float:
-    "Blinks per minute in expressions (T >= 1, 14): how often both lids begin to be more than `shut`."
-    closed = F.pad((expression[:, 10:12].mean(1) > shut).int(), (1, 0))
-    return int((closed.diff() == 1).sum()) * 60 * FPS / len(expression)
+def blink_rate(units: Tensor, shut: float = 0.45) -> float:
+    "Blinks per minute in face units (T >= 1, 52): how often the lids begin to be more than `shut`, both together."
+    lids = units[:, [UNIT["eyeBlinkLeft"], UNIT["eyeBlinkRight"]]].mean(1)
+    closed = F.pad((lids > shut).int(), (1, 0))
+    return int((closed.diff() == 1).sum()) * 60 * FPS / len(units)
 
 # %% ../nbs/09_latents.ipynb #09-019-01c218
 def smooth_pose(pose: Tensor) -> Tensor:
@@ -93,44 +96,35 @@ def smooth_pose(pose: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def encode_clip(clip: Clip, face: FaceModel, audio_encoder, batch: int = 64, compiled: bool = False) -> Latents:
-    """The `Latents` of one clip, on the CPU; frames are encoded on the face model's device, and rendered there if the
-    clip has none (`compiled`: see `head.render`).
+def encode_clip(clip: Clip, audio_encoder: nn.Module, face: nn.Module | None = None, batch: int = 64) -> Latents:
+    """The `Latents` of one clip, on the CPU: its truth where it has one, else what the face model reads in its frames.
 
-    Raises ValueError for a clip with neither frames nor truth."""
-    device, truth = next(face.parameters()).device, clip.truth
-    if clip.frames is None and truth is None: raise ValueError("a clip needs frames or truth to be encoded")
-    people = truth.people.to(device) if truth else None
-    def images(i):                                                               # (batch,) -> (batch, 3, S, S)
-        if clip.frames is not None: return clip.frames[i].to(device).permute(0, 3, 1, 2) / 255
-        drawn = (values[i].to(device) for values in (truth.motion.pose, truth.motion.expression, truth.motion.gaze))
-        return render(people, *drawn, size=face.config.size, compiled=compiled)
-    index = [torch.arange(start, start + batch).clamp(max=len(clip) - 1) for start in range(0, len(clip), batch)]
-    pose, z_dyn = (torch.cat(parts)[:len(clip)].float() for parts in zip(*(face.motion(images(i)) for i in index)))
-    audio = audio_features(audio_encoder, clip.waveform.to(device), len(clip)).float()
-    if truth:
-        pose, expression = truth.motion.pose.to(device), truth.motion.expression
-        gaze, distance, emotion = truth.motion.main_gaze, truth.motion.distance, truth.motion.emotion
+    Raises ValueError for a clip without truth if it has no frames or there is no face model."""
+    if truth := clip.truth:
+        known = truth.motion
+        pose, units, z_dyn = known.pose, known.units, to_z_dyn(known.units, known.gaze, known.body)
+        gaze, distance, emotion = known.main_gaze, known.distance, known.emotion
     else:
-        pose, (expression, eyes) = smooth_pose(pose), face.read_dynamics(z_dyn).split([14, 2], 1)
+        if clip.frames is None or face is None: raise ValueError("a clip without truth needs frames and a face model")
+        device = next(face.parameters()).device
+        images = (part.to(device).permute(0, 3, 1, 2) / 255 for part in clip.frames.split(batch))
+        pose, z_dyn = (torch.cat(parts).float() for parts in zip(*map(face.motion, images)))
+        pose, (units, eyes, _) = smooth_pose(pose), face.read_dynamics(z_dyn)
         gaze = main_direction(look_direction(pose, eyes))
         distance, emotion = pose[:, 5].mean(), torch.full((7,), torch.nan)
+    sound = clip.waveform.to(next(audio_encoder.parameters()).device)
+    audio = audio_features(audio_encoder, sound, len(clip)).float().cpu()
+    wishes = gaze, distance, emotion, delta_p(pose), blink_rate(units)
     row = lambda values: torch.as_tensor(values, dtype=torch.float32).reshape(1, -1).cpu()
-    wishes = gaze, distance, emotion, delta_p(pose), blink_rate(expression)
-    return Latents(torch.cat([pose, z_dyn], 1).cpu(), audio.cpu(), torch.tensor([len(clip)]), *map(row, wishes))
+    return Latents(torch.cat([pose, z_dyn], 1).cpu(), audio, torch.tensor([len(clip)]), *map(row, wishes))
 
 # %% ../nbs/09_latents.ipynb #09-026-1d9977
 def world_clips(first: int, count: int, workers: int | None = None) -> Iterator[Clip]:
-    "Clips `first` to `count` - 1 of the synthetic world, unrendered, every third `noisy`, made ahead by `workers` processes."
-    size = 16 * (workers or torch.get_num_threads())
-    groups = [range(a, min(a + size, count)) for a in range(first, count, size)]
-    make = lambda seeds: make_clips(seeds, workers=workers, quiet=True, render_frames=False)
-    with ThreadPoolExecutor(1) as ahead:
-        waiting = [ahead.submit(make, seeds) for seeds in groups[:1]]
-        for i in range(len(groups)):
-            clips = waiting.pop().result()
-            waiting = [ahead.submit(make, seeds) for seeds in groups[i + 1:i + 2]]
-            yield from (noisy(clip, seed) if seed % 3 == 2 else clip for seed, clip in zip(groups[i], clips))
+    "Clips `first` to `count` - 1 of the world, unrendered, every third `noisy`, made ahead by `workers` threads."
+    def make(seed):
+        clip = make_clip(seed, render_frames=False)
+        return noisy(clip, seed) if seed % 3 == 2 else clip
+    with ThreadPoolExecutor(workers or torch.get_num_threads()) as pool: yield from pool.map(make, range(first, count))
 
 
 def noisy(clip: Clip, seed: int) -> Clip:
@@ -139,10 +133,10 @@ def noisy(clip: Clip, seed: int) -> Clip:
     return replace(clip, waveform=as_heard(speech, speech.flip(1), torch.Generator().manual_seed(seed))[0][0])
 
 # %% ../nbs/09_latents.ipynb #09-028-8023cb
-def fingerprint(face: FaceModel, audio_encoder, source: str = "") -> str:
-    "A short name for what latents depend on: how they are made, the weights, and the clips' `source`."
-    digest = hashlib.sha256(f"true poses, {source}".encode())
-    for model in (face.motion_encoder, audio_encoder):
+def fingerprint(audio_encoder: nn.Module, face: nn.Module | None = None, source: str = "") -> str:
+    "A short name for what latents depend on: how they are made, the encoders' weights, and the clips' `source`."
+    digest = hashlib.sha256(f"told motion, {source}".encode())
+    for model in (audio_encoder,) if face is None else (audio_encoder, face.motion_encoder):
         for values in model.state_dict().values():
             digest.update(values.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -157,25 +151,25 @@ def made_with(path) -> str | None:
         raise VasaError(f"{path} holds no latents ({error}); remove it to make them anew") from error
 
 
-def make_latents(face: FaceModel, audio_encoder, count: int, *, clips: Iterator[Clip] | None = None, source: str = "",
-                 path=None, minutes: float | None = None, workers: int | None = None, quiet: bool = False) -> Latents:
+def make_latents(audio_encoder: nn.Module, count: int, *, face: nn.Module | None = None,
+                 clips: Iterable[Clip] | None = None, source: str = "", path=None, minutes: float | None = None,
+                 workers: int | None = None, quiet: bool = False) -> Latents:
     """Latents of `count` clips: those of the synthetic world with seeds 0 .. count - 1, or the first of `clips`,
-    which come from `source`.
+    which come from `source`. `face` reads clips that have no truth.
 
     With `path`, a file: what is there is kept if these encoders made it of this source, and the rest is added, saved
     every minute.
     After `minutes` what there is by then is returned, one clip at least. Raises VasaError where there is no clip."""
     began = saved = time.monotonic()
-    name, parts, done = fingerprint(face, audio_encoder, source), [], 0
+    name, parts, done = fingerprint(audio_encoder, face, source), [], 0
     if path is not None and made_with(path) == name:
         parts = [Latents.load(path)]
         done = len(parts[0])
     if done >= count: return parts[0]
     if clips is None: clips = world_clips(done, count, workers)
     else: clips = (clip for i, clip in enumerate(clips) if done <= i < count)
-    compiled = next(face.parameters()).device.type == "cpu" and count - done > 50       # a minute that pays off
     for clip in tqdm(clips, total=count, initial=done, desc="latents", unit="clip", disable=quiet):
-        parts.append(encode_clip(clip, face, audio_encoder, compiled=compiled))
+        parts.append(encode_clip(clip, audio_encoder, face))
         late = minutes is not None and time.monotonic() - began > 60 * minutes
         if path is not None and (late or time.monotonic() - saved > 60):
             parts, saved = [Latents.cat(parts)], time.monotonic()

@@ -21,20 +21,20 @@ from einops import rearrange
 from torch import Tensor
 
 from .audio import keep_audio_encoder
-from .clips import read_clips
 from .diffusion import NoiseSchedule, add_noise, guide, sample
-from .disentangle import load_face
 from .errors import VasaError
+from .face import in_float32
 from .latents import CONDITIONS, WISHES, Conditions, Latents, drop_conditions, make_latents, random_windows, smooth_pose
-from .performer import FPS
 from .training import fit
+from .units import FPS
 from .weights import config_from, load_into, load_weights, save_weights, weights_folder
+from .world.clips import read_clips
 
 # %% ../nbs/09_motion.ipynb #09-007-bd3595
 @dataclass
 class MotionConfig:
     "Sizes and training choices of a `MotionModel`; `tiny()`, `laptop()`, `paper()` are presets of the same class."
-    motion_dim: int = 38             # M: 6 of pose, the rest z_dyn
+    motion_dim: int = 63             # M: 6 of pose, 57 of z_dyn
     audio_dim: int = 128             # A
     width: int = 184
     layers: int = 4
@@ -87,7 +87,9 @@ class Attention(nn.Module):
         own = (k, v)
         if memory is not None:
             k, v = torch.cat([memory[0], k], 2), torch.cat([memory[1], v], 2)           # (B, H, C + L, D / H)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)                     # (B, H, L, D / H)
+        if x.device.type == "cpu": q, k, v = q.float(), k.float(), v.float()       # bf16 is slow backwards there
+        with in_float32(x.device):
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).to(x.dtype)     # (B, H, L, D / H)
         return self.out(rearrange(x, "b h l c -> b l (h c)")), own                      # (B, L, D)
 
 
@@ -177,8 +179,10 @@ class MotionModel(nn.Module):
         for name in data.keys() & self.normalised.keys():
             values = data[name]
             std = values.std(0, correction=0)
+            least = 0.02 * std.mean() * torch.ones_like(std)                            # for numbers that hardly vary
+            if name == "motion": least[:6], least[6:] = 0, std[6:].median() / 4         # the pose has units of its own
             getattr(self, f"{name}_mean").copy_(values.mean(0))
-            getattr(self, f"{name}_std").copy_(std.clamp(min=1e-4).maximum(0.02 * std.mean()))
+            getattr(self, f"{name}_std").copy_(std.maximum(least).clamp(min=1e-4))
 
     def normalise(self, motion: Tensor) -> Tensor: return (motion - self.motion_mean) / self.motion_std
 
@@ -354,25 +358,22 @@ def generate_motion(model: MotionModel, audio: Tensor, *, progress: Callable[[in
 CLIPS = {"tiny": 24, "laptop": 3000, "paper": 20000}
 
 def train_motion(preset: str = "laptop", *, data=None, minutes: float | None = None, max_steps: int | None = None,
-                 resume=None, out=None, device="cpu", seed: int = 0, quiet: bool = False, face=None, audio=None,
+                 resume=None, out=None, device="cpu", seed: int = 0, quiet: bool = False, audio=None,
                  clips: int | None = None, workers: int | None = None) -> MotionModel:
     """Train the motion model on the latents of clips (VASA-1 sec. 3.2) and return it, eval and frozen.
 
-    data: folder of clips that `make_clips` wrote; None: `clips` clips of the synthetic world, rendered and encoded on
-    `device`. face, audio: folders of the encoders' weights; None: `out`, else `resume`, else the shipped `preset`;
-    audio may also be what `Wav2Vec2.from_pretrained` takes, and `out` keeps a copy.
+    data: folder of clips that `make_clips` wrote; None: `clips` clips of the synthetic world. audio: folder of the audio
+    encoder's weights; None: `out`, else `resume`, else the shipped `preset`; it may also be what
+    `Wav2Vec2.from_pretrained` takes, and `out` keeps a copy.
     Stops after `minutes` (of which latents take at most 40 %) or at `max_steps` in all; writes out/motion.safetensors;
     `resume` is the `out` of an earlier call. Raises VasaError for unknown presets or absent weights."""
     if preset not in CLIPS: raise VasaError(f"no motion preset {preset!r}: accepted are {', '.join(CLIPS)}")
     began, folder = time.monotonic(), Path(out or resume) if out or resume else None
-    def weights(given, name):
-        if given is not None: return weights_folder(given)
-        near = [Path(f) for f in (out, resume) if f and (Path(f) / name).is_file()]
-        return near[0] if near else weights_folder(preset)
-    face = load_face(weights(face, "face.safetensors"), device)
-    encoder = keep_audio_encoder(weights(None, "audio.safetensors") if audio is None else audio, out).to(device)
+    near = [f for f in (out, resume) if f and (Path(f) / "audio.safetensors").is_file()]
+    if audio is None: audio = near[0] if near else weights_folder(preset)
+    encoder = keep_audio_encoder(audio, out).to(device)
     given = None if data is None else read_clips(data)
-    latents = make_latents(face, encoder, clips or (len(given) if given else CLIPS[preset]), clips=given,
+    latents = make_latents(encoder, clips or (len(given) if given else CLIPS[preset]), clips=given,
                            source="" if data is None else str(Path(data).resolve()),
                            path=folder and folder / "latents.safetensors", minutes=minutes and 0.4 * minutes,
                            workers=workers, quiet=quiet).to(device)

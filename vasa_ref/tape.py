@@ -9,15 +9,16 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from .errors import VasaError
-from .performer import fundamental, loudness
 from .training import within
-from .voice import EMOTIONS, LANGUAGES, PHONEMES, VOICES, Voice, frame_labels, random_text, resample, say
+from .units import EMOTIONS, FRAME
+from .voice import LANGUAGES, PHONEMES, VOICES, Voice, frame_labels, random_text, resample, say
 from .weights import read_tensors, save_tensors
+from .world.prosody import fundamental, loudness
 
-__all__ = ["FRAME", "STEP", "UNKNOWN", "Tape", "join_tapes", "labelled", "load_tape", "make_tape", "save_tape"]
+__all__ = ["STEP", "UNKNOWN", "Tape", "join_tapes", "labelled", "load_tape", "make_tape", "save_tape"]
 
-FRAME, STEP = 640, 80   # samples per frame of video, and per phoneme label on the tape
-UNKNOWN = 255           # the label of sound whose phoneme nobody vouches for
+STEP = 80       # samples per phoneme label on the tape
+UNKNOWN = 255   # the label of sound whose phoneme nobody vouches for
 SAME_SCRIPT = ("de", "en", "es", "id", "it", "sw")
 # Further voices of espeak-ng, for training only, besides those of `VOICES` that are not held out.
 VARIANTS = """

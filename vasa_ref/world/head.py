@@ -6,7 +6,7 @@
 __all__ = ['UNITS', 'UNIT', 'PARTS', 'MASKS', 'ORIGINS', 'MACROS', 'SCALE', 'CAMERA', 'SHAPES', 'SPREAD', 'Targets',
            'load_targets', 'sparse', 'subdivide', 'smoothstep', 'Mesh', 'load_mesh', 'macro_weights', 'Identity',
            'Heads', 'build_heads', 'random_identities', 'rotation_vector', 'turn', 'move_heads', 'pose_points',
-           'project']
+           'project', 'direction', 'look_direction', 'neutral_pose']
 
 # %% ../../nbs/world/01_head.ipynb #w01-003-d52626
 import json
@@ -243,6 +243,9 @@ def random_identities(n: int, generator: torch.Generator | None = None) -> Ident
 
 # %% ../../nbs/world/01_head.ipynb #w01-067-6f9280
 from ..geometry import direction, look_direction, neutral_pose, rotation_matrix
+
+# %% ../../nbs/world/01_head.ipynb #w01-067-all000
+_all_ = ["direction", "look_direction", "neutral_pose"]
 
 # %% ../../nbs/world/01_head.ipynb #w01-071-cb0324
 def rotation_vector(pose: Tensor) -> Tensor:

@@ -19,10 +19,11 @@ from torch import Tensor
 
 # %% ../../nbs/world/11_performer.ipynb #06p-005-a67655
 from ..errors import VasaError
-from ..voice import EMOTIONS, Speech
+from ..units import EMOTIONS, FPS
+from ..voice import Speech
 from .head import UNIT, UNITS, direction, rotation_matrix
 from .prosody import Prosody, low_pass, phrase_starts, prosody
-from .speaking import FPS, Mouth, articulate, face_of, frame_times, lean
+from .speaking import Mouth, articulate, face_of, frame_times, lean
 
 # %% ../../nbs/world/11_performer.ipynb #06p-011-54c020
 STYLE = ("jaw", "lips", "rounding", "slant", "acting_x", "acting_y", "brows", "lids", "nod", "tune", "sway", "roam")

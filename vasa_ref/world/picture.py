@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import VasaError
+from .camera import random_scenes
 from .head import UNIT, UNITS, Heads, build_heads, load_mesh, move_heads, neutral_pose, project, smoothstep
 from .people import People
 from .raster import Fragments, interpolate, rasterise, to_image, vertex_normals
@@ -154,9 +155,7 @@ def light_surface(colour, normal, depth, mask, coats, tangent, hairy, shots):
     shot = {name: shots[:, i, None, None, None] for i, name in enumerate(SHOTS)}
     gloss, soft, shade = coats
     key = lamp(shots[:, 0], shots[:, 1])
-    half = F.avg_pool2d(depth, 2)
-    seen = F.interpolate(blurred(shadow(half, key), 1), depth.shape[-2:], mode="bilinear")
-    ao = F.interpolate(openness(half, F.avg_pool2d(mask, 2)), depth.shape[-2:], mode="bilinear") * shade
+    seen, ao = blurred(shadow(depth, key), 1), openness(depth, mask) * shade
     along = lambda d: (normal * d[:, :, None, None]).sum(1, keepdim=True)
     warm = torch.cat([1 + 0.10 * shot["warmth"], 1 + 0 * shot["warmth"], 1 - 0.14 * shot["warmth"]], 1)
     wrap = soft * colour.new_tensor([0.42, 0.24, 0.17])[:, None, None] + 0.35 * hairy
@@ -219,7 +218,9 @@ def draw(figures: Figures, surface: tuple, pose, units, gaze, body, shots, scene
     head = move_heads(figures.heads, pose, units, gaze, body)
     points, tangents = figures.strands.move(figures.heads, mesh, pose, units, body)
     screen = project(torch.cat([head, points], 1), pose)
-    if window is not None: screen = torch.cat([(screen[..., :2] - window[:, None, :2]) / window[:, None, 2:], screen[..., 2:]], -1)
+    if window is not None:
+        places = (screen[..., :2] - window[:, None, :2]) / window[:, None, 2:]
+        screen = torch.cat([places, screen[..., 2:]], -1)
     s = size * samples
     fragments = rasterise(screen, triangles, s, both)
     what = of[fragments.triangle % len(triangles)]
@@ -233,28 +234,32 @@ def draw(figures: Figures, surface: tuple, pose, units, gaze, body, shots, scene
         part = Fragments(fragments.pixel[teeth], fragments.triangle[teeth], fragments.weights[teeth], b, s)
         coats[teeth, :3] *= teeth_shade(interpolate(part, triangles, mesh.rest[None]))[:, None]
     coats = torch.cat([coats, (what == 5)[:, None].float(), (what == 1)[:, None].float(), torch.ones(len(what), 1)], 1)
-    image = to_image(fragments, coats)
-    colour, place, gloss, soft, shade, normal, tangent, depth, hairy, eye, mask = image.split(
-        [3, 2, 1, 1, 1, 3, 3, 1, 1, 1, 1], 1
+    on_skin = (coats[:, 6:7] > 0.4).float()
+    coats[:, 3:5] *= on_skin                                                           # places on the skin's chart
+    image = to_image(fragments, torch.cat([coats, on_skin], 1))
+    sharp = torch.where(image[:, -2:-1] > 0, image[:, 14:15], -3.0)                    # the depth of every sample
+    image = F.avg_pool2d(image, samples)                                               # from here on one value a pixel
+    cover = image[:, -2:-1]
+    image = image / cover.clamp(min=1e-6)
+    colour, place, gloss, soft, shade, normal, tangent, depth, hairy, eye, mask, on_skin = image.split(
+        [3, 2, 1, 1, 1, 3, 3, 1, 1, 1, 1, 1], 1
     )
-    depth = torch.where(mask > 0, depth, -3.0)
+    place, depth = place / on_skin.clamp(min=1e-6), torch.where(mask > 0, depth, -3.0)
     depths = wrinkle_depths(units, figures.people.identity.macro[:, 4])
     wrinkles = -0.007 * torch.einsum("bk,krc->brc", depths, wrinkle_maps(str(pose.device)))[:, None]
     texture = torch.cat([figures.texture[:, :4], figures.texture[:, 4:5] + wrinkles, figures.texture[:, 5:]], 1)
-    on_skin = soft
-    over = F.grid_sample(texture, place.permute(0, 2, 3, 1), align_corners=False, padding_mode="border") * (soft > 0.4)
+    over = F.grid_sample(texture, place.permute(0, 2, 3, 1), align_corners=False, padding_mode="border") * on_skin
     colour = torch.lerp(colour, over[:, :3], over[:, 3:4]) * (1 + over[:, 5:6])
     soft, gloss = soft * (1 - over[:, 6:]), gloss * (1 - 0.9 * over[:, 6:])
-    normal = bumped(unit(normal), over[:, 4:5], on_skin, s)
-    gloss = torch.where(eye > 0, 1.6, gloss)
+    normal = bumped(unit(normal), over[:, 4:5], on_skin, size)
+    gloss = torch.where(eye > 0.5, 1.6, gloss)
     light = light_surface(colour, normal, depth, mask, (gloss, soft, shade), unit(tangent), hairy, shots)
     picture = develop(light, shots)
-    cover = F.avg_pool2d(mask, samples)
     behind = (
         picture.new_tensor([0.55, 0.57, 0.60])[:, None, None].expand(b, 3, size, size) if scenes is None else scenes
     )
-    images = F.avg_pool2d(picture * mask, samples) + behind * (1 - cover)
-    return images, cover, screen, depth[:, :, ::samples, ::samples], fragments
+    images = picture * cover + behind * (1 - cover)
+    return images, cover, screen, sharp[:, :, ::samples, ::samples], fragments
 
 
 @torch.no_grad()
@@ -327,6 +332,7 @@ def portraits(people: People, size: int = 256, generator: torch.Generator | None
     n, device = len(people), people.look.device
     units = torch.zeros(n, len(UNITS), device=device)
     units[:, [UNIT["mouthSmileLeft"], UNIT["mouthSmileRight"]]] = smile
-    shots, scenes = (None, None) if generator is None else (random_shots(n, generator), random_scenes(n, size, generator))
-    stage = [x if x is None else x.to(device) for x in (shots, scenes)]
-    return render(make_figures(people), neutral_pose(n).to(device), units, torch.zeros(n, 2, device=device), None, *stage, size=size)
+    stage = [None, None] if generator is None else [random_shots(n, generator), random_scenes(n, size, generator)]
+    stage = [x if x is None else x.to(device) for x in stage]
+    gaze = torch.zeros(n, 2, device=device)
+    return render(make_figures(people), neutral_pose(n).to(device), units, gaze, None, *stage, size=size)

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # %% ../../nbs/world/10_prosody.ipynb #05p-004-2e5a2c
-from ..voice import SAMPLE_RATE, Speech
-from .speaking import FPS, HOP, frame_count, frame_times, mouth_gate
+from ..units import FPS, FRAME, SAMPLE_RATE
+from ..voice import Speech
+from .speaking import frame_count, frame_times, mouth_gate
 
 # %% ../../nbs/world/10_prosody.ipynb #05p-008-d8ecf4
 def low_pass(x: Tensor, cutoff: float) -> Tensor:
@@ -30,8 +31,8 @@ def low_pass(x: Tensor, cutoff: float) -> Tensor:
 
 def loudness(waveform: Tensor, frames: int) -> Tensor:
     "Root mean square of each frame over 1.5 frames: (T,)."
-    padded = F.pad(waveform, (HOP // 4, frames * HOP - len(waveform) + HOP // 4))
-    return padded.unfold(0, HOP + HOP // 2, HOP).square().mean(1).sqrt()
+    padded = F.pad(waveform, (FRAME // 4, frames * FRAME - len(waveform) + FRAME // 4))
+    return padded.unfold(0, FRAME + FRAME // 2, FRAME).square().mean(1).sqrt()
 
 
 def fundamental(waveform: Tensor, frames: int, low: float = 60.0, high: float = 420.0) -> Tensor:
@@ -39,8 +40,8 @@ def fundamental(waveform: Tensor, frames: int, low: float = 60.0, high: float = 
 
     From the normalised autocorrelation of 64 ms about each frame's middle; its first high peak is the period."""
     width = 1024
-    padded = F.pad(waveform, ((width - HOP) // 2, frames * HOP - len(waveform) + width))
-    windows = padded.unfold(0, width, HOP)[:frames] * torch.hann_window(width)
+    padded = F.pad(waveform, ((width - FRAME) // 2, frames * FRAME - len(waveform) + width))
+    windows = padded.unfold(0, width, FRAME)[:frames] * torch.hann_window(width)
     correlation = torch.fft.irfft(torch.fft.rfft(windows, 2 * width).abs() ** 2)[:, :width]
     window = torch.fft.irfft(torch.fft.rfft(torch.hann_window(width), 2 * width).abs() ** 2)[:width]
     correlation = correlation / correlation[:, :1].clamp(min=1e-6) / (window / window[0]).clamp(min=1e-3)
