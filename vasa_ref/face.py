@@ -176,19 +176,17 @@ class FaceConfig:
 
     @classmethod
     def laptop(cls):
-        return cls(size=256, volume_size=32, z_dyn_dim=57, dynamics_dim=57, detail=True, appearance_widths=(16, 32, 96),
+        return cls(size=256, z_dyn_dim=57, dynamics_dim=57, detail=True, appearance_widths=(16, 32, 96),
                    canonical_widths=(24, 48, 64), decoder_widths=(96, 48, 24), identity_size=128,
-                   identity_widths=(32, 64, 96, 128), pose_size=64, pose_widths=(32, 64, 96), motion_size=96,
-                   motion_widths=(48, 96, 160, 192))
+                   identity_widths=(32, 64, 96, 128), motion_widths=(48, 96, 160, 192))
 
     @classmethod
     def paper(cls):
         return cls(size=512, volume_channels=96, volume_depth=16, volume_size=64, z_id_dim=512, z_dyn_dim=128,
-                   appearance_widths=(128, 256, 512), appearance_blocks=4, volume_blocks=6,
-                   canonical_widths=(96, 256, 512, 640), flow_width=96, decoder_widths=(256, 128, 48),
-                   decoder_blocks=4, identity_size=256, identity_widths=(64, 128, 256, 512, 768), pose_size=256,
-                   pose_widths=(64, 128, 256, 512), motion_size=256, motion_widths=(64, 128, 256, 512),
-                   encoder_blocks=2)
+                   appearance_widths=(128, 256, 512), appearance_blocks=4, volume_blocks=6, flow_width=96,
+                   canonical_widths=(96, 256, 512, 640), decoder_widths=(256, 128, 48), encoder_blocks=2,
+                   identity_size=256, identity_widths=(64, 128, 256, 512, 768), pose_size=256,
+                   pose_widths=(64, 128, 256, 512), motion_size=256, motion_widths=(64, 128, 256, 512))
 
 # %% ../nbs/06_face.ipynb #06-051-79ad7b
 class FlowGenerator(nn.Module):
