@@ -287,7 +287,9 @@ def test_centre_square_and_orientation(tmp_path):
     whole = torch.from_numpy(np.array(picture())).permute(2, 0, 1) / 255
     assert torch.allclose(load_portrait(picture(), 48)[0], whole[:, :, 8:56], atol=1e-6)
     for orientation, turn in ((3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_90),
-                              (8, Image.Transpose.ROTATE_270), (2, Image.Transpose.FLIP_LEFT_RIGHT)):
+                              (8, Image.Transpose.ROTATE_270), (2, Image.Transpose.FLIP_LEFT_RIGHT),
+                              (4, Image.Transpose.FLIP_TOP_BOTTOM), (5, Image.Transpose.TRANSPOSE),
+                              (7, Image.Transpose.TRANSVERSE)):
         exif = Image.Exif()
         exif[0x0112] = orientation
         picture().transpose(turn).save(tmp_path / "a.png", exif=exif)

@@ -13,7 +13,7 @@ from vasa_ref.weights import save_tensors
 from vasa_ref.world.frames import POINTS_KEPT, Frames, kept_points
 from vasa_ref.world.people import random_people
 
-TINY = FaceConfig(size=32, volume_channels=4, volume_depth=4, volume_size=4, z_id_dim=8, z_dyn_dim=57, dynamics_dim=57, detail=True,
+TINY = FaceConfig(size=32, volume_channels=4, volume_depth=4, volume_size=4, z_id_dim=8, z_dyn_dim=57, detail=True,
                   appearance_widths=(8, 8, 16), canonical_widths=(8, 8), decoder_widths=(16, 16, 8), decoder_blocks=1,
                   identity_size=32, identity_widths=(8, 16), pose_size=32, pose_widths=(8, 16), motion_size=32, motion_widths=(8, 16),
                   plane_widths=(16, 16, 8))
@@ -176,7 +176,7 @@ def test_training_resumes_exactly(pool, tmp_path):
 
 
 def test_encoders_learn_and_are_measured(pool, tmp_path):
-    motion, recognition = train_encoders256(pool, pool, out=tmp_path, max_steps=3, pairs=2, frames=2, config=TINY)
+    motion = train_encoders256(pool, pool, out=tmp_path, max_steps=3, pairs=2, frames=2, config=TINY)
     figures = measure_reading(motion, random_frames())
     assert 0 < figures["pose_deg"] < 90 and figures["units_r2"] < 1
     assert (tmp_path / "encoders.safetensors").is_file()

@@ -179,3 +179,4 @@ def test_frames_of_the_world_are_what_the_judges_want():
     assert drawn["person"].tolist() == [0, 0, 1, 1] and np.abs(drawn["yaw"]).max() < judges.NEAR
     assert drawn["mouth"][::2].min() > 0.02                                       # each person's first is wide open
     with pytest.raises(SystemExit, match="at least 2"): judges.main(["--world", "1"])
+    with pytest.raises(SystemExit, match="no folder"): judges.main(["--world", "2", "--json", "no/such/folder/a.json"])

@@ -57,9 +57,10 @@ def test_the_process_ends_while_the_pipe_is_open():
 
 
 def test_units_are_those_of_the_package():
-    from vasa_ref.audio import FRAME
-    from vasa_ref.voice import SAMPLE_RATE
-    assert (live.FRAME, live.RATE) == (FRAME, SAMPLE_RATE)
+    from vasa_ref import audio, units, voice
+    from vasa_ref.world import speaking
+    assert (live.FRAME, live.SAMPLE_RATE) == (audio.FRAME, voice.SAMPLE_RATE) and units.FPS == speaking.FPS
+    assert units.EMOTIONS == voice.EMOTIONS
 
 
 def test_a_recording_comes_at_its_own_pace():

@@ -85,3 +85,4 @@ def test_world_speed_prints_and_writes_its_figures(tmp_path, capsys):
     figures = json.loads(out.read_text())
     assert figures.keys() == {"threads", "person_s", "fps_32"} and figures["fps_32"] > 0
     assert f"fps_32     {figures['fps_32']}" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="no folder"): world_speed.main(["--json", str(tmp_path / "no" / "a.json")])

@@ -16,7 +16,6 @@ Read `auc` beside `other_under`: a hundred photographs (lfw_subset of scikit-ima
 """
 import argparse
 import importlib.util
-import json
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from vasa_ref.cli import check_output, write_json
 from vasa_ref.errors import VasaError
 
 # Landmarks of FaceMesh that neither lips nor lids nor jaw move, and where they lie in a face that looks straight ahead:
@@ -235,7 +235,7 @@ def judge_generated(portraits: np.ndarray, frames: np.ndarray, mouth: np.ndarray
 
 
 def lip_gap(units):
-    """How far the lips part in the middle of the mouth for units (..., 52), in head units: linear, as all offsets are."""
+    """How far units (..., 52) part the lips in the middle of the mouth, in head units: linear, as all offsets are."""
     import torch
     from vasa_ref.world.head import UNIT, load_targets
     targets = load_targets()
@@ -282,8 +282,9 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write the figures there too")
     given, names = parser.parse_args(args), ("images", "person", "yaw", "mouth")
     try:
+        if given.json: check_output(given.json, ".json")        # before the work, not after it
         if given.world is not None:
-            if given.world < 2: raise VasaError(f"--world {given.world}: at least 2 people are needed to tell them apart")
+            if given.world < 2: raise VasaError(f"--world {given.world}: it takes at least 2 people to tell them apart")
             data = world_frames(given.world)
         elif not given.frames.is_file(): raise VasaError(f"there is no file {given.frames}")
         else:
@@ -295,8 +296,8 @@ def main(args: list[str] | None = None) -> None:
     for name, value in figures.items(): print(f"{name:15} {value:6.3f}  {FIGURES[name][0]:7} {FIGURES[name][1]}")
     print("* of the frames whose true yaw is within 40 degrees")
     if given.json:
-        told = {"frames": len(data["images"]), "people": len(set(data["person"].tolist())), **figures}
-        given.json.write_text(json.dumps({k: v if isinstance(v, int) else round(v, 4) for k, v in told.items()}, indent=2) + "\n")
+        measured = {name: round(value, 4) for name, value in figures.items() if np.isfinite(value)}
+        write_json(given.json, {"frames": len(data["images"]), "people": len(np.unique(data["person"])), **measured})
 
 
 if __name__ == "__main__":

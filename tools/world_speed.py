@@ -6,21 +6,23 @@ The frames are of a clip, in one light before one scene; the person is built onc
 the wall clock's, the median of the repeats: nothing else should run beside it.
 """
 import argparse
-import json
 import statistics
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from vasa_ref.weights import atomic_path
+from vasa_ref.cli import check_output, write_json
+from vasa_ref.errors import VasaError
 from vasa_ref.world.camera import random_scenes
 from vasa_ref.world.clips import make_clip
 from vasa_ref.world.people import random_people
 from vasa_ref.world.picture import Figures, make_figures, random_shots, render
 
 
-def median_seconds(work, repeats: int) -> float:
+def median_seconds(work: Callable[[], object], repeats: int) -> float:
     """Median wall clock of work(), in seconds."""
     times = []
     for _ in range(repeats):
@@ -47,15 +49,18 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3, help="of each measurement (default 3)")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     given = parser.parse_args(args)
+    try:
+        if given.json: check_output(given.json, ".json")        # before the work, not after it
+    except VasaError as error: sys.exit(f"world_speed: {error}")
     torch.set_num_threads(given.threads)
     people = random_people(4, torch.Generator().manual_seed(1))
     figures = make_figures(people[:1])
     told = {"threads": given.threads,
             "person_s": round(median_seconds(lambda: make_figures(people), given.repeats) / len(people), 3)}
-    for size in given.sizes: told[f"fps_{size}"] = round(frames_per_second(figures, size, given.frames, given.repeats), 2)
+    for size in given.sizes:
+        told[f"fps_{size}"] = round(frames_per_second(figures, size, given.frames, given.repeats), 2)
     for name, value in told.items(): print(f"{name:10} {value}")
-    if given.json:
-        with atomic_path(given.json) as beside: beside.write_text(json.dumps(told, indent=2) + "\n")
+    if given.json: write_json(given.json, told)
 
 
 if __name__ == "__main__":

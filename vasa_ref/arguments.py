@@ -2,10 +2,10 @@
 import argparse
 
 from . import __version__
+from .units import EMOTIONS
 
 __all__ = ["make_parser"]
 
-EMOTIONS = ("neutral", "happy", "sad", "angry", "surprised", "afraid", "disgusted")   # performer.EMOTIONS
 PRESETS = ("tiny", "laptop", "paper")
 SAMPLERS = ("ddim", "ddpm", "dpm")   # diffusion.SAMPLERS
 CODECS = "libx264", "h264_nvenc"

@@ -143,7 +143,8 @@ def save_video(path, frames, waveform, fps: int = FPS, crf: int = 18, codec: str
         if count != (wanted := frames_for(len(waveform), fps)):
             raise ValueError(f"{count} frames do not fit {len(waveform)} samples, which need {wanted}")
         np.pad(waveform.float().numpy(), (0, count * SAMPLE_RATE // fps - len(waveform))).tofile(f"{folder}/sound.f32")
-        tracks = ffmpeg.input(f"file:{folder}/silent.mp4")["v"], ffmpeg.input(f"file:{folder}/sound.f32", format="f32le", ar=SAMPLE_RATE, ac=1)
+        sound = ffmpeg.input(f"file:{folder}/sound.f32", format="f32le", ar=SAMPLE_RATE, ac=1)
+        tracks = ffmpeg.input(f"file:{folder}/silent.mp4")["v"], sound
         both = ffmpeg.output(*tracks, f"file:{beside}", format="mp4", vcodec="copy", acodec="aac", audio_bitrate="96k", movflags="+faststart")
         with run_ffmpeg(both, doing, advice): pass
     return path

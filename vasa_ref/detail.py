@@ -9,8 +9,8 @@ from .dynamics import Dynamics, from_z_dyn
 from .face import (FaceConfig, bound_pose, flow_at, group_norm, identity_grid, in_float32, modulate,
                    plane_coordinates, resize, rigid_matrix, rotation_matrix, sample, to_canonical_grid, transform)
 
-__all__ = ["Appearance", "Drawn", "Window", "Block", "Reader", "MotionReader", "PlaneFlow", "DetailEncoder", "Completion", "DetailDecoder", "DetailFace", "double", "face_crop",
-           "sample_map", "pixel_places", "read_flow"]
+__all__ = ["Appearance", "Drawn", "Window", "Block", "Reader", "MotionReader", "PlaneFlow", "DetailEncoder", "Completion",
+           "DetailDecoder", "DetailFace", "double", "face_crop", "sample_map", "pixel_places", "read_flow"]
 
 
 STEP = 0.05   # Adam moves all of a layer's weights at once: flows are measured in a unit that keeps a step small
@@ -119,11 +119,11 @@ class Reader(nn.Module):
     def forward(self, images: Tensor) -> Tensor: return self.head(self.features(images))
 
 
-FACE_CENTRE, FACE_REACH = (0.0, -0.22, 0.68), 0.45                                 # of the face, from the neck, head units
+FACE_CENTRE, FACE_REACH = (0.0, -0.22, 0.68), 0.45         # of the face, from the head's origin, head units
 
 
 def face_crop(images: Tensor, pose: Tensor, size: int) -> Tensor:
-    "The face upright, centred and of one height: crops (B, 3, size, size) of images (B, 3, H, W), placed by pose (B, 6)."
+    "The face upright, in the middle, of one height: crops (B, 3, size, size) of images (B, 3, H, W) by pose (B, 6)."
     roll, distance = pose[:, 2], pose[:, 5]
     centre = rotation_matrix(pose) @ pose.new_tensor(FACE_CENTRE) / distance[:, None]       # (B, 3)
     x, y = centre[:, 0] + pose[:, 3], -(centre[:, 1] + pose[:, 4])
@@ -136,8 +136,8 @@ def face_crop(images: Tensor, pose: Tensor, size: int) -> Tensor:
 class MotionReader(nn.Module):
     """Images to pose (B, 6) and dynamics z_dyn (B, 57).
 
-    The face is read in a crop of its own; the shoulders lie outside of it: what reads the pose sees the whole picture, and adds
-    its part to the code."""
+    The face is read in a crop of its own. The shoulders lie outside of it, so what reads the pose in the whole picture
+    adds a part to z_dyn."""
     def __init__(self, config: FaceConfig):
         super().__init__()
         c = config

@@ -1,17 +1,17 @@
-"""What the dynamics code z_dyn of the shipped face model holds: face units, gaze and shoulders, each in units of its spread."""
+"""What z_dyn of the face model that copies holds: face units, gaze and shoulders, each in units of its spread."""
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["DYNAMICS", "SPREAD", "Dynamics", "to_z_dyn", "from_z_dyn"]
+__all__ = ["SPREAD", "Dynamics", "to_z_dyn", "from_z_dyn"]
 
-DYNAMICS = 57                                                                     # 52 face units, 2 of gaze, 3 of shoulders
-SPREAD = torch.tensor([0.3] * 52 + [0.32, 0.22] + [0.14, 0.05, 0.017])            # about how much each varies
+SPREAD = torch.tensor([0.3] * 52 + [0.32, 0.22] + [0.14, 0.05, 0.017])            # of each, about
 
 
 class Dynamics(NamedTuple):
-    "Face units (..., 52) under ARKit's names, in [0, 1]; gaze (..., 2), radians; body (..., 3): the shoulders' turn, lean, lift."
+    """Face units (..., 52) in the order of `world.head.UNITS`, in [0, 1]; gaze (..., 2), yaw and pitch of the eyes in the
+    head, radians; body (..., 3): the shoulders' turn and lean, radians, and lift, head units."""
     units: Tensor
     gaze: Tensor
     body: Tensor

@@ -170,7 +170,7 @@ class FaceConfig:
 
     @classmethod
     def laptop256(cls):
-        return cls(size=256, volume_size=32, z_dyn_dim=57, dynamics_dim=57, detail=True, appearance_widths=(16, 32, 96),
+        return cls(size=256, volume_size=32, z_dyn_dim=57, detail=True, appearance_widths=(16, 32, 96),
                    canonical_widths=(24, 48, 64), decoder_widths=(96, 48, 24), identity_size=128,
                    identity_widths=(32, 64, 96, 128), pose_size=64, pose_widths=(32, 64, 96), motion_size=128,
                    motion_widths=(48, 96, 160, 192))

@@ -18,8 +18,8 @@ from .training import fit
 from .weights import load_into, read_tensors, save_weights
 from .world.frames import Frames, Pool, kept_points
 
-__all__ = ["FacePlan", "told_dynamics", "point_losses", "share_loss", "draw_frames", "random_window", "draw_loss", "evaluate", "contact_sheet",
-           "train_face256"]
+__all__ = ["FacePlan", "told_dynamics", "point_losses", "share_loss", "draw_frames", "random_window", "draw_loss",
+           "evaluate", "contact_sheet", "train_face256"]
 
 def told_dynamics(frames: Frames) -> Tensor:
     "The true z_dyn of frames (P, K): (P, K, 57)."

@@ -89,12 +89,13 @@ def open_picture(path, draft_size):
 
 
 def upright(image):
-    "The PIL image turned as the camera's note says; as it is where there is none, or none that can be read: pixels are enough."
-    from PIL.Image import Transpose
-    turns = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
-             6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
-    try: turn = turns.get(image.getexif().get(0x0112))
-    except Exception: return image  # metadata that is not needed cannot veto a picture
+    """The PIL image turned as its metadata says.
+
+    PIL's own exif_transpose writes all metadata again, and fails where an entry that nobody needs is out of range."""
+    from PIL.Image import Transpose as T
+    turns = {2: T.FLIP_LEFT_RIGHT, 3: T.ROTATE_180, 4: T.FLIP_TOP_BOTTOM, 5: T.TRANSPOSE, 6: T.ROTATE_270,
+             7: T.TRANSVERSE, 8: T.ROTATE_90}
+    turn = turns.get(image.getexif().get(0x0112))
     return image if turn is None else image.transpose(turn)
 
 

@@ -9,9 +9,9 @@ import sys
 import threading
 import time
 
-__all__ = ["Clock", "Pipe", "in_real_time", "to_pipe"]
+from .units import FRAME, SAMPLE_RATE
 
-FRAME, RATE = 640, 16_000   # samples of one of 25 frames, and of a second
+__all__ = ["Clock", "Pipe", "in_real_time", "to_pipe"]
 
 
 class Clock:
@@ -48,7 +48,7 @@ class Clock:
         late = []
         for i, left in enumerate(self.left):
             chunk = bisect.bisect_right(self.samples, i * FRAME)
-            late.append(left - self.arrived[chunk] + (self.samples[chunk] - i * FRAME) / RATE)
+            late.append(left - self.arrived[chunk] + (self.samples[chunk] - i * FRAME) / SAMPLE_RATE)
         if not late:
             return {}
         late = torch.tensor(late, dtype=torch.float64)
@@ -60,7 +60,7 @@ def in_real_time(waveform):
     """(time, chunk) of a recording (N,), at the pace at which it was spoken."""
     began = time.monotonic()
     for i, chunk in enumerate(waveform.split(FRAME), 1):
-        due = began + i * FRAME / RATE
+        due = began + i * FRAME / SAMPLE_RATE
         time.sleep(max(0.0, due - time.monotonic()))
         yield due, chunk
 

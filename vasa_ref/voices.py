@@ -72,7 +72,7 @@ def by_codec(waveform, codec="libopus", extension="ogg", bitrate="8k"):
     import soundfile
     with tempfile.TemporaryDirectory() as folder:
         soundfile.write(f"{folder}/in.wav", waveform.numpy(), SAMPLE_RATE)
-        stream = ffmpeg.input(f"{folder}/in.wav").output(f"{folder}/out.{extension}", acodec=codec, audio_bitrate=bitrate)
+        stream = ffmpeg.input(f"file:{folder}/in.wav").output(f"file:{folder}/out.{extension}", acodec=codec, audio_bitrate=bitrate)
         with run_ffmpeg(stream, f"cannot encode by {codec}", "accepted is an encoder of this ffmpeg"): pass
         back = load_audio(f"{folder}/out.{extension}")
     return F.pad(back, (0, max(0, len(waveform) - len(back))))[:len(waveform)]
