@@ -34,7 +34,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 
 demo: $(VENV)/installed  ## a portrait speaks: demo/out.mp4 with the shipped weights
 	@mkdir -p demo
-	$(BIN)/vasa portrait -o demo/portrait.png --seed 3
+	$(BIN)/vasa portrait -o demo/portrait.png --seed 46
 	$(BIN)/vasa say "$(SENTENCE)" -o demo/speech.wav
 	$(BIN)/vasa animate demo/portrait.png demo/speech.wav -o demo/out.mp4 --emotion happy
 

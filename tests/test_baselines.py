@@ -9,9 +9,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 import baselines
-from vasa_ref.latents import WISHES, Latents
-from vasa_ref.motion import MotionConfig, random_conditions
-from vasa_ref.talker import Talker
+from vasa_ref.motion.latents import WISHES, Latents
+from vasa_ref.motion.model import MotionConfig, random_conditions
+from vasa_ref.talking.talker import Talker
 
 
 @pytest.fixture

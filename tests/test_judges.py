@@ -5,10 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from vasa_ref.errors import VasaError
-from vasa_ref.world.head import UNIT
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import judges
@@ -165,18 +163,10 @@ def test_generated_frames_are_held_against_their_portrait(photographs, nobody):
         judges.judge_generated(nobody[:1], nobody[:2], np.arange(2))
 
 
-def test_the_gap_of_the_lips_is_that_of_the_jaw_and_closed_by_mouth_close():
-    units = torch.zeros(4, 52)
-    units[1, UNIT["jawOpen"]], units[2, UNIT["jawOpen"]] = 0.3, 0.6
-    units[3, [UNIT["jawOpen"], UNIT["mouthClose"]]] = 0.6
-    shut, little, wide, closed = judges.lip_gap(units).tolist()
-    assert shut == 0 and wide == pytest.approx(2 * little) and little > 0.03 and closed < 0.1 * wide
-
-
 def test_frames_of_the_world_are_what_the_judges_want():
     drawn = judges.world_frames(2, each=2, size=32)
     assert drawn["images"].shape == (4, 32, 32, 3) and drawn["images"].dtype == np.uint8
     assert drawn["person"].tolist() == [0, 0, 1, 1] and np.abs(drawn["yaw"]).max() < judges.NEAR
-    assert drawn["mouth"][::2].min() > 0.02                                       # each person's first is wide open
+    assert drawn["mouth"][::2].min() > 0.2                                        # each person's first is wide open
     with pytest.raises(SystemExit, match="at least 2"): judges.main(["--world", "1"])
     with pytest.raises(SystemExit, match="no folder"): judges.main(["--world", "2", "--json", "no/such/folder/a.json"])

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from vasa_ref import audio
-from vasa_ref.audio import Wav2Vec2Config, train_audio
 from vasa_ref.errors import VasaError
-from vasa_ref.tape import UNKNOWN, Tape, join_tapes, labelled, load_tape, make_tape, save_tape
-from vasa_ref.voice import _CLASSES, PHONEMES, frame_labels, say
-from vasa_ref.weights import save_tensors
+from vasa_ref.hearing import audio
+from vasa_ref.hearing.audio import Wav2Vec2Config, train_audio
+from vasa_ref.hearing.dataset import UNKNOWN, Tape, join_tapes, labelled, load_tape, make_tape, save_tape
+from vasa_ref.store import save_tensors
+from vasa_ref.world.voice import _CLASSES, PHONEMES, frame_labels, say
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import natural_voices as natural
@@ -188,7 +188,7 @@ def test_silence_is_labelled_where_the_sound_has_died_away():
 def test_sound_comes_whole_through_every_ffmpeg(tmp_path, monkeypatch, program, ending):
     import imageio_ffmpeg
     import soundfile
-    from vasa_ref import files
+    from vasa_ref.media import files
     exe = shutil.which("ffmpeg") if program == "that of the machine" else imageio_ffmpeg.get_ffmpeg_exe()
     if exe is None: pytest.skip("no ffmpeg on this machine")
     tone = 0.3 * torch.sin(2 * torch.pi * 440 * torch.arange(16_000) / 16_000)

@@ -14,7 +14,7 @@ from torch import nn
 
 import vasa_ref.training as training
 from vasa_ref.errors import VasaError
-from vasa_ref.training import CHECKPOINT, fit, step_generator, within
+from vasa_ref.training import CHECKPOINT, fast_precision, fit, step_generator, within
 
 torch.set_num_threads(1)
 
@@ -175,6 +175,17 @@ def test_bf16_on_the_cpu():
     assert modules["first"][0].weight.dtype == torch.float32
     assert log[-1]["loss"] < 0.5 * log[0]["loss"]
     run(max_steps=1)   # and another precision afterwards in the same process
+
+
+@pytest.mark.parametrize("able, precision", [({"amx_bf16": True}, "bf16"), ({"avx512_bf16": True}, "bf16"), ({"avx2": True}, "no")])
+def test_half_precision_where_it_is_fast(able, precision, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    assert fast_precision("cpu") == precision and fast_precision("cuda") == "bf16"
+    modules, loss_fn = make()
+    seen = []
+    modules["first"][0].register_forward_hook(lambda m, i, o: seen.append(o.dtype))
+    fit(loss_fn, modules, out=None, max_steps=1, mixed_precision="auto", quiet=True)
+    assert seen == [torch.bfloat16 if precision == "bf16" else torch.float32]
 
 
 def test_the_budget_is_kept():

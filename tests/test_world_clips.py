@@ -3,9 +3,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vasa_ref.clips import Clip, plan_clip
 from vasa_ref.errors import VasaError
-from vasa_ref.world.clips import MOTION, make_clip, read_clip, render_motion, write_clip
+from vasa_ref.media.clips import Clip
+from vasa_ref.world import clips
+from vasa_ref.world.clips import (MOTION, make_clip, make_clips, plan_clip, read_clip, read_clips, render_motion,
+                                  write_clip)
 from vasa_ref.world.picture import make_figures, studio
 
 
@@ -92,3 +94,56 @@ def test_held_out_clips_are_others():
 @pytest.mark.parametrize("seconds", [0, -1, 0.01])
 def test_clips_of_no_length_are_refused(seconds):
     with pytest.raises(VasaError, match="seconds"): make_clip(1, seconds=seconds, render_frames=False)
+
+
+def test_unknown_languages_are_refused():
+    with pytest.raises(VasaError, match="language"): make_clip(1, language="tlh", render_frames=False)
+
+
+@pytest.mark.parametrize("seconds", [0.04, 9.0])
+def test_sound_motion_and_frames_have_the_length_asked_for(seconds):
+    clip = make_clip(2, seconds=seconds, render_frames=False)
+    assert len(clip.waveform) == round(seconds * 25) * 640 and len(clip.truth.motion) == len(clip) == round(seconds * 25)
+
+
+# many clips
+
+def test_clips_do_not_depend_on_workers(tmp_path):
+    options = dict(seconds=0.12, render_frames=False, quiet=True)
+    many = make_clips(range(4), workers=2, folder=tmp_path, **options)
+    assert all(map(same, many, [make_clip(seed, seconds=0.12, render_frames=False) for seed in range(4)]))
+    assert all(map(same, many, read_clips(tmp_path)))
+
+
+def test_what_is_there_is_not_made_again(tmp_path, monkeypatch):
+    made, options = [], dict(size=16, seconds=0.12, workers=1, quiet=True)
+    monkeypatch.setattr(clips, "make_clip", lambda seed, **options: made.append(seed) or make_clip(seed, **options))
+    first = make_clips(range(2), folder=tmp_path, **options)
+    assert first[0].frames.shape == (3, 16, 16, 3)
+    (tmp_path / "00000001.safetensors").unlink()
+    assert all(map(same, make_clips(range(3), folder=tmp_path, **options), first)) and made == [0, 1, 1, 2]
+    with pytest.raises(VasaError, match="another folder"):
+        make_clips(range(2), folder=tmp_path, held_out=True, **options)
+    assert made == [0, 1, 1, 2]
+
+
+def test_clips_come_in_the_order_asked_for_and_need_no_folder():
+    first, second = make_clips([7, 3], workers=1, seconds=0.04, render_frames=False, quiet=True)
+    assert first.frames is None and first.truth.speech.text == plan_clip(7).text != plan_clip(3).text
+    assert second.truth.speech.text == plan_clip(3).text
+
+
+def test_the_progress_bar_can_be_silenced(capfd):
+    make_clips([1], workers=1, seconds=0.04, render_frames=False, quiet=True)
+    assert capfd.readouterr() == ("", "")
+    make_clips([1], workers=1, seconds=0.04, render_frames=False)
+    assert "1/1" in capfd.readouterr().err
+
+
+def test_cut_files_and_folders_without_clips_are_refused(tmp_path):
+    write_clip(tmp_path / "a.safetensors", make_clip(1, seconds=0.04, render_frames=False))
+    (tmp_path / "a.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[:-50])
+    with pytest.raises(VasaError, match="make_clips"): read_clip(tmp_path / "a.safetensors")
+    with pytest.raises(VasaError, match="make_clips"): read_clip(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VasaError, match="no clips"): read_clips(tmp_path / "empty")

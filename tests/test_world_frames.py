@@ -132,6 +132,7 @@ def test_pairs_share_what_their_faces_do_and_nothing_else(frames):
 def test_a_pool_draws_pairs(folder):
     pool = Pool.open(folder)
     drawn = pool.draw(5, 2, seeded(1))
+    assert len(drawn.people.unique(dim=0)) == 10 and len(pool.draw(100, 1, seeded(2)).people.unique(dim=0)) == len(pool)
     assert len(pool) == 32 and drawn.images.shape == (10, 2, 3, 16, 16)
     assert torch.equal(drawn.dynamics[0::2], drawn.dynamics[1::2])
     assert not torch.equal(drawn.pose[0::2], drawn.pose[1::2])

@@ -4,14 +4,15 @@ import pytest
 import torch
 
 from vasa_ref.errors import VasaError
-from vasa_ref.voice import PHONEMES, SAMPLE_RATE, Speech, phoneme_class, random_text, random_voice, say
+from vasa_ref.units import FRAME, SAMPLE_RATE
 from vasa_ref.world.head import UNIT, UNITS, load_targets, look_direction
 from vasa_ref.world.performer import (EMOTIONS, EYE_LIMIT, STYLE, acting, blinks, breathing, brow_flashes,
                                       emotion_face, emotion_vector, eyes_in_head, glances, lid, look_units, perform,
                                       random_style, smooth_noise)
 from vasa_ref.world.prosody import fundamental, loudness, low_pass, prosody
-from vasa_ref.world.speaking import (HOP, SHAPE_OF, SHAPES, articulate, face_of, frame_count, frame_times, lean,
+from vasa_ref.world.speaking import (SHAPE_OF, SHAPES, articulate, face_of, frame_count, frame_times, lean,
                                      mouth_gate, segments, sides)
+from vasa_ref.world.voice import PHONEMES, Speech, phoneme_class, random_text, random_voice, say
 
 SIDED = [(UNIT[name], UNIT[name.replace("Left", "Right")]) for name in UNITS if name.endswith("Left")]
 
@@ -76,7 +77,7 @@ def lips():
 
 
 def frames_of(speech, shape):
-    return [slice(int(a) // HOP, (int(b) - 1) // HOP + 1) for p, a, b in zip(speech.phonemes, speech.starts, speech.ends)
+    return [slice(int(a) // FRAME, (int(b) - 1) // FRAME + 1) for p, a, b in zip(speech.phonemes, speech.starts, speech.ends)
             if SHAPE_OF.get(phoneme_class(p)) == shape]
 
 
@@ -145,7 +146,7 @@ def test_lips_anticipate():
         spoken = say(word, rate=120)
         units = articulate(spoken, torch.ones(frame_count(spoken))).units
         t = next(i for i, p in enumerate(spoken.phonemes) if phoneme_class(p) == "t")
-        at_t[word] = units[int((spoken.starts[t] + spoken.ends[t]) / 2 / HOP), UNIT["mouthPucker"]]
+        at_t[word] = units[int((spoken.starts[t] + spoken.ends[t]) / 2 / FRAME), UNIT["mouthPucker"]]
     assert at_t["a stool"] > at_t["a steel"] + 0.02
 
 

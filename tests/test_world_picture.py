@@ -10,7 +10,7 @@ from vasa_ref.errors import VasaError
 from vasa_ref.world.head import UNIT, neutral_pose
 from vasa_ref.world.people import People, person, random_people
 from vasa_ref.world.picture import (SHOTS, SURFACES, Figures, bumped, develop, lamp, light_surface, make_figures,
-                                    openness, random_shots, render, shadow, studio, unit)
+                                    openness, portraits, random_shots, render, shadow, studio, unit)
 
 
 def seeded(seed=0):
@@ -179,3 +179,13 @@ def test_people_of_many_kinds_are_drawn():
     images = render(make_figures(crowd), *motion(4), size=32)
     assert images.isfinite().all()
     assert torch.cdist(images.flatten(1), images.flatten(1)).add(torch.eye(4)).min() > 0.5
+
+
+def test_portraits_smile_in_any_light():
+    people = random_people(2, seeded(5))
+    plain, smiling = portraits(people, 48), portraits(people, 48, smile=1.0)
+    lit, again = (portraits(people, 48, seeded(1)) for _ in range(2))
+    assert plain.shape == (2, 3, 48, 48) and torch.equal(lit, again)
+    below, above = (slice(None), slice(None), slice(27, 40)), (slice(None), slice(None), slice(0, 12))
+    assert (plain - smiling).abs()[below].mean() > 5 * (plain - smiling).abs()[above].mean()
+    assert (plain[0, :, 0] - plain[1, :, 0]).abs().max() < 0.01 < (lit[0, :, 0] - lit[1, :, 0]).abs().mean()    # one wall, two scenes

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import vasa_ref  # noqa: F401 - before torch: it says how threads wait
 import torch
-from vasa_ref.cli import write_json
-from vasa_ref.latents import Latents, make_latents
-from vasa_ref.metrics import held_out_truth, load_instruments, make_take, true_take
-from vasa_ref.motion import MotionConfig, MotionModel, motion_loss, random_conditions
-from vasa_ref.tables import table_row
-from vasa_ref.talker import Talker
+from vasa_ref.app.cli import write_json
+from vasa_ref.measure.metrics import held_out_truth, load_instruments, make_take, true_take
+from vasa_ref.measure.tables import table_row
+from vasa_ref.motion.latents import Latents, make_latents
+from vasa_ref.motion.model import MotionConfig, MotionModel, motion_loss, random_conditions
+from vasa_ref.store import config_from, load_into, load_weights, save_weights, weights_folder
+from vasa_ref.talking.talker import Talker
 from vasa_ref.training import fit
-from vasa_ref.weights import config_from, load_into, load_weights, save_weights, weights_folder
 
 RIVALS = ("joint", "regression", "separate")
 
@@ -48,7 +48,7 @@ def learn(latents, minutes, loss, folder, name, seed=0):
     model = MotionModel(MotionConfig.laptop(motion_dim=latents.motion.shape[1], audio_dim=latents.audio.shape[1]))
     model.set_statistics(**dict(latents.items()))
     log = fit(lambda step, generator: loss(model, *random_conditions(model, latents, generator), generator), {"motion": model},
-              out=None, minutes=minutes, lr=lambda step: 1e-3, warmup=100, seed=seed, mixed_precision="bf16", name=name)
+              out=None, minutes=minutes, lr=lambda step: 1e-3, warmup=100, seed=seed, mixed_precision="auto", name=name)
     if path: save_weights(path, model, model.config, dtype=torch.float16, steps=len(log), minutes=minutes)
     return model.requires_grad_(False), len(log)
 
@@ -102,9 +102,9 @@ def main():
     talker, instruments = Talker.from_pretrained(args.weights), load_instruments(weights_folder(args.weights))
     with tempfile.TemporaryDirectory() as place:
         latents = (Latents.load(args.latents) if args.latents else
-                   make_latents(talker.face, talker.audio, args.clips, path=Path(place) / "latents.safetensors"))
+                   make_latents(talker.audio, args.clips, path=Path(place) / "latents.safetensors"))
     truths = [held_out_truth(i, seconds=3.2) for i in range(args.takes)]
-    real = [true_take(instruments, truth, talker.size) for truth in truths]
+    real = [true_take(instruments, truth) for truth in truths]
     found = json.loads(args.json.read_text()) if args.json.is_file() else {}
 
     def measure(name, talker, controls, **about):

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from vasa_ref.cli import check_output, write_json
+from vasa_ref.app.cli import check_output, write_json
 from vasa_ref.errors import VasaError
 
 # Landmarks of FaceMesh that neither lips nor lids nor jaw move, and where they lie in a face that looks straight ahead:
@@ -234,23 +234,11 @@ def judge_generated(portraits: np.ndarray, frames: np.ndarray, mouth: np.ndarray
             "distance": mean(distance[np.isfinite(distance)]), "mouth": correlation(faces.mouth, np.asarray(mouth))}
 
 
-def lip_gap(units):
-    """How far units (..., 52) part the lips in the middle of the mouth, in head units: linear, as all offsets are."""
-    import torch
-    from vasa_ref.world.head import UNIT, load_targets
-    targets = load_targets()
-    lip = torch.zeros(len(targets.vertices), dtype=torch.bool)
-    lip[targets.quads[targets.parts == 0].unique()] = True
-    lip &= (targets.masks[:, 0] > 0.3) & (targets.vertices[:, 0].abs() < 0.09)
-    shut = targets.units[UNIT["mouthClose"], :, 1]             # brings the lips together: up the lower, down the upper
-    rise = lambda which: targets.units[:, lip & which, 1].mean(1)
-    return (units @ (rise(shut < -0.02) - rise(shut > 0.1))).clamp(min=0)
-
-
 def world_frames(people: int, each: int = 5, size: int = 256) -> dict[str, np.ndarray]:
     """What `judge` wants, of people of the world who talk: frames (people * each, size, size, 3), one with a wide mouth
     and the others at random, each in a pose, light and scene of its own."""
     import torch
+    from vasa_ref.measure.estimator import mouth_opening
     from vasa_ref.world.camera import random_scenes
     from vasa_ref.world.clips import make_clip
     from vasa_ref.world.frames import random_poses
@@ -268,7 +256,7 @@ def world_frames(people: int, each: int = 5, size: int = 256) -> dict[str, np.nd
         drawn = render(make_figures(who[i:i + 1]), poses[now], motion.units[at], motion.gaze[at], motion.body[at],
                        shots[now], scenes, size=size)
         images.append((drawn * 255).round().byte().permute(0, 2, 3, 1))
-        mouths.append(lip_gap(motion.units[at]))
+        mouths.append(mouth_opening(motion.units[at]))
     return {"images": torch.cat(images).numpy(), "person": np.arange(people).repeat(each), "yaw": poses[:, 0].numpy(),
             "mouth": torch.cat(mouths).numpy()}
 

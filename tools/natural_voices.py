@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm import tqdm
-from vasa_ref.audio import audio_features, load_recogniser
 from vasa_ref.errors import VasaError
-from vasa_ref.files import decode_audio
-from vasa_ref.tape import STEP, UNKNOWN, join_tapes, labelled, save_tape
-from vasa_ref.voice import PHONEMES, SAMPLE_RATE, VISEMES, _ipa_letters, phoneme_class, resample, viseme_of
+from vasa_ref.hearing.audio import audio_features, load_recogniser
+from vasa_ref.hearing.dataset import STEP, UNKNOWN, join_tapes, labelled, save_tape
+from vasa_ref.media.files import decode_audio
+from vasa_ref.world.voice import PHONEMES, SAMPLE_RATE, VISEMES, _ipa_letters, phoneme_class, resample, viseme_of
 
 ESPEAK = {"en": "en-us", "fr": "fr-fr", "es": "es-419"}    # where espeak-ng's name is not the language's code
 NEAREST = {                                                # English phones for our classes

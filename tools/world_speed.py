@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from vasa_ref.cli import check_output, write_json
+from vasa_ref.app.cli import check_output, write_json
 from vasa_ref.errors import VasaError
 from vasa_ref.world.camera import random_scenes
 from vasa_ref.world.clips import make_clip

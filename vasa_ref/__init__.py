@@ -8,9 +8,10 @@ __version__ = "0.1.0"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Names of the package itself, each imported when it is first used: `from vasa_ref import Talker`.
-_NAMES = {"VasaError": "errors", "Talker": "talker", "Clip": "clips", "load_portrait": "clips", "load_audio": "clips",
-          "make_clip": "clips", "say": "voice", "perform": "performer", "random_people": "head", "render": "head",
-          "EMOTIONS": "performer", "EXPRESSIONS": "head"}
+_NAMES = {"VasaError": "errors", "Talker": "talking.talker", "Clip": "media.clips", "load_portrait": "media.clips",
+          "load_audio": "media.clips", "make_clip": "world.clips", "say": "world.voice", "perform": "world.performer",
+          "random_people": "world.people", "person": "world.people", "portraits": "world.picture", "render": "world.picture",
+          "EMOTIONS": "units", "UNITS": "world.head"}
 __all__ = sorted(_NAMES)
 
 

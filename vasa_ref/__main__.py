@@ -1,7 +1,7 @@
 """`python -m vasa_ref` is `vasa`."""
 import sys
 
-from .cli import main
+from .app.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

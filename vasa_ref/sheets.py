@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .files import as_jpeg
+from .media.files import as_jpeg
 
 __all__ = ["sheet", "slider"]
 

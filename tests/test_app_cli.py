@@ -1,0 +1,710 @@
+"""The command line: the right result, or one clear line and exit code 2; never a traceback, never half an output."""
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import vasa_ref
+from vasa_ref.app import arguments, cli
+from vasa_ref.errors import VasaError
+
+torch.set_num_threads(1)
+ROOT = Path(vasa_ref.__file__).parents[1]
+
+
+@pytest.fixture
+def vasa(capsys):
+    """Runs the command line in this process: (exit code, stdout, stderr)."""
+    def run(*argv):
+        capsys.readouterr()
+        try:
+            code = cli.main([str(a) for a in argv])
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+    return run
+
+
+def refused(result, *said):
+    """The result is exit code 2 and one line on stderr that says all of `said`."""
+    code, out, err = result
+    assert code == 2, result
+    assert out == ""
+    assert err.startswith("vasa: ") and err.count("\n") == 1 and err.endswith("\n"), err
+    for words in said:
+        assert str(words) in err, err
+
+
+# ---- help and arguments
+
+def test_help_is_fast_and_imports_nothing_heavy():
+    code = ("import sys; from vasa_ref.app import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
+            "print([m for m in ('torch', 'numpy', 'PIL', 'matplotlib') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ROOT})
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]"
+    assert all(name in done.stdout for name in ("animate", "portrait", "say", "train", "bench", "tables", "latency", "examples:"))
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "vasa_ref", "--version"], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": ROOT})
+    assert done.stdout == f"vasa_ref {vasa_ref.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["animate", "portrait", "say", "train", "bench", "tables", "latency"])
+def test_help_of_each_command(vasa, command):
+    code, out, err = vasa(command, "--help")
+    assert code == 0 and err == "" and f"vasa {command}" in out.split("examples:")[1]
+
+
+@pytest.mark.parametrize("argv, said", [
+    ([], "COMMAND"),
+    (["sing"], "invalid choice: 'sing'"),
+    (["animate", "p.png"], "AUDIO"),
+    (["animate", "p.png", "s.wav"], "-o/--out"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--gaze", "90", "0"], "YAW 90 is out of range: accepted is -45 to 45"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--gaze", "0", "-31"], "PITCH -31 is out of range"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--gaze", "nan", "0"], "YAW nan is out of range"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--gaze", "left", "0"], "invalid float value: 'left'"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--gaze", "3"], "expected 2 arguments"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--distance", "0"], "accepted is a number from 0.5 to 2"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--distance", "inf"], "inf is out of range"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--emotion", "bored"], "choose from 'neutral', 'happy'"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--emotion-strength", "-1"], "from 0 to 2"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--emotion-strength", "1"], "--emotion-strength needs an --emotion"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--cfg-audio", "x"], "'x' is not a number from 0 to 10"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--steps", "0"], "a whole number from 1 to 500"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--temperature", "3"], "from 0 to 2"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--steps", "2.5"], "'2.5' is not a whole number"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--preset", "laptop", "--weights", "w"], "not allowed with"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--preset", "desktop"], "no weights called 'desktop'"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--weights", "no/such"], "no weights called 'no/such'"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--device", "gpu"], "device 'gpu' is not on this machine: accepted are cpu"),
+    (["animate", "p.png", "-", "-o", "o.mp4"], "with --stream only"),
+    (["animate", "p.png", "s.wav", "-o", "-"], "with --stream only"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--curves", "no.json"], "cannot read the curves 'no.json'"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--pose-from", "no.mp4"], "cannot read the video 'no.mp4'"),
+    (["portrait", "-o", "p.png", "--size", "4"], "from 16 to 2048 pixels"),
+    (["portrait", "-o", "p.png", "--seed", "-1"], "from 0 to"),
+    (["portrait", "-o", "p.png", "--age", "5"], "from 18 to 90 years"),
+    (["portrait", "-o", "p.png", "--sex", "men"], "choose from 'female', 'male'"),
+    (["portrait", "-o", "p.png", "--origin", "mars"], "choose from 'african', 'asian', 'caucasian'"),
+    (["portrait", "-o", "p.png", "--look", "mohawk"], "'side parting', 'quiff'"),
+    (["portrait", "-o", "p.bmp"], "should end in .png or .jpg"),
+    (["portrait", "-o", "no/such/p.png"], "no folder no/such for the output p.png"),
+    (["say", "hello", "-o", "s.ogg"], "should end in .wav or .flac"),
+    (["say", "hello", "-o", "s.wav", "--voice", "nobody"], "unknown voice 'nobody'; accepted are ada"),
+    (["say", "hello", "-o", "s.wav", "--language", "xx"], "unknown language 'xx'; accepted are"),
+    (["say", "", "-o", "s.wav"], "nothing to speak"),
+    (["train", "mouth"], "choose from 'audio', 'face', 'motion', 'metrics', 'sync', 'all'"),
+    (["train", "face", "--preset", "huge"], "choose from 'tiny', 'laptop', 'paper'"),
+    (["train", "face", "--minutes", "0"], "from 0.01 to"),
+    (["train", "face", "--resume", "no/such"], "cannot resume: no folder no/such"),
+    (["bench", "--json", "no/such/b.json"], "no folder no/such"),
+    (["tables", "--json", "no/such/b.json"], "no folder no/such"),
+    (["latency", "--preset", "huge"], "choose from"),
+    (["latency", "--json", "l.txt"], "should end in .json")])
+def test_what_is_wrong_is_said_in_one_line(vasa, tmp_path, monkeypatch, argv, said):
+    monkeypatch.chdir(tmp_path)
+    fake_weights(monkeypatch)
+    for name in ("p.png", "s.wav"):
+        if argv[:1] == ["animate"]:
+            Path(name).write_bytes(b"x")
+    before = sorted(os.listdir())
+    refused(vasa(*argv), said)
+    assert sorted(os.listdir()) == before
+
+
+def test_the_lists_in_the_help_are_those_of_the_package():
+    from vasa_ref.motion import diffusion
+    from vasa_ref.world import voice
+    from vasa_ref.world.head import ORIGINS
+    from vasa_ref.world.people import HAIR_STYLES
+    assert cli.EMOTIONS == tuple(voice.EMOTIONS) and (arguments.ORIGINS, arguments.LOOKS) == (ORIGINS, HAIR_STYLES)
+    assert sum(cli.SHARES.values()) == pytest.approx(1) and cli.SHARES.keys() == cli.TRAINERS.keys()
+    from vasa_ref.motion.latents import WISHES
+    from vasa_ref.motion.model import DEFAULT_SCALE
+    given = arguments.make_parser().parse_args(["animate", "p.png", "s.wav", "-o", "o.mp4"])
+    assert arguments.CURVES == tuple(WISHES) and given.cfg_audio == DEFAULT_SCALE["audio"]
+    assert tuple(cli.TRAINERS) == arguments.PARTS and arguments.SAMPLERS == diffusion.SAMPLERS
+
+
+def test_what_the_commands_call_exists_and_takes_what_they_give():
+    import importlib
+    import inspect
+    calls = {(module, function): ["preset", "minutes", "resume", "out", "device", "seed", "quiet"]
+             for module, function, _ in cli.TRAINERS.values()}
+    calls |= {("measure.tables", "paper_tables"): ["preset", "quick", "seed", "quiet"]}
+    calls |= {("measure.metrics", "bench"): ["preset", "quick", "seed", "quiet"], ("speed.latency", "latency"): ["preset", "device", "tricks"]}
+    for (module, function), wanted in calls.items():
+        taken = inspect.signature(getattr(importlib.import_module(f"vasa_ref.{module}"), function)).parameters
+        assert set(wanted) <= set(taken), (module, function)
+
+
+# ---- what the commands hand on
+
+def fake_weights(monkeypatch):
+    """A preset "laptop" exists, whether or not weights ship."""
+    import vasa_ref.store
+    real = vasa_ref.store.weights_folder
+    monkeypatch.setattr(vasa_ref.store, "weights_folder", lambda name: Path("shipped") if name == "laptop" else real(name))
+
+
+class FakeTalker:
+    """Stands for the talker where a test is about the command line only."""
+    calls = []
+
+    @classmethod
+    def from_pretrained(cls, folder, device):
+        cls.calls.append({"folder": folder, "device": device})
+        return cls()
+
+    size = 8
+
+    def animate_to_file(self, path, portrait, audio, *, progress, **options):
+        self.calls.append({"path": path, "portrait": portrait, "audio": audio, **options})
+        for done in range(50):
+            progress(done + 1, 50)
+        Path(path).write_bytes(b"video")
+
+
+@pytest.fixture
+def fake_talker(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    fake_weights(monkeypatch)
+    monkeypatch.setitem(sys.modules, "vasa_ref.talking.talker", SimpleNamespace(Talker=FakeTalker))
+    FakeTalker.calls = []
+    for name in ("p.png", "s.mp4"):
+        Path(name).write_bytes(b"x")
+    return FakeTalker.calls
+
+
+def test_animate_hands_everything_on(vasa, fake_talker):
+    code, out, err = vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--gaze", "-30", "15", "--distance", "1.25",
+                          "--emotion", "sad", "--emotion-strength", "0.5", "--cfg-audio", "2", "--cfg-gaze", "0",
+                          "--steps", "7", "--sampler", "dpm", "--temperature", "0.5", "--seed", "9",
+                          "--head-motion", "1.5", "--blink-rate", "30", "--codec", "h264_nvenc")
+    assert (code, err) == (0, "")
+    assert "o.mp4: 2.0 s of video, 8 x 8 pixels" in out and "real-time factor" in out
+    loaded, call = fake_talker
+    assert loaded == {"folder": Path("shipped"), "device": torch.device("cpu")}
+    assert call == {"path": Path("o.mp4"), "portrait": "p.png", "audio": "s.mp4", "gaze": (-30.0, 15.0), "distance": 1.25,
+                    "emotion": "sad", "emotion_strength": 0.5, "cfg_scale": {"audio": 2.0, "gaze": 0.0}, "steps": 7,
+                    "sampler": "dpm", "temperature": 0.5, "seed": 9, "head_motion": 1.5, "blink_rate": 30.0,
+                    "codec": "h264_nvenc"}
+
+
+def test_fast_animate_has_another_talker_with_all_tricks(vasa, fake_talker, monkeypatch):
+    from vasa_ref.speed.faster import Tricks
+    given = []
+    monkeypatch.setattr("vasa_ref.speed.faster.FastTalker", lambda talker, tricks: given.append(tricks) or talker)
+    assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--fast", "--quiet") == (0, "", "")
+    assert given == [Tricks.best("cpu")] and fake_talker[1]["codec"] == "libx264"
+
+
+def test_animate_by_default(vasa, fake_talker):
+    assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--quiet") == (0, "", "")
+    call = fake_talker[1]
+    assert not {"gaze", "distance", "emotion", "head_motion", "blink_rate"} & call.keys() and call["steps"] is None and call["temperature"] is None
+    assert call["cfg_scale"] == {"audio": 1.0, "gaze": 0.0} and call["seed"] == 0
+
+
+def test_curves_are_handed_on_as_key_frames(vasa, fake_talker):
+    Path("c.json").write_text('{"gaze": {"0": [0, 0], "1.5": [10, -5]}, "emotion": {"1": "neutral", "2": {"sad": 0.5}}}')
+    assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--quiet", "--curves", "c.json", "--distance", "1.1") == (0, "", "")
+    call = fake_talker[1]
+    assert call["gaze"] == {0.0: [0, 0], 1.5: [10, -5]} and call["emotion"] == {1.0: "neutral", 2.0: {"sad": 0.5}}
+    assert call["distance"] == 1.1
+
+
+def test_curves_may_begin_with_a_byte_order_mark(vasa, fake_talker):
+    Path("c.json").write_bytes(b"\xef\xbb\xbf" + b'{"distance": {"0": 1, "2": 1.2}}')
+    assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--quiet", "--curves", "c.json") == (0, "", "")
+    assert fake_talker[1]["distance"] == {0.0: 1, 2.0: 1.2}
+
+
+def test_a_terminal_without_the_letters_of_a_name_still_ends_well(tmp_path):
+    code = "import sys; from vasa_ref.app import cli; sys.exit(cli.main(sys.argv[1:]))"
+    out = tmp_path / "\u5f69.wav"
+    done = subprocess.run([sys.executable, "-c", code, "say", "Hello.", "-o", str(out)], capture_output=True,
+                          env={**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"})
+    assert done.returncode == 0 and out.is_file() and b"\\u5f69.wav" in done.stdout
+
+
+@pytest.mark.parametrize("text, options, said", [
+    ("gaze", [], "accepted is a JSON object"), ("[1, 2]", [], "accepted is a JSON object"), ('{"gaze": 3}', [], "accepted is a JSON"),
+    ('{"gaze": {"now": [0, 0]}}', [], "seconds to values"), ('{"smile": {"0": 1}}', [], "has smile: accepted are gaze, distance"),
+    ('{"gaze": {}}', [], "gaze has no key frames"), ("[" * 100_000, [], "accepted is a JSON object"),
+    ('{"gaze": {"1": [0, 0], "1.0": [9, 0]}}', [], "two key frames at one time"), ('{"gaze": {"0": "12"}}', [], "2 angles in degrees"),
+    ('{"distance": {"0": 1' + 400 * "0" + "}}", [], "from 0.5 to 2"), ('{"distance": {"0": 1}}', ["--distance", "1.2"], "not both")])
+def test_curves_that_cannot_be_used(vasa, fake_talker, text, options, said):
+    Path("c.json").write_text(text)
+    refused(vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--curves", "c.json", *options), said)
+    assert fake_talker == []
+
+
+def test_an_output_never_replaces_an_input(vasa, fake_talker):
+    refused(vasa("animate", "p.png", "s.mp4", "-o", "s.mp4"), "also an input")
+    assert Path("s.mp4").read_bytes() == b"x" and fake_talker == []
+
+
+@pytest.mark.parametrize("error, said", [(VasaError("a\n  b"), "vasa: a b\n"), (MemoryError(), "not enough memory"),
+                                         (OSError(28, "No space left on device"), "No space left on device"),
+                                         (OSError(13, "Permission denied", "o.mp4"), "Permission denied: o.mp4")])
+def test_errors_of_the_work_are_one_line_too(vasa, fake_talker, monkeypatch, error, said):
+    def fail(*args, **options):
+        raise error
+    monkeypatch.setattr(FakeTalker, "animate_to_file", fail)
+    refused(vasa("animate", "p.png", "s.mp4", "-o", "o.mp4"), said)
+
+
+def test_an_interrupt_is_no_traceback(vasa, fake_talker, monkeypatch):
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(FakeTalker, "animate_to_file", stop)
+    assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4") == (130, "", "vasa: interrupted\n")
+
+
+@pytest.fixture
+def trainers(monkeypatch, tmp_path):
+    """The training functions, recording what they are given; the clock runs as told."""
+    monkeypatch.chdir(tmp_path)
+    calls, clock = [], SimpleNamespace(now=0.0, takes={})
+    for part, (module, function, _) in cli.TRAINERS.items():
+        def trainer(preset, part=part, **options):
+            calls.append((part, preset, options))
+            clock.now += 60 * clock.takes.get(part, options["minutes"])
+        monkeypatch.setitem(sys.modules, f"vasa_ref.{module}", SimpleNamespace(**{function: trainer}))
+    monkeypatch.setattr(cli.time, "monotonic", lambda: clock.now)
+    return calls, clock
+
+
+def test_train_one_part(vasa, trainers):
+    calls, _ = trainers
+    code, out, err = vasa("train", "motion", "--preset", "tiny", "--minutes", "3", "--seed", "4")
+    assert (code, err) == (0, "") and "motion: 3.0 minutes, from the start" in out and "runs/tiny" in out
+    assert calls == [("motion", "tiny", {"minutes": 3.0, "resume": None, "out": Path("runs/tiny"), "seed": 4,
+                                         "device": torch.device("cpu"), "quiet": False})]
+    assert Path("runs/tiny").is_dir()
+
+
+def test_vgg19_is_for_the_plain_face(vasa, trainers):
+    calls, _ = trainers
+    Path("vgg19.safetensors").touch()
+    refused(vasa("train", "all", "--vgg19", "vgg19.safetensors"), "of no use to the preset laptop", "--preset paper")
+    assert not calls and os.listdir() == ["vgg19.safetensors"]
+    assert vasa("train", "all", "--preset", "paper", "--vgg19", "vgg19.safetensors", "--quiet")[0] == 0
+    assert [options.get("vgg19") for _, _, options in calls] == [None, "vgg19.safetensors", None, None, None]
+    assert vasa("train", "motion", "--vgg19", "vgg19.safetensors", "--out", "other")[2].startswith("vasa: --vgg19 is for the training of the face")
+    refused(vasa("train", "face", "--preset", "paper", "--vgg19", "none", "--out", "other"), "no file at none")
+    assert not Path("other").exists()
+
+
+def test_audio_is_what_motion_learns_from(vasa, trainers):
+    calls, _ = trainers
+    assert vasa("train", "motion", "--audio", "facebook/wav2vec2-base", "--quiet")[0] == 0
+    assert calls[0][2]["audio"] == "facebook/wav2vec2-base"
+    assert vasa("train", "all", "--audio", "x", "--out", "other")[2].startswith("vasa: --audio is what motion learns from, not all")
+
+
+def test_voices_are_what_audio_learns_from(vasa, trainers):
+    calls, _ = trainers
+    Path("voices.safetensors").touch()
+    assert vasa("train", "all", "--voices", "voices.safetensors", "--quiet")[0] == 0
+    assert [options.get("voices") for _, _, options in calls] == ["voices.safetensors", None, None, None, None]
+    assert vasa("train", "face", "--voices", "voices.safetensors", "--out", "other")[2].startswith("vasa: --voices is for the training of audio")
+    assert vasa("train", "audio", "--voices", "none", "--out", "other")[2].startswith("vasa: no file at none") and not Path("other").exists()
+
+
+def test_trained_weights_are_not_overwritten_by_chance(vasa, trainers):
+    calls, _ = trainers
+    Path("mine").mkdir()
+    Path("mine/face.safetensors").touch()
+    code, out, err = vasa("train", "all", "--out", "mine")
+    assert (code, out) == (2, "") and err == ("vasa: mine holds trained weights (face): go on with --resume mine, or give "
+                                              "another --out\n")
+    assert vasa("train", "audio", "--out", "mine", "--quiet")[0] == 0 and len(calls) == 1
+
+
+def test_resuming_remembers_the_preset(vasa, trainers):
+    calls, _ = trainers
+    vasa("train", "audio", "--preset", "tiny", "--out", "mine", "--quiet")
+    vasa("train", "audio", "--resume", "mine", "--quiet")
+    assert [preset for _, preset, _ in calls] == ["tiny", "tiny"]
+    code, _, err = vasa("train", "audio", "--resume", "mine", "--preset", "laptop")
+    assert code == 2 and "was trained with --preset tiny" in err and len(calls) == 2
+    Path("mine/training.json").write_text("{")
+    code, _, err = vasa("train", "audio", "--resume", "mine")
+    assert code == 2 and err == "vasa: mine/training.json is damaged: remove it, and say --preset\n"
+
+
+def test_one_folder_has_one_preset_and_one_training(vasa, trainers):
+    calls, _ = trainers
+    vasa("train", "audio", "--preset", "tiny", "--out", "mine", "--quiet")
+    code, _, err = vasa("train", "face", "--preset", "laptop", "--out", "mine")
+    assert code == 2 and "mine was trained with --preset tiny, not laptop" in err
+    Path("other/face-joint").mkdir(parents=True)
+    Path("other/face-joint/checkpoint.safetensors").touch()               # cut before it had weights
+    code, _, err = vasa("train", "face", "--preset", "tiny", "--out", "other")
+    assert code == 2 and "go on with --resume other" in err
+    code, _, err = vasa("train", "face", "--resume", "mine", "--out", "other")
+    assert code == 2 and "go on with --resume other" in err and len(calls) == 1
+
+
+def test_train_all_shares_the_minutes(vasa, trainers):
+    calls, clock = trainers
+    assert vasa("train", "all", "--minutes", "20", "--quiet") == (0, "", "")
+    assert [(part, round(o["minutes"], 6)) for part, _, o in calls] == [("audio", 3), ("face", 9), ("motion", 5), ("metrics", 2), ("sync", 1)]
+    calls.clear()
+    clock.takes = {"audio": 0.0}
+    vasa("train", "all", "--minutes", "17", "--quiet")
+    assert [round(o["minutes"], 6) for _, _, o in calls] == [2.55, 9, 5, 2, 1]   # what audio did not need goes to the others
+
+
+def test_train_resumes_into_the_same_folder(vasa, trainers):
+    calls, _ = trainers
+    Path("mine/face-joint").mkdir(parents=True)
+    Path("mine/face-joint/checkpoint.safetensors").touch()
+    assert vasa("train", "face", "--resume", "mine") == (2, "", "vasa: mine does not tell its preset: say --preset\n")
+    vasa("train", "face", "--resume", "mine", "--preset", "laptop")
+    assert calls[0][2]["resume"] == "mine" and calls[0][2]["out"] == Path("mine")
+    calls.clear()
+    vasa("train", "all", "--resume", "mine", "--out", "other")
+    assert [o["resume"] for _, _, o in calls] == [None, "mine", None, None, None]
+    assert {str(o["out"]) for _, _, o in calls} == {"other"}
+
+
+def test_tables_print_and_write(vasa, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    fake = SimpleNamespace(paper_tables=lambda folder, quick, seed, quiet: asked.append((quick, seed, quiet)) or {"clips": 4},
+                           as_text=lambda tables: f"the tables of {tables['clips']} clips")
+    monkeypatch.setitem(sys.modules, "vasa_ref.measure.tables", fake)
+    monkeypatch.setattr("vasa_ref.measure.tables", fake, raising=False)
+    code, out, err = vasa("tables", "--json", "t.json", "--quick", "--seed", "3")
+    assert (code, err, asked) == (0, "", [(True, 3, False)]) and "the tables of 4 clips" in out
+    assert json.loads(Path("t.json").read_text()) == {"clips": 4}
+
+
+def test_bench_and_latency_print_and_write(vasa, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    fake_weights(monkeypatch)
+    figures = {"self_psnr": 24.123456, "clips": 8, "preset": "laptop"}
+    asked = []
+    bench = SimpleNamespace(bench=lambda folder, quick, seed, quiet: asked.append((folder, quick, seed)) or figures)
+    speed = SimpleNamespace(latency=lambda preset, device, tricks: asked.append((preset, device, tricks)) or {"offline_fps": 90.5})
+    for name, module in (("measure.metrics", bench), ("speed.latency", speed)):
+        monkeypatch.setitem(sys.modules, f"vasa_ref.{name}", module)
+        monkeypatch.setattr(f"vasa_ref.{name}", module, raising=False)
+    code, out, err = vasa("bench", "--json", "b.json", "--quick")
+    assert (code, err) == (0, "") and out == "self_psnr  24.12\nclips      8\npreset     laptop\n"
+    assert json.loads(Path("b.json").read_text()) == figures
+    assert vasa("latency", "--preset", "paper", "--json", "l.json", "--quiet") == (0, "", "")
+    assert json.loads(Path("l.json").read_text()) == {"offline_fps": 90.5}
+    assert asked == [(Path("shipped"), True, 0), ("paper", torch.device("cpu"), False)]
+    figures["fvd"] = math.nan
+    with pytest.raises(ValueError):   # a figure that is not a number is a bug, and is not written
+        vasa("bench", "--json", "c.json")
+    assert not Path("c.json").exists() and len(os.listdir()) == 2
+
+
+# ---- a portrait and speech
+
+def test_portrait(vasa, tmp_path):
+    from PIL import Image
+    for name, seed in (("a.png", 3), ("b.png", 3), ("c.png", 4), ("d.jpg", 3)):
+        code, out, err = vasa("portrait", "-o", tmp_path / name, "--seed", seed, "--size", 48)
+        assert (code, err) == (0, "") and f"person {seed}" in out
+    pictures = {p.name: np.asarray(Image.open(p)).astype(int) for p in tmp_path.iterdir()}
+    assert pictures["a.png"].shape == (48, 48, 3) and pictures["a.png"].std() > 20
+    assert (pictures["a.png"] == pictures["b.png"]).all() and (pictures["a.png"] != pictures["c.png"]).any()
+    assert abs(pictures["d.jpg"] - pictures["a.png"]).mean() < 8
+
+
+def test_a_portrait_of_somebody_asked_for(vasa, tmp_path):
+    from PIL import Image
+    from vasa_ref.world.people import person
+    from vasa_ref.world.picture import portraits
+    assert vasa("portrait", "-o", tmp_path / "p.png", "--size", 48, "--seed", 2, "--age", 64.5, "--sex", "female", "--origin", "asian",
+                "--look", "side parting", "--quiet") == (0, "", "")
+    image = torch.from_numpy(np.array(Image.open(tmp_path / "p.png"))).permute(2, 0, 1) / 255
+    expected = portraits(person(2, 64.5, "female", "asian", "side parting"), 48, smile=0.15)[0]
+    assert (image - expected).abs().max() < 0.01
+    assert (image - portraits(person(2), 48, smile=0.15)[0]).abs().mean() > 0.02
+
+
+def test_say(vasa, tmp_path):
+    import soundfile
+    code, out, err = vasa("say", "Two words.", "-o", tmp_path / "s.wav", "--language", "de")
+    assert (code, err) == (0, "") and "language de" in out
+    samples, rate = soundfile.read(tmp_path / "s.wav")
+    assert rate == 16000 and samples.ndim == 1 and len(samples) > 8000 and abs(samples).max() > 0.05
+    assert soundfile.info(tmp_path / "s.wav").subtype == "PCM_16"
+    assert vasa("say", "Two words.", "-o", tmp_path / "s.flac", "--quiet") == (0, "", "")
+    assert soundfile.info(tmp_path / "s.flac").format == "FLAC"
+
+
+@pytest.mark.parametrize("argv", [("portrait", "--size", 32, "-o", "p.png"), ("say", "hello", "-o", "s.wav")])
+def test_a_full_disk_leaves_nothing(vasa, tmp_path, monkeypatch, argv):
+    """The rename is the last step: when writing fails before it, the old file stays and no new one appears."""
+    monkeypatch.chdir(tmp_path)
+    Path(argv[-1]).write_bytes(b"old")
+
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr("PIL.Image.Image.save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    refused(vasa(*argv), "No space left on device")
+    assert os.listdir() == [argv[-1]] and Path(argv[-1]).read_bytes() == b"old"
+
+
+# ---- animate with real files: models of the tiny size that have learned nothing
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with random weights of the tiny size, one good portrait and a good short recording."""
+    import soundfile
+    from PIL import Image
+    from vasa_ref.hearing.audio import PhonemeRecogniser
+    from vasa_ref.store import save_weights
+    from vasa_ref.talking.talker import Talker
+    from vasa_ref.world.voice import PHONEMES
+    folder = tmp_path_factory.mktemp("files")
+    talker = Talker.random("tiny")
+    recogniser = PhonemeRecogniser(talker.audio.config)
+    recogniser.encoder.load_state_dict(talker.audio.state_dict())
+    save_weights(folder / "w/audio.safetensors", recogniser, talker.audio.config, phonemes=PHONEMES)
+    save_weights(folder / "w/face.safetensors", talker.face, talker.face.config)
+    save_weights(folder / "w/motion.safetensors", talker.motion_model, talker.motion_model.config)
+    noise = np.random.default_rng(0)
+    Image.fromarray(noise.integers(0, 255, (70, 90, 3), dtype=np.uint8)).save(folder / "p.png")
+    soundfile.write(folder / "s.wav", noise.uniform(-0.5, 0.5, 8000), 16000)
+    return folder
+
+
+@pytest.fixture
+def animate(vasa, files, tmp_path):
+    """animate(portrait, audio, *options): the result, and the number of frames in the output (None if there is none)."""
+    from vasa_ref.media.clips import Clip
+
+    def run(portrait=None, audio=None, *options):
+        out = tmp_path / "result" / "out.mp4"
+        out.parent.mkdir(exist_ok=True)
+        result = vasa("animate", portrait or files / "p.png", audio or files / "s.wav", "-o", out, "--weights", files / "w",
+                      "--steps", "2", *options)
+        frames = len(Clip.load(out)) if out.exists() else None
+        out.unlink(missing_ok=True)
+        assert os.listdir(out.parent) == []   # and nothing temporary is left
+        return result, frames
+    return run
+
+
+def picture(name, folder):
+    from PIL import Image
+    pixels = np.random.default_rng(1).integers(0, 255, (64, 80, 4), dtype=np.uint8)
+    path = folder / (name + {"cmyk": ".jpg", "exif": ".jpg", "webp": ".webp", "palette": ".gif"}.get(name, ".png"))
+    rgb = Image.fromarray(pixels[..., :3])
+    if name == "alpha":
+        Image.fromarray(pixels).save(path)
+    elif name == "grey":
+        rgb.convert("L").save(path)
+    elif name == "16 bits":
+        Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(path)
+    elif name == "exif":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        rgb.save(path, exif=exif)
+    else:
+        rgb.convert({"cmyk": "CMYK", "palette": "P"}.get(name, "RGB")).save(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["alpha", "grey", "16 bits", "cmyk", "exif", "webp", "palette"])
+def test_pictures_of_any_kind_are_animated(animate, tmp_path, name):
+    (code, out, err), frames = animate(picture(name, tmp_path))
+    assert (code, err, frames) == (0, "", 13) and "0.5 s of video" in out
+
+
+@pytest.mark.parametrize("name", ["text", "empty", "absent", "folder", "1 x 1", "20000 x 20000", "cut"])
+def test_portraits_that_cannot_be_used(animate, tmp_path, files, name):
+    from PIL import Image
+    path = tmp_path / "bad.png"
+    if name == "text":
+        path.write_text("I am no picture.")
+    elif name == "empty":
+        path.touch()
+    elif name == "folder":
+        path.mkdir()
+    elif name == "cut":
+        path.write_bytes((files / "p.png").read_bytes()[:3000])
+    elif name != "absent":
+        Image.new("1", tuple(map(int, name.split(" x ")))).save(path)
+    result, frames = animate(path)
+    refused(result, "bad.png", "accepted are JPEG, PNG")
+    assert frames is None
+
+
+@pytest.mark.parametrize("rate, channels, loudness", [(8000, 1, 0.3), (96000, 2, 0.3), (44100, 6, 0.3), (16000, 1, 0.0)])
+def test_sounds_of_any_kind_are_animated(animate, tmp_path, rate, channels, loudness):
+    import soundfile
+    noise = np.random.default_rng(2).uniform(-loudness, loudness, (rate // 2, channels))
+    soundfile.write(tmp_path / "a.wav", noise, rate)
+    (code, out, err), frames = animate(None, tmp_path / "a.wav")
+    assert (code, err, frames) == (0, "", 13)
+
+
+@pytest.mark.parametrize("name", ["text", "empty", "absent", "0 s", "NaN", "picture"])
+def test_sounds_that_cannot_be_used(animate, tmp_path, files, name):
+    import soundfile
+    path = tmp_path / "bad.wav"
+    if name == "text":
+        path.write_text("I am no sound.")
+    elif name == "empty":
+        path.touch()
+    elif name == "0 s":
+        soundfile.write(path, np.zeros(0), 16000)
+    elif name == "NaN":
+        soundfile.write(path, np.full(8000, np.nan, dtype=np.float32), 16000, subtype="FLOAT")
+    elif name == "picture":
+        path.write_bytes((files / "p.png").read_bytes())
+    result, frames = animate(None, path)
+    refused(result, "bad.wav")
+    assert frames is None
+
+
+def test_one_sample_of_sound_is_one_frame(animate, tmp_path):
+    import soundfile
+    soundfile.write(tmp_path / "a.wav", np.zeros(1), 16000)
+    (code, out, err), frames = animate(None, tmp_path / "a.wav")
+    assert (code, err, frames) == (0, "", 1)
+
+
+def test_another_film_gives_pose_and_dynamics(animate, files, vasa, tmp_path):
+    film = tmp_path / "film.mp4"
+    assert vasa("animate", files / "p.png", files / "s.wav", "-o", film, "--weights", files / "w", "--steps", "2")[0] == 0
+    for options in (("--pose-from", film), ("--dynamics-from", film), ("--pose-from", film, "--dynamics-from", film)):
+        (code, out, err), frames = animate(None, None, *options)
+        assert (code, err, frames) == (0, "", 13)
+    refused(vasa("animate", files / "p.png", files / "s.wav", "-o", film, "--weights", files / "w", "--pose-from", film), "also an input")
+    refused(animate(None, None, "--dynamics-from", files / "s.wav")[0], "cannot read the video")
+    refused(animate(None, None, "--pose-from", film, "--distance", "1.1")[0], "both set the distance")
+    refused(animate(None, None, "--dynamics-from", film, "--blink-rate", "9")[0], "both set the blinks")
+    refused(animate(None, None, "--dynamics-from", film, "--emotion", "sad")[0], "both set the expression")
+
+
+def test_curves_out_of_range_are_one_line(animate, tmp_path):
+    (tmp_path / "c.json").write_text('{"gaze": {"0": [0, 0], "1": [80, 0]}}')
+    result, frames = animate(None, None, "--curves", tmp_path / "c.json")
+    refused(result, "accepted are 2 angles in degrees")
+    assert frames is None
+
+
+def test_a_recording_is_streamed_at_its_own_pace(animate):
+    began = time.monotonic()
+    (code, out, err), frames = animate(None, None, "--stream")
+    assert (code, err, frames) == (0, "", 13) and "0.5 s of video" in out and time.monotonic() - began >= 0.5
+    assert all(word in out for word in ("look-ahead", "latency", "95 % within"))
+
+
+def test_standard_input_to_standard_output(files, tmp_path):
+    """Raw samples in, raw frames out, the report beside them; and the same frames as for the file."""
+    sound = np.random.default_rng(0).integers(-9000, 9000, 8000).astype("<i2").tobytes()
+    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", "--stream", "-", "--weights", files / "w", "--steps", "2", "-o"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    run = lambda out, data: subprocess.run([*map(str, command), str(out)], input=data, capture_output=True, env=env)
+    done = run("-", sound + b"x")                                        # half a sample more
+    assert done.returncode == 0 and len(done.stdout) == 13 * 32 * 32 * 3 and b"look-ahead" in done.stderr
+    assert run(tmp_path / "o.mp4", sound).returncode == 0
+    from vasa_ref.media.clips import Clip
+    frames = Clip.load(tmp_path / "o.mp4").frames
+    raw = np.frombuffer(done.stdout, np.uint8).reshape(frames.shape)
+    alike = lambda a, b: np.corrcoef(a.mean(-1).ravel(), b.mean(-1).ravel())[0, 1]       # of grey values: x264 thins out colours
+    assert alike(raw, frames.numpy()) > 0.6 > 0.3 > alike(raw[:, ::-1], frames.numpy())
+    for out in (tmp_path / "none.mp4", "-"):
+        silent = run(out, b"")
+        assert silent.returncode == 2 and silent.stdout == b""
+        assert silent.stderr.decode().startswith("vasa: no sound came") and silent.stderr.count(b"\n") == 1
+    assert os.listdir(tmp_path) == ["o.mp4"]
+
+
+def test_an_interrupt_ends_live_sound_and_the_video_is_whole(files, tmp_path):
+    import signal
+    out = tmp_path / "o.mp4"
+    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", "--stream", "-", "--weights", files / "w", "--steps", "1", "-o", out]
+    process = subprocess.Popen([*map(str, command)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                               env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+    process.stdin.write(bytes(2 * 16_000))                                # a second, and the microphone stays open
+    process.stdin.flush()
+    began = time.monotonic()
+    while time.monotonic() - began < 60 and not any(path.name != "o.mp4" for path in tmp_path.iterdir()):
+        time.sleep(0.1)                                                   # until the video is being written
+    os.killpg(process.pid, signal.SIGINT)                                 # as a terminal does, to all of the group
+    assert process.wait(timeout=60) == 0, process.stderr.read()
+    from vasa_ref.media.clips import Clip
+    assert len(Clip.load(out)) == 25 and os.listdir(tmp_path) == ["o.mp4"]
+
+
+def test_the_seed_decides_the_video(vasa, files, tmp_path):
+    from vasa_ref.media.clips import Clip
+    clips = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        vasa("animate", files / "p.png", files / "s.wav", "-o", tmp_path / f"{name}.mp4", "--weights", files / "w", "--seed", seed,
+             "--steps", 2)
+        clips.append(Clip.load(tmp_path / f"{name}.mp4").frames)
+    assert torch.equal(clips[0], clips[1]) and not torch.equal(clips[0], clips[2])
+
+
+@pytest.mark.parametrize("spoil, said", [
+    (lambda w: (w / "motion.safetensors").unlink(), "no weights at"),
+    (lambda w: (w / "face.safetensors").write_bytes((w / "face.safetensors").read_bytes()[:5000]), "damaged"),
+    (lambda w: (w / "face.safetensors").write_bytes((w / "motion.safetensors").read_bytes()), "expected FaceConfig"),
+    (lambda w: [p.unlink() for p in w.iterdir()], "no weights in")])
+def test_weights_that_do_not_match(vasa, files, tmp_path, spoil, said):
+    import shutil
+    shutil.copytree(files / "w", tmp_path / "w")
+    spoil(tmp_path / "w")
+    refused(vasa("animate", files / "p.png", files / "s.wav", "-o", tmp_path / "o.mp4", "--weights", tmp_path / "w"), said)
+    assert os.listdir(tmp_path) == ["w"]
+
+
+def test_weights_whose_tensors_have_other_shapes(vasa, files, tmp_path):
+    import shutil
+    from safetensors import safe_open
+    from vasa_ref.store import load_weights, save_tensors
+    shutil.copytree(files / "w", tmp_path / "w")
+    path = tmp_path / "w" / "face.safetensors"
+    state, metadata = load_weights(path)
+    name = next(k for k, v in state.items() if v.ndim == 4)
+    save_tensors(path, state | {name: state[name][:1]}, metadata)
+    assert safe_open(path, "pt").metadata()["kind"] == '"FaceConfig"'
+    refused(vasa("animate", files / "p.png", files / "s.wav", "-o", tmp_path / "o.mp4", "--weights", tmp_path / "w"),
+            "does not fit DetailFace", name)
+
+
+def test_a_disk_that_fills_while_frames_are_written(animate, monkeypatch):
+    """ffmpeg ends early, as it does on a full disk: one line, and no video, not even half a one."""
+    import vasa_ref.media.files
+    shell = ("#!/bin/sh\ncase \"$*\" in *libx264*) ;; *) exec '" + vasa_ref.media.files.ffmpeg_exe() + "' \"$@\";; esac\n"
+             "head -c 100 > /dev/null\necho 'av_interleaved_write_frame(): No space left on device' >&2\nexit 1\n")
+
+    def stub(folder):
+        path = folder / "ffmpeg"
+        path.write_text(shell)
+        path.chmod(0o755)
+        return str(path)
+    import tempfile
+    with tempfile.TemporaryDirectory() as folder:
+        fake = stub(Path(folder))
+        monkeypatch.setattr(vasa_ref.media.files, "ffmpeg_exe", lambda: fake)
+        result, frames = animate()
+    refused(result, "cannot write the video", "the disk is full")
+    assert frames is None

@@ -1,0 +1,70 @@
+"""Distances of features: the world's critic, and VGG19 against torchvision's."""
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from vasa_ref.errors import VasaError
+from vasa_ref.face.disentangle import Recogniser
+from vasa_ref.face.networks import FaceConfig, FaceModel
+from vasa_ref.face.perceptual import VGG19, Critic
+
+
+@pytest.fixture(scope="module")
+def vgg():
+    torch.manual_seed(0)
+    return VGG19()
+
+
+def test_critic_is_a_frozen_copy():
+    face = FaceModel(FaceConfig.tiny())
+    critic = Critic(face.motion_encoder, Recogniser(face.identity_encoder, face.config.z_id_dim))
+    before = critic.motion.dynamics.out.weight.clone()
+    with torch.no_grad(): face.motion_encoder.dynamics.out.weight.add_(1)
+    assert torch.equal(critic.motion.dynamics.out.weight, before)
+    assert not any(p.requires_grad for frozen in (critic.motion, critic.recogniser) for p in frozen.parameters())
+
+
+def test_vgg_is_a_frozen_chain_of_convolutions(vgg):
+    "Written out once more, from the paper's configuration E: 2, 2, 4, 4 convolutions with pooling between, and the first of the last four."
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    x = (images - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    convolutions, expected = iter(vgg.features.values()), []
+    for group, count in enumerate((2, 2, 4, 4, 1)):
+        if group: x = F.max_pool2d(x, 2)
+        for i in range(count):
+            convolution = next(convolutions)
+            x = F.relu(F.conv2d(x, convolution.weight, convolution.bias, padding=1))
+            if i == 0: expected.append(x)
+    for one, other in zip(vgg(images), expected, strict=True): assert torch.allclose(one, other, atol=1e-5)
+    assert not any(p.requires_grad for p in vgg.parameters()) and sum(p.numel() for p in vgg.features.parameters()) == 20_024_384 - 3 * (9 * 512 * 512 + 512)
+
+
+def test_vgg_is_torchvisions(tmp_path):
+    try: from torchvision import models
+    except (ImportError, RuntimeError) as error: pytest.skip(f"no torchvision that fits this torch: {error}")   # its build must match
+    torch.manual_seed(1)
+    theirs = models.vgg19(weights=None).eval()
+    save_file(theirs.state_dict(), tmp_path / "vgg19.safetensors", {"format": "pt"})
+    ours = VGG19(tmp_path / "vgg19.safetensors")
+    images = torch.rand(1, 3, 64, 64)
+    x, expected = (images - ours.mean) / ours.std, []
+    with torch.no_grad():
+        for number, layer in enumerate(theirs.features):
+            x = layer(x)
+            if number in (1, 6, 11, 20, 29): expected.append(x.clone())           # relu1_1 to relu5_1
+    for one, other in zip(ours(images), expected, strict=True): assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_vgg_gives_gradients_to_the_picture(vgg):
+    image = torch.rand(1, 3, 32, 32, requires_grad=True)
+    vgg(image)[-1].sum().backward()
+    assert image.grad.abs().sum() > 0
+
+
+def test_vgg_refuses_what_is_not_vgg(tmp_path):
+    save_file({"0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "part.safetensors")
+    with pytest.raises(VasaError, match="not torchvision's VGG19"): VGG19(tmp_path / "part.safetensors")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    with pytest.raises(VasaError, match="no safetensors file"): VGG19(tmp_path / "text.safetensors")
+    with pytest.raises(VasaError, match="no file at"): VGG19(tmp_path / "none.safetensors")

@@ -1,0 +1,125 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vasa_ref.errors import VasaError
+from vasa_ref.face.detail import build_face
+from vasa_ref.face.networks import FaceConfig
+from vasa_ref.speed.latency import (Stage, count, decoder_parts, drift, floor_seconds, latency, machine_limits,
+                                    offline_fps, stages, stream_figures, stream_latency)
+from vasa_ref.talking.talker import Talker
+
+
+def test_macs_of_each_operation():
+    conv = nn.Conv3d(4, 6, 3, padding=1, groups=2)
+    assert count(lambda: conv(torch.zeros(2, 4, 5, 6, 7))).total == 2 * 6 * 5 * 6 * 7 * 2 * 27
+    linear = nn.Linear(10, 7)
+    assert count(lambda: linear(torch.zeros(3, 10))).total == 3 * 10 * 7
+    assert count(lambda: torch.zeros(5, 3, 4) @ torch.zeros(5, 4, 2)).total == 5 * 3 * 4 * 2
+    q, k = torch.zeros(2, 3, 8, 16), torch.zeros(2, 3, 5, 16)
+    assert count(lambda: F.scaled_dot_product_attention(q, k, k)).total == 2 * 2 * 3 * 8 * 5 * 16
+    image, grid = torch.zeros(1, 3, 8, 8), torch.zeros(1, 4, 4, 2)
+    assert count(lambda: F.grid_sample(image, grid, align_corners=False)).total == 4 * 3 * 16
+    assert count(lambda: torch.zeros(9).exp()).total == 0
+
+
+def test_bytes_are_inputs_weights_and_outputs_once():
+    a, b = torch.zeros(3, 4), torch.zeros(4, 5)
+    assert count(lambda: a @ b).bytes == 4 * (12 + 20 + 15)
+
+
+def test_count_agrees_with_torch_where_both_count():
+    talker = Talker.random("tiny")
+    encode = stages(talker)[0].call
+    ledger = count(encode)
+    with torch.no_grad(), FlopCounterMode(display=False) as library:
+        encode()
+    warps = sum(macs for name, macs in ledger.macs.items() if "grid_sampler" in name)
+    assert warps > 0 and 2 * (ledger.total - warps) == library.get_total_flops()
+
+
+def test_meta_and_cpu_count_the_same():
+    counts = [[count(s.call).total for s in stages(Talker.random("tiny", device=d))] for d in ("cpu", "meta")]
+    assert counts[0] == counts[1] and all(counts[0])
+
+
+def test_paper_preset_has_the_papers_sizes():
+    table = {s.name: s for s in stages(Talker.random("paper", device="meta", batch=1))}
+    assert table["decoding"].calls == 50 and table["denoising"].calls == 50
+    assert 10e9 < count(table["decoding"].call).total < 40e9
+    sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in Talker.random("paper", device="meta").face.named_children()}
+    assert 190e6 < sum(sizes.values()) < 210e6 and sizes["from_canonical"] + sizes["decoder"] < 0.06 * sum(sizes.values())
+
+
+@pytest.mark.parametrize("config, pixels", [(FaceConfig.tiny(), ["8 px", "16 px", "32 px"]),
+                                            (FaceConfig.tiny_detail(), ["4 px", "8 px", "16 px", "32 px"])], ids=["plain", "detail"])
+def test_parts_of_a_frame_add_up(config, pixels):
+    face = build_face(config).eval()
+    parts = decoder_parts(face, repeats=2)
+    with torch.no_grad():
+        codes = torch.zeros(1, config.z_id_dim), torch.zeros(1, 6) + 0.5, torch.zeros(1, config.z_dyn_dim)
+        appearance = face.appearance(torch.zeros(1, 3, 32, 32), codes[0], codes[1:])
+    whole = count(lambda: face.decode(appearance, *codes))
+    assert list(parts) == ["flow", "warps and the rest", *pixels]
+    assert sum(p.macs for p in parts.values()) == whole.total and sum(p.bytes for p in parts.values()) == whole.bytes
+    assert all(p.seconds > 0 for p in parts.values()) and all(p.macs > 0 for p in parts.values())
+    for module in face.decoder.modules():                                 # every layer is in a part, and no hook is left
+        assert not module._forward_hooks and not module._forward_pre_hooks
+    inner = sum(p.macs for name, p in parts.items() if "px" in name)
+    assert parts["warps and the rest"].macs == whole.total - inner - parts["flow"].macs
+
+
+def test_latency_with_tricks():
+    figures = latency("tiny", quick=True, threads=1, tricks=True)
+    told = {k for k in figures if k.startswith(("decode_ms", "decode_error"))}
+    assert {"decode_ms (none)", "decode_error (half)", "decode_ms (folded, channels_last, batch 32)"} <= told
+    assert figures["decode_error (none)"] == 0 < figures["decode_error (half)"] < 0.1
+    assert all(figures[k] < 1e-4 for k in told if "error" in k and "half" not in k)
+
+
+def test_floors_and_offline_fps():
+    stage = Stage("x", lambda: None, 2, macs=100, bytes=50, seconds=0.25)
+    assert floor_seconds(stage, (10, 25)) == (10, 2)
+    assert offline_fps([stage, Stage("once", lambda: None, 0, seconds=9.0)], 50) == 100
+
+
+def test_machine_limits_are_positive():
+    macs, bandwidth = machine_limits("cpu", torch.float32, repeats=1)
+    assert 1e8 < macs < 1e14 and 1e7 < bandwidth < 1e13
+
+
+def test_percentiles_need_enough_steps():
+    figures = stream_figures(Talker.random("tiny"), budget=0)
+    assert figures["stream_fps"] > 0 and figures["first_frame_ms"] > 0
+    assert figures["lookahead_ms"] >= 7 * 40
+    assert "stream_ms_p50" in figures and "stream_ms_p95" not in figures and "stream_ms_p99" not in figures
+
+
+def test_latency_of_a_live_stream():
+    """By hand: steps of two frames; the first needs 0.2 s of sound, the third takes too long and delays the fourth."""
+    late = stream_latency([0.05, 0.05, 0.2, 0.05], 2, 0.2)
+    done = [0.25, 0.33, 0.56, 0.61]               # the steps' sound is there at 0.2, 0.28, 0.36, 0.44
+    assert late.tolist() == pytest.approx([done[i // 2] - i * 0.04 for i in range(8)])
+    assert drift(torch.arange(50) * 0.04 * 0.3 + 1, 1) == pytest.approx(0.3) and drift(torch.zeros(50), 5) == 0
+    assert drift(torch.zeros(45), 5) is None
+
+
+def test_latency_is_a_flat_object_of_the_known_keys():
+    before = torch.get_num_threads()
+    figures = latency("tiny", quick=True, threads=1)
+    assert torch.get_num_threads() == before
+    keys = {"device", "preset", "size_px", "params_face", "params_motion", "gmac_per_frame", "gmac_per_portrait",
+            "offline_fps", "stream_fps", "stream_ms_p50", "stream_ms_p95", "stream_ms_p99", "first_frame_ms",
+            "lookahead_ms", "latency_ms", "drift", "peak_memory_mb", "torch", "date"}
+    assert set(figures) <= keys and {"offline_fps", "stream_fps", "gmac_per_frame"} <= set(figures)
+    assert all(math.isfinite(v) and (v > 0 or k == "drift") for k, v in figures.items() if not isinstance(v, str))
+    assert figures["size_px"] == Talker.random("tiny").size
+
+
+def test_unknown_preset():
+    with pytest.raises(VasaError, match="tiny, laptop, paper"):
+        latency("huge")

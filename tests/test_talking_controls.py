@@ -1,0 +1,185 @@
+"""Settings to pictures, and the panel by setting values and clicking, with a random talker of the tiny preset."""
+import io
+from dataclasses import replace
+from datetime import datetime, timezone
+
+import ipywidgets
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from vasa_ref.errors import VasaError
+from vasa_ref.talking import controls
+from vasa_ref.talking.controls import (Controls, Settings, draw_still, make_video, portrait_of, read_inputs, shown,
+                                       speech_of, sweep)
+from vasa_ref.talking.talker import Talker
+
+QUICK = Settings(text="Yes.", steps=2)
+
+
+@pytest.fixture(scope="module")
+def talker():
+    torch.set_num_threads(1)
+    return Talker.random("tiny")
+
+
+@pytest.fixture
+def panel(talker):
+    return Controls(talker, QUICK)
+
+
+def picture(colour=(200, 120, 90)):
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 40), colour).save(stream, "png")
+    return stream.getvalue()
+
+
+def recording(seconds=0.2):
+    stream = io.BytesIO()
+    soundfile.write(stream, 0.1 * np.random.default_rng(0).standard_normal(int(8000 * seconds)), 8000, format="wav")
+    return stream.getvalue()
+
+
+def upload(widget, name, content):
+    widget.value = ({"name": name, "type": "", "size": len(content), "content": memoryview(content), "last_modified": datetime.now(timezone.utc)},)
+
+
+def test_a_seed_is_the_person_of_the_command_line(tmp_path, monkeypatch):
+    from vasa_ref.app import cli
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["portrait", "-o", "p.png", "--seed", "7", "--size", "32", "--quiet"]) == 0
+    drawn = portrait_of(Settings(portrait=7), 32)
+    for form in ("p.png", (tmp_path / "p.png").read_bytes()):
+        torch.testing.assert_close(portrait_of(Settings(portrait=form), 32), drawn, atol=0.51 / 255, rtol=0)
+
+
+def test_speech_is_said_or_read(tmp_path):
+    (tmp_path / "s.wav").write_bytes(recording())
+    assert len(speech_of(Settings(audio=tmp_path / "s.wav"))) == 3200 == len(speech_of(Settings(audio=recording())))
+    happy, sad = (speech_of(Settings(text="Yes.", emotion=name)) for name in ("happy", "sad"))
+    assert len(happy) != len(sad) or not torch.equal(happy, sad)
+    for wrong in (Settings(audio=b"x"), Settings(text="!"), Settings(voice="nobody")):
+        with pytest.raises(VasaError):
+            speech_of(wrong)
+
+
+def test_every_setting_of_the_still_changes_it(talker):
+    base = draw_still(talker, QUICK)
+    assert np.array_equal(base, draw_still(talker, QUICK))
+    changes = [{"portrait": 4}, {"gaze": (30.0, 0.0)}, {"distance": 1.4}, {"emotion": "angry"}, {"pose": (30.0, 0.0, 0.0)}, {"cfg_gaze": 4.0},
+               {"cfg_audio": 4.0}, {"steps": 3}, {"seed": 1}]
+    for change in changes:
+        assert not np.array_equal(base, draw_still(talker, replace(QUICK, **change))), change
+
+
+def test_video_of_settings(talker):
+    clip = make_video(talker, replace(QUICK, audio=recording(0.4)))
+    assert clip.frames.shape == (10, 32, 32, 3)
+
+
+def test_sweep_is_a_labelled_sheet(talker):
+    sheet = np.array(sweep(talker, QUICK, "distance", [0.9, 1.0, 1.1], columns=2))
+    assert sheet.shape == (2 * (32 + 18), 64, 3)
+    assert np.array_equal(sheet[:32, 32:64], np.array(draw_still(talker, replace(QUICK, distance=1.0))))
+    assert sheet[32:50, :32].min() < 100 and (sheet[50:, 32:] == 255).all()
+
+
+def test_panel_shows_the_settings_it_was_given(talker):
+    given = Settings(portrait=9, text="No.", voice="ada", language="de", gaze=(10.0, -5.0), distance=1.1, emotion="sad", emotion_strength=0.5,
+                     head_motion=1.5, blink_rate=30.0, pose=(5.0, 0.0, -5.0), cfg_audio=1.0, cfg_gaze=2.0, steps=2, seed=4)
+    assert Controls(talker, given).settings == replace(given, head_motion=None)              # the head is held
+    for alone in (dict(head_motion=1.5), dict(blink_rate=30.0), {}):
+        asked = replace(given, pose=None, **{"head_motion": None, "blink_rate": None, **alone})
+        assert Controls(talker, asked).settings == asked
+    assert Controls(talker, replace(QUICK, steps=None)).settings.steps == talker.motion_model.config.steps
+
+
+@pytest.mark.parametrize("name, value, field, expected", [
+    ("gaze_yaw", 15, "gaze", (15, 0)), ("gaze_pitch", -10, "gaze", (0, -10)), ("distance", 1.3, "distance", 1.3), ("emotion", "happy", "emotion", "happy"),
+    ("cfg_gaze", 3, "cfg_gaze", 3), ("cfg_audio", 2, "cfg_audio", 2), ("steps", 3, "steps", 3), ("seed", 5, "seed", 5), ("person", 11, "portrait", 11),
+    ("hold", True, "pose", (0, 0, 0)), ("blink", True, "blink_rate", 20), ("liven", True, "head_motion", 1)])
+def test_a_slider_changes_the_setting_and_the_still(panel, name, value, field, expected):
+    before = panel.still.value
+    panel.inputs[name].value = value
+    assert getattr(panel.settings, field) == expected
+    assert panel.still.value != before and panel.message.value == ""
+    assert Image.open(io.BytesIO(panel.still.value)).size == (32, 32)
+
+
+def test_the_portrait_is_encoded_once(panel, monkeypatch):
+    calls = []
+    monkeypatch.setattr(controls, "portrait_of", lambda settings, size, real=portrait_of: calls.append(1) or real(settings, size))
+    panel.inputs["gaze_yaw"].value = 12
+    panel.inputs["seed"].value = 3
+    assert not calls
+    panel.inputs["person"].value = 12
+    panel.inputs["gaze_yaw"].value = 13
+    assert len(calls) == 1
+
+
+def test_the_button_makes_the_video(panel):
+    seen = []
+    panel.bar.observe(lambda change: seen.append((change["new"], panel.button.disabled)), names="value")
+    panel.button.click()
+    assert len(panel.clip) == panel.bar.max == panel.bar.value and seen[-1] == (len(panel.clip), True)
+    assert not panel.button.disabled and panel.bar.layout.visibility == "hidden"
+    assert "<video" in panel.result.value and panel.message.value == ""
+
+
+def test_mistakes_are_one_line_and_the_picture_stays(panel):
+    before = panel.still.value
+    panel.inputs["portrait_from"].value = "path"
+    assert "no file yet" in panel.message.value
+    panel.inputs["portrait_path"].value = "no/such.png"
+    assert "no/such.png" in panel.message.value and "\n" not in panel.message.value
+    assert panel.still.value == before
+    panel.button.click()
+    assert panel.clip is None and not panel.button.disabled and "no/such.png" in panel.message.value
+    panel.inputs["portrait_from"].value = "person"
+    assert panel.message.value == ""
+
+
+def test_other_errors_are_not_swallowed(panel, monkeypatch):
+    monkeypatch.setattr(panel.talker, "animate", lambda *args, **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        panel.make()
+    assert not panel.button.disabled
+
+
+def test_uploads(panel):
+    panel.inputs["portrait_from"].value = "upload"
+    before = panel.still.value
+    upload(panel.inputs["portrait_upload"], "p.png", picture())
+    assert panel.still.value != before and panel.settings.portrait == picture()
+    panel.inputs["speech_from"].value = "upload"
+    assert "no file yet" in panel.message.value
+    upload(panel.inputs["audio_upload"], "s.wav", recording(0.4))
+    panel.button.click()
+    assert len(panel.clip) == 10 and panel.message.value == ""
+    upload(panel.inputs["portrait_upload"], "p.png", b"no picture")
+    assert panel.message.value
+
+
+def test_only_what_matters_is_shown(panel):
+    inputs = panel.inputs
+    hidden = inputs.keys() - shown(inputs)
+    assert hidden == {"portrait_path", "portrait_upload", "audio_path", "audio_upload", "head_yaw", "head_pitch", "head_roll",
+                      "head_motion", "blink_rate"}
+    inputs["hold"].value, inputs["speech_from"].value = True, "path"
+    assert all((inputs[name].layout.display == "none") == (name not in shown(inputs)) for name in inputs)
+    assert inputs["head_yaw"].layout.display is None and inputs["text"].layout.display == "none"
+
+
+def test_text_of_a_panel_with_a_file_is_not_read(talker):
+    panel = Controls(talker, replace(QUICK, audio="somewhere.wav"))
+    assert panel.settings.audio == "somewhere.wav" and read_inputs(panel.inputs).text == Settings.text
+
+
+def test_the_panel_displays_itself(panel, monkeypatch):
+    import IPython.display
+    shown_objects = []
+    monkeypatch.setattr(IPython.display, "display", shown_objects.append)
+    panel._ipython_display_()
+    assert shown_objects == [panel.widget] and isinstance(panel.widget, ipywidgets.Widget)

@@ -1,0 +1,195 @@
+"""The words of the command line: what each command takes, what is accepted, and the help texts."""
+import argparse
+
+from .. import __version__
+from ..units import EMOTIONS
+
+__all__ = ["make_parser"]
+
+SEXES, ORIGINS = ("female", "male"), ("african", "asian", "caucasian")   # world.head.ORIGINS
+LOOKS = ("bald", "buzz", "short", "side parting", "quiff", "fringe", "bob", "long", "wavy", "curly", "afro", "tied back", "bun", "braids",
+         "receding")   # world.people.HAIR_STYLES
+PRESETS = ("tiny", "laptop", "paper")
+SAMPLERS = ("ddim", "ddpm", "dpm")   # motion.diffusion.SAMPLERS
+CODECS = "libx264", "h264_nvenc"
+CURVES = ("gaze", "distance", "emotion", "head_motion", "blink_rate")   # motion.latents.WISHES
+PARTS = ("audio", "face", "motion", "metrics", "sync")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message):
+        self.exit(2, f"vasa: {' '.join(message.split())} (see `{self.prog} --help`)\n")
+
+
+def number(low, high, unit="", kind=float):
+    """An argument type: a number from `low` to `high`."""
+    def parse(text):
+        low_high = f"{low} to {high}" if kind is int else f"{low:g} to {high:g}"
+        accepted = f"{'a whole number' if kind is int else 'a number'} from {low_high}{unit and ' ' + unit}"
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {accepted}") from None
+        if not low <= value <= high:   # also refuses NaN
+            raise argparse.ArgumentTypeError(f"{text} is out of range: accepted is {accepted}")
+        return value
+    return parse
+
+
+class Gaze(argparse.Action):
+    """Two angles with ranges of their own."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for value, name, limit in zip(values, ("YAW", "PITCH"), (45, 30)):
+            if not -limit <= value <= limit:
+                accepted = f"-{limit} to {limit} degrees"
+                raise argparse.ArgumentError(self, f"{name} {value:g} is out of range: accepted is {accepted}")
+        setattr(namespace, self.dest, tuple(values))
+
+
+def make_parser():
+    """The parser of the whole command line."""
+    layout = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = Parser(prog="vasa", **layout, description="A portrait speaks: a reference implementation of VASA-1.\n"
+                    "The shipped weights know the people of a synthetic world, and nobody real.",
+                    epilog="examples:\n  vasa portrait -o her.png --seed 3\n"
+                    "  vasa say \"Good morning.\" -o morning.wav\n"
+                    "  vasa animate her.png morning.wav -o out.mp4 --gaze 15 0 --emotion happy")
+    parser.add_argument("--version", action="version", version=f"vasa_ref {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+
+    def command(name, summary, example):
+        sub = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".",
+                                  epilog="examples:\n  " + "\n  ".join(example.split("\n")), **layout)
+        sub.add_argument("--quiet", action="store_true", help="print nothing but errors")
+        return sub
+
+    def with_weights(sub):
+        which = sub.add_mutually_exclusive_group()
+        which.add_argument("--preset", metavar="NAME", help="shipped weights (default: laptop)")
+        which.add_argument("--weights", metavar="FOLDER", help="a folder of weights that `vasa train` wrote")
+
+    def with_seed(sub, what):
+        sub.add_argument("--seed", type=number(0, 2**31 - 1, kind=int), default=0, metavar="N",
+                         help=what + " (default: 0)")
+
+    def with_device(sub):
+        sub.add_argument("--device", default="cpu", metavar="D", help="where torch computes: cpu, cuda, cuda:1, mps "
+                         "(default: cpu)")
+
+    sub = command("animate", "portrait and speech in, video of the speaking portrait out",
+                  "vasa animate her.png morning.wav -o out.mp4\n"
+                  "vasa animate her.png morning.wav -o out.mp4 --gaze -20 5 --distance 1.2 --emotion sad\n"
+                  "vasa animate her.png morning.wav -o out.mp4 --curves story.json\n"
+                  "arecord -q -t raw -f S16_LE -r 16000 | vasa animate her.png --stream - -o - |\n"
+                  "    ffplay -f rawvideo -pixel_format rgb24 -video_size 128x128 -framerate 25 -")
+    sub.add_argument("portrait", metavar="PORTRAIT", help="a picture of any format and size")
+    sub.add_argument("audio", metavar="AUDIO", help="speech of any format, rate and number of channels; with --stream also -, "
+                     "for raw 16 bit, 16 kHz, mono on standard input")
+    sub.add_argument("-o", "--out", required=True, metavar="OUT.mp4",
+                     help="the video: H.264 and AAC, 25 frames per second; with --stream also -, for raw RGB frames on "
+                     "standard output")
+    sub.add_argument("--stream", action="store_true", help="make frames while the sound arrives, and say how late they "
+                     "are; a recording is played at its own pace, and an interrupt ends live sound")
+    sub.add_argument("--curves", metavar="FILE", help="JSON with gaze, distance, emotion, head_motion, blink_rate or some of them, each an object of "
+                     'seconds to values, such as {"gaze": {"0": [0, 0], "2": [15, 0]}, "emotion": {"1": "neutral", "3": "happy"}}')
+    sub.add_argument("--pose-from", metavar="VIDEO", help="the head moves as in this video of one face")
+    sub.add_argument("--dynamics-from", metavar="VIDEO", help="lips, expression and eyes move as in this video of one face")
+    sub.add_argument("--gaze", nargs=2, type=float, metavar=("YAW", "PITCH"), action=Gaze,
+                     help="main gaze in degrees: yaw -45 to 45, positive to the viewer's right; pitch -30 to 30, "
+                     "positive upwards (default: 0 0, at the viewer); the shipped weights have learnt -20 to 20 and "
+                     "-12 to 12")
+    sub.add_argument("--distance", type=number(0.5, 2.0), metavar="X",
+                     help="distance of head and camera relative to the mean, 0.5 to 2 (default: 1); the shipped weights "
+                     "have learnt 0.85 to 1.25")
+    sub.add_argument("--emotion", choices=EMOTIONS, metavar="NAME",
+                     help=", ".join(EMOTIONS) + " (default: what the audio says)")
+    sub.add_argument("--emotion-strength", type=number(0.0, 2.0), metavar="S",
+                     help="of --emotion, 0 to 2 (default: 1)")
+    sub.add_argument("--head-motion", type=number(0.0, 3.0), metavar="X",
+                     help="liveliness of the head relative to the mean, 0 to 3 (default: as the model likes)")
+    sub.add_argument("--blink-rate", type=number(0.0, 90.0), metavar="N",
+                     help="blinks per minute, 0 to 90 (default: as the model likes)")
+    sub.add_argument("--cfg-audio", type=number(0.0, 10.0), default=1.0, metavar="L",
+                     help="guidance towards the audio, 0 to 10 (default: 1; the paper's is 0.5)")
+    sub.add_argument("--cfg-gaze", type=number(0.0, 10.0), default=0.0, metavar="L",
+                     help="guidance towards the gaze, 0 to 10 (default: 0; the paper's is 1)")
+    sub.add_argument("--steps", type=number(1, 500, kind=int), metavar="N",
+                     help="denoising steps per window, 1 to 500 (default: the weights' own)")
+    sub.add_argument("--sampler", choices=SAMPLERS, default="ddim", metavar="NAME",
+                     help=", ".join(SAMPLERS) + ": how the steps are made (default: ddim); dpm does more with few")
+    sub.add_argument("--fast", action="store_true", help="all tricks of chapter 13_faster; on a GPU bfloat16 and compiled, after "
+                     "a minute's wait")
+    sub.add_argument("--codec", choices=CODECS, default="libx264", metavar="NAME",
+                     help="encoder of the video: libx264, or NVIDIA's hardware, h264_nvenc (default: libx264)")
+    sub.add_argument("--temperature", type=number(0.0, 2.0), metavar="T",
+                     help="of the noise that the motion starts from, 0 to 2: less is calmer, and keeps closer to the gaze "
+                     "(default: the weights' own)")
+    with_seed(sub, "the same seed gives the same video")
+    with_weights(sub)
+    with_device(sub)
+
+    sub = command("portrait", "a person of the synthetic world",
+                  "vasa portrait -o her.png --seed 3 --size 512\n"
+                  "vasa portrait -o him.png --seed 3 --sex male --age 70 --look \"side parting\"")
+    sub.add_argument("-o", "--out", required=True, metavar="P.png", help="the picture: .png or .jpg")
+    with_seed(sub, "which person")
+    sub.add_argument("--age", type=number(18, 90, "years"), metavar="YEARS", help="18 to 90 (default: the seed decides)")
+    for name, accepted, what in (("sex", SEXES, ""), ("origin", ORIGINS, ""), ("look", LOOKS, "how the hair is worn: ")):
+        sub.add_argument(f"--{name}", choices=accepted, metavar="NAME" if name != "sex" else "|".join(SEXES),
+                         help=f"{what}{', '.join(accepted)} (default: the seed decides)")
+    sub.add_argument("--size", type=number(16, 2048, "pixels", int), default=256, metavar="PX",
+                     help="width and height in pixels, 16 to 2048 (default: 256)")
+
+    sub = command("say", "speech of the synthetic world", "vasa say \"Good morning.\" -o morning.wav\n"
+                  "vasa say \"Guten Morgen.\" -o morgen.wav --language de")
+    sub.add_argument("text", metavar="TEXT", help="what to say")
+    sub.add_argument("-o", "--out", required=True, metavar="S.wav",
+                     help="the sound: 16 kHz, mono, 16 bit; .wav or .flac")
+    sub.add_argument("--voice", metavar="NAME", help="a voice of the package; a wrong name lists them")
+    sub.add_argument("--language", metavar="L", default="en",
+                     help="a language of the package, such as en, de, fr; a wrong name lists them (default: en)")
+
+    sub = command("train", "train on the synthetic world, which needs no download",
+                  "vasa train all --preset tiny --minutes 4 --out runs/tiny\n"
+                  "vasa train face --minutes 10 --resume runs/laptop --device cuda")
+    sub.add_argument("part", choices=[*PARTS, "all"], metavar="PART",
+                     help=", ".join(PARTS) + ", or all of them in turn")
+    sub.add_argument("--preset", choices=PRESETS, metavar="NAME",
+                     help=", ".join(PRESETS) + " (default: that of --resume, else laptop)")
+    sub.add_argument("--minutes", type=number(0.01, 100_000), default=10.0, metavar="M",
+                     help="wall clock of this call; all parts share it (default: 10)")
+    sub.add_argument("--resume", metavar="FOLDER", help="continue what an earlier call left there")
+    sub.add_argument("--out", metavar="FOLDER",
+                     help="weights and checkpoints (default: the folder of --resume, else runs/NAME)")
+    sub.add_argument("--vgg19", metavar="FILE", help="VGG19's weights as safetensors: the paper preset's face is compared by its features too")
+    sub.add_argument("--audio", metavar="NAME", help="motion learns from the features of this encoder: a folder with audio.safetensors, or "
+                     "a public Wav2Vec2 checkpoint, a folder with config.json or a name such as facebook/wav2vec2-base-960h")
+    sub.add_argument("--voices", metavar="FILE", help="audio learns from these recordings too: labelled speech that tools/natural_voices.py wrote")
+    with_seed(sub, "of the first weights and of the draws; motion always has the same clips")
+    with_device(sub)
+
+    sub = command("bench", "every quality figure of the weights, on held-out people, voices and words",
+                  "vasa bench --quick\nvasa bench --json bench.json")
+    sub.add_argument("--json", metavar="FILE", help="write the figures as one flat object")
+    sub.add_argument("--quick", action="store_true", help="fewer clips: three minutes instead of ten, and wider error bars")
+    with_seed(sub, "of the held-out clips")
+    with_weights(sub)
+
+    sub = command("tables", "tables 3 to 5 of VASA-1, measured again with these weights, beside the paper's figures",
+                  "vasa tables --quick\nvasa tables --json tables.json")
+    sub.add_argument("--json", metavar="FILE", help="write the tables as one object")
+    sub.add_argument("--quick", action="store_true", help="fewer clips: five minutes instead of twenty; compare its video distance with nothing else")
+    with_seed(sub, "of the held-out clips")
+    with_weights(sub)
+
+    sub = command("latency", "what each frame costs, offline and streaming",
+                  "vasa latency\nvasa latency --preset paper --device cuda --json latency.json")
+    sub.add_argument("--preset", choices=PRESETS, default="laptop", metavar="NAME",
+                     help=", ".join(PRESETS) + "; sizes count here, so weights are random (default: laptop)")
+    sub.add_argument("--tricks", action="store_true", help="measure each of the tricks of chapter 13_faster as well")
+    sub.add_argument("--json", metavar="FILE", help="write the figures as one flat object")
+    with_device(sub)
+    return parser

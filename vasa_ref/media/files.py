@@ -1,0 +1,179 @@
+"""Files at the edge of the package: what can go wrong with pictures, sound and video, each said in one sentence.
+
+Every function that opens one raises `VasaError` with what was given, what is wrong, and what is accepted. The program ffmpeg is the
+one on PATH, or the one of imageio-ffmpeg.
+"""
+import io
+import os
+import shutil
+import stat
+import struct
+import subprocess
+import tempfile
+import warnings
+from contextlib import contextmanager, nullcontext, suppress
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import VasaError
+
+__all__ = ["PICTURES", "SOUNDS", "VIDEOS", "as_jpeg", "condense", "decode_audio", "existing_file", "ffmpeg_exe", "open_picture",
+           "run_ffmpeg", "video_path"]
+
+MIN_SIDE, MAX_PIXELS = 16, 100_000_000
+PICTURES = "accepted are JPEG, PNG, WebP, TIFF, GIF and BMP pictures from 16 px on the short side to 100 megapixels"
+SOUNDS = "accepted is any audio or video file with sound that ffmpeg can read, of any rate and channel count"
+VIDEOS = "accepted is any video that ffmpeg can read"
+
+
+def existing_file(path, role, accepted):
+    "`path` as a readable, non-empty file; the error names its `role` and what is `accepted`."
+    try:
+        about = os.stat(path)
+        if at_hand := stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode):
+            open(path, "rb").close()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise VasaError(f"cannot read the {role} {str(path)!r}: {reason.lower()}; {accepted}") from None
+    if not at_hand:  # to open a pipe is to wait for its writer, and it can be read only once
+        raise VasaError(f"cannot read the {role} {str(path)!r}: it is a pipe or a device, save it as a file first; {accepted}")
+    if about.st_size == 0:
+        raise VasaError(f"cannot read the {role} {str(path)!r}: the file is empty (0 bytes); {accepted}")
+    return Path(path)
+
+
+def video_path(path):
+    "`path` as a possible .mp4 output: right ending, no folder, in a folder that exists and may be written."
+    path = Path(path)
+    problem = ("videos are MP4; give a name that ends in .mp4" if path.suffix.lower() != ".mp4"
+               else "that is a folder; give the name of a file" if path.is_dir()
+               else f"there is no folder {str(path.parent)!r}; make it first" if not path.parent.is_dir()
+               else "permission denied; give a folder that may be written" if not os.access(path.parent, os.W_OK)
+               else None)
+    if problem:
+        raise VasaError(f"cannot write the video {str(path)!r}: {problem}")
+    return path
+
+
+@contextmanager
+def open_picture(path, draft_size):
+    """Yields a picture file (or PIL image) as an upright PIL image, neither tiny nor enormous.
+
+    A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves more than `draft_size` px on both sides. Errors raised
+    while the picture is decoded, which may be inside the block, become a `VasaError` too.
+    """
+    from PIL import Image
+    given = isinstance(path, Image.Image)
+    name = "the portrait" if given else f"the portrait {str(path)!r}"
+    if not given:
+        existing_file(path, "portrait", PICTURES)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = nullcontext(path) if given else Image.open(path)
+        with opened as image:
+            if min(image.size) < MIN_SIDE or image.width * image.height > MAX_PIXELS:
+                raise VasaError(f"{name} has {image.width} x {image.height} px; {PICTURES}")
+            if not given:
+                image.draft(None, (draft_size, draft_size))
+            yield upright(image)
+    except VasaError:
+        raise
+    except Image.DecompressionBombError:
+        raise VasaError(f"{name} has more than 100 megapixels; {PICTURES}") from None
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        reason = "it is no picture" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        raise VasaError(f"cannot read {name}: {reason}; {PICTURES}") from error
+
+
+def upright(image):
+    """The PIL image turned as its metadata says.
+
+    PIL's own exif_transpose writes all metadata again, and fails where an entry that nobody needs is out of range."""
+    from PIL.Image import Transpose as T
+    turns = {2: T.FLIP_LEFT_RIGHT, 3: T.ROTATE_180, 4: T.FLIP_TOP_BOTTOM, 5: T.TRANSPOSE, 6: T.ROTATE_270,
+             7: T.TRANSVERSE, 8: T.ROTATE_90}
+    turn = turns.get(image.getexif().get(0x0112))
+    return image if turn is None else image.transpose(turn)
+
+
+def decode_audio(path):
+    """Samples (N, channels) float32 and their rate in Hz, of any file in which ffmpeg finds sound.
+
+    They come through a pipe as AU: six numbers, then bare samples to the end. No header's word is taken for the length.
+    """
+    import ffmpeg
+    sound = ffmpeg.input(f"file:{existing_file(path, 'speech', SOUNDS)}")["a:0"]
+    stream = sound.output("pipe:", format="au", acodec="pcm_f32be")
+    with run_ffmpeg(stream, f"cannot read the speech {str(path)!r}", SOUNDS, stdout=subprocess.PIPE) as process:
+        data = process.stdout.read()
+    _, start, _, _, rate, channels = struct.unpack(">6I", data[:24])
+    return np.frombuffer(data, ">f4", offset=start).reshape(-1, channels).astype(np.float32), rate
+
+
+@lru_cache
+def ffmpeg_exe():
+    "The ffmpeg program: the one on PATH if it writes H.264, else that of imageio-ffmpeg."
+    on_path = shutil.which("ffmpeg")
+    if on_path and b"libx264" in subprocess.run([on_path, "-encoders"], capture_output=True).stdout:
+        return on_path
+    try:
+        import imageio_ffmpeg
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError):
+        raise VasaError("there is no ffmpeg with libx264 here; install one, or pip install imageio-ffmpeg") from None
+
+
+REASONS = {"No space left": "the disk is full", "Permission denied": "permission denied",
+           "Read-only file system": "the file system is read-only",
+           "does not contain any stream": "the sound or the picture is missing in it",
+           "matches no streams": "the sound or the picture is missing in it",
+           "Invalid data found": "it is no sound or video file that ffmpeg can read"}
+
+
+def condense(log):
+    "The one line of ffmpeg's messages that says what went wrong, without its bracketed prefix."
+    for phrase, reason in REASONS.items():
+        if phrase in log:
+            return reason
+    lines = [line.split("] ", 1)[-1] if line.startswith("[") else line for line in log.splitlines() if line.strip()]
+    return lines[0].strip().rstrip(".") if lines else "ffmpeg ended without saying why"
+
+
+@contextmanager
+def run_ffmpeg(stream, doing, advice, **pipes):
+    """Runs an ffmpeg-python `stream` and yields its process; a `VasaError` "`doing`: reason; `advice`" if it fails.
+
+    pipes: `stdin` and `stdout` of subprocess.Popen. The process has ended when the block is left, however it is left.
+    """
+    import ffmpeg
+    stream = stream.global_args("-nostdin", "-hide_banner", "-loglevel", "error")
+    command = ffmpeg.compile(stream, cmd=ffmpeg_exe(), overwrite_output=True)
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, **pipes}
+    with tempfile.TemporaryFile() as log:  # not a pipe: nobody reads while frames flow, and a full pipe stops both
+        process = subprocess.Popen(command, stderr=log, start_new_session=True, **pipes)  # our interrupts are ours
+        gone = False  # ffmpeg closed its input before we were done
+        try:
+            yield process
+        except BrokenPipeError:
+            gone = True
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            for pipe in filter(None, (process.stdin, process.stdout)):
+                with suppress(BrokenPipeError):
+                    pipe.close()
+            process.wait()
+        if process.returncode or gone:
+            log.seek(0)
+            raise VasaError(f"{doing}: {condense(log.read().decode(errors='replace'))}; {advice}")
+
+def as_jpeg(image, quality: int = 88):
+    "A PIL image as a JPEG for a notebook's page: a fifth of what a PNG takes."
+    from IPython.display import Image
+    stream = io.BytesIO()
+    image.save(stream, "jpeg", quality=quality)
+    return Image(stream.getvalue(), format="jpeg")

@@ -1,0 +1,193 @@
+"""Weights on disk: one safetensors file per model, its config and statistics as JSON in the file's metadata; and public
+checkpoints, from a folder or the Hugging Face hub.
+
+Nothing is unpickled, files appear only when complete, and whatever is wrong with a file is said in one sentence
+(`VasaError`): absent, truncated, of another model, or with tensors that do not fit.
+"""
+import dataclasses
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from .errors import VasaError
+
+__all__ = ["FILES", "atomic_path", "config_from", "load_into", "load_weights", "read_checkpoint", "read_tensors",
+           "save_tensors", "save_weights", "shipped_presets", "weights_folder"]
+
+FILES = ("audio.safetensors", "face.safetensors", "motion.safetensors", "metrics.safetensors",
+         "sync.safetensors")
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+@contextmanager
+def atomic_path(path):
+    """Give a temporary path beside `path`; what was written there takes the place of `path` when the block ends well.
+
+    The temporary name keeps the suffix, which tells writers the format. On any error it is removed, `path` untouched.
+    Raises OSError as the file system does (no such folder, no permission, disk full).
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def save_tensors(path, tensors, metadata):
+    """Write {name: tensor} and {name: JSON value} to one safetensors file, atomically; folders are made as needed."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}  # copies: none share memory
+    with atomic_path(path) as beside:
+        try:
+            save_file(tensors, beside, metadata={k: json.dumps(v) for k, v in metadata.items()})
+            beside.chmod(0o644)   # safetensors writes for the owner's eyes only
+        except SafetensorError as error:
+            raise OSError(f"cannot write {path}: {error}") from error
+
+
+def read_tensors(path):
+    """Tensors {name: tensor} and metadata {name: JSON value} of a file of `save_tensors`; VasaError if it is none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return ({k: file.get_tensor(k) for k in file.keys()},
+                    {k: json.loads(v) for k, v in (file.metadata() or {}).items()})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise VasaError(f"{path} is damaged or no safetensors file of this package ({error})") from error
+
+
+def save_weights(path, module, config, *, dtype=None, **metadata):
+    """Save `module` with its `config` (a dataclass) and any JSON-able `metadata` to a safetensors file, atomically.
+
+    `dtype` (for example torch.float16) stores floating-point tensors in that type; loading gives the module's own back.
+    """
+    tensors = {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in module.state_dict().items()}
+    reserved = {"config": dataclasses.asdict(config), "kind": type(config).__name__}
+    if clash := reserved.keys() & metadata.keys():
+        raise ValueError(f"metadata may not be called {', '.join(sorted(clash))}: these names are taken")
+    save_tensors(path, tensors, reserved | metadata)
+
+
+def load_weights(path, kind=None):
+    """Read a file of `save_weights`: (state_dict on the CPU, metadata with "config": dict, "kind": str, ...).
+
+    `kind` is the config class expected (or its name). Raises VasaError when the file is absent, truncated, no
+    safetensors file, not written by `save_weights`, or holds another kind of model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise VasaError(f"no weights at {path}: expected a file such as `vasa train` writes")
+    state, metadata = read_tensors(path)
+    kind = kind if isinstance(kind, str) or kind is None else kind.__name__
+    if "config" not in metadata:
+        raise VasaError(f"{path} has no config in its metadata: expected weights that this package saved")
+    if kind not in (None, metadata.get("kind")):
+        raise VasaError(f"{path} holds weights of kind {metadata.get('kind')}, expected {kind}")
+    return state, metadata
+
+
+def config_from(config_class, metadata, path):
+    """Rebuild a config dataclass from `metadata["config"]`; VasaError names fields that are unknown, or missing without a default.
+
+    A field that came later has as its default what was true before it existed."""
+    values = metadata["config"]
+    fields = dataclasses.fields(config_class)
+    needed = {f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING}
+    if other := sorted((values.keys() - {f.name for f in fields}) | (needed - values.keys())):
+        raise VasaError(f"{path} was made by another version: it differs in {', '.join(other)} of {config_class.__name__}")
+    try:
+        return config_class(**{k: _tuples(v) for k, v in values.items()})
+    except (TypeError, ValueError) as error:
+        raise VasaError(f"{path}: its config makes no {config_class.__name__} ({error})") from error
+
+
+def _tuples(value):
+    """JSON has no tuples: lists come back as the tuples that frozen configs hold."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def load_into(module: nn.Module, state, path):
+    """Load `state` into `module` and return it; VasaError names tensors that are missing, left over or misshapen.
+
+    Checked before anything is written: on error the module is as it was.
+    """
+    own = module.state_dict()
+    problems = [f"{k} is missing" for k in own if k not in state]
+    problems += [f"{k} is not of this model" for k in state if k not in own]
+    problems += [f"{k} is {tuple(state[k].shape)} and should be {tuple(own[k].shape)}"
+                 for k in own if k in state and state[k].shape != own[k].shape]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise VasaError(f"{path} does not fit {type(module).__name__}: {'; '.join(problems[:3])}{more}")
+    with torch.no_grad():
+        module.load_state_dict(state)
+    return module
+
+
+def shipped_presets():
+    """Names of the presets whose weights come with the package."""
+    return sorted(p.name for p in PRETRAINED.iterdir() if p.is_dir()) if PRETRAINED.is_dir() else []
+
+
+def weights_folder(name_or_path="laptop") -> Path:
+    """The folder of a shipped preset ("laptop") or of weights trained here; VasaError says what is accepted."""
+    name = str(name_or_path)
+    if name in shipped_presets():
+        return PRETRAINED / name
+    folder = Path(name).expanduser()
+    shipped = ", ".join(shipped_presets()) or "none"
+    if not folder.is_dir():
+        raise VasaError(f"no weights called {name!r}: accepted are a shipped preset ({shipped}) or "
+                        "a folder of `vasa train`")
+    if not any((folder / file).is_file() for file in FILES):
+        raise VasaError(f"no weights in {folder}: expected {', '.join(FILES[:3])}, as `vasa train` writes")
+    return folder
+
+
+
+NEEDED, OPTIONAL = ("config.json", "model.safetensors"), "preprocessor_config.json"
+
+
+def read_checkpoint(folder_or_hub_name):
+    """The parts of a public checkpoint: (config dict, preprocessor dict, {name: tensor}).
+
+    Accepts a folder with config.json, model.safetensors and, if there is one, preprocessor_config.json (else the second
+    part is empty); or a name of the Hugging Face hub such as "facebook/wav2vec2-base-960h", which is downloaded once.
+    Raises VasaError when a file is absent or damaged, or the hub cannot be reached.
+    """
+    folder = Path(folder_or_hub_name).expanduser()
+    if not folder.is_dir():
+        folder = _download(str(folder_or_hub_name))
+    for name in NEEDED:
+        if not (folder / name).is_file():
+            raise VasaError(f"{folder_or_hub_name} has no {name}: accepted are checkpoints with {' and '.join(NEEDED)}")
+    try:
+        config = json.loads((folder / NEEDED[0]).read_text(encoding="utf-8"))
+        optional = folder / OPTIONAL
+        preprocessor = json.loads(optional.read_text(encoding="utf-8")) if optional.is_file() else {}
+        return config, preprocessor, load_file(folder / NEEDED[1])
+    except (ValueError, SafetensorError) as error:
+        raise VasaError(f"{folder_or_hub_name} is damaged: {error}") from error
+
+
+def _download(name):
+    """The local copy of a model of the hub."""
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise VasaError(f"no folder {name!r}: accepted are a folder with {' and '.join(NEEDED)}, "
+                        "and a name of the Hugging Face hub such as facebook/wav2vec2-base-960h")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise VasaError(f"{name}: `pip install huggingface_hub` to load from the Hugging Face hub") from error
+    try:
+        return Path(snapshot_download(name, allow_patterns=[*NEEDED, OPTIONAL]))
+    except Exception as error:   # the hub's client raises errors of several libraries
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise VasaError(f"{name} could not be had from the Hugging Face hub: {reason}") from error
