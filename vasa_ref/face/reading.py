@@ -53,7 +53,7 @@ class Reader(nn.Module):
         return self.out(F.silu(self.squeeze(F.silu(self.norm(h)))).flatten(1))    # (B, out_dim)
 
 # %% ../../nbs/face/06_reading.ipynb #f06-017-a604c2
-FACE_CENTRE, FACE_REACH = (0.0, -0.22, 0.68), 0.45                               # from the neck, in head units
+FACE_CENTRE, FACE_REACH = (0.0, -0.22, 0.68), 0.45                               # from the head's origin, head units
 
 
 def face_crop(images: Tensor, pose: Tensor, size: int) -> Tensor:
