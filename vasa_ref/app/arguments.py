@@ -84,7 +84,7 @@ def make_parser():
                   "vasa animate her.png morning.wav -o out.mp4 --gaze -20 5 --distance 1.2 --emotion sad\n"
                   "vasa animate her.png morning.wav -o out.mp4 --curves story.json\n"
                   "arecord -q -t raw -f S16_LE -r 16000 | vasa animate her.png --stream - -o - |\n"
-                  "    ffplay -f rawvideo -pixel_format rgb24 -video_size 128x128 -framerate 25 -")
+                  "    ffplay -f rawvideo -pixel_format rgb24 -video_size 256x256 -framerate 25 -")
     sub.add_argument("portrait", metavar="PORTRAIT", help="a picture of any format and size")
     sub.add_argument("audio", metavar="AUDIO", help="speech of any format, rate and number of channels; with --stream also -, "
                      "for raw 16 bit, 16 kHz, mono on standard input")
@@ -120,7 +120,7 @@ def make_parser():
                      help="denoising steps per window, 1 to 500 (default: the weights' own)")
     sub.add_argument("--sampler", choices=SAMPLERS, default="ddim", metavar="NAME",
                      help=", ".join(SAMPLERS) + ": how the steps are made (default: ddim); dpm does more with few")
-    sub.add_argument("--fast", action="store_true", help="all tricks of chapter 13_faster; on a GPU bfloat16 and compiled, after "
+    sub.add_argument("--fast", action="store_true", help="all tricks of chapter speed/01_faster; on a GPU bfloat16 and compiled, after "
                      "a minute's wait")
     sub.add_argument("--codec", choices=CODECS, default="libx264", metavar="NAME",
                      help="encoder of the video: libx264, or NVIDIA's hardware, h264_nvenc (default: libx264)")
@@ -189,7 +189,7 @@ def make_parser():
                   "vasa latency\nvasa latency --preset paper --device cuda --json latency.json")
     sub.add_argument("--preset", choices=PRESETS, default="laptop", metavar="NAME",
                      help=", ".join(PRESETS) + "; sizes count here, so weights are random (default: laptop)")
-    sub.add_argument("--tricks", action="store_true", help="measure each of the tricks of chapter 13_faster as well")
+    sub.add_argument("--tricks", action="store_true", help="measure each of the tricks of chapter speed/01_faster as well")
     sub.add_argument("--json", metavar="FILE", help="write the figures as one flat object")
     with_device(sub)
     return parser

@@ -278,13 +278,16 @@ class DetailFace(nn.Module):
         other = torch.cat([-rest[..., :1], rest[..., 1:]], dim=-1)                # heads are nearly symmetric
         place, other = (self.find_source(x, a)[..., :2].movedim(-1, 1) for x in (rest, other))   # (B, 2, T/4, T/4)
         place, h, shade = d.middle(h, place, sample_map(a.maps[1], place), a.maps[1], cond)
-        far, other, light = place, double_places(other), double(shade)            # at T/2
-        while far.shape[-1] < a.image.shape[-1]: far, other, light = double_places(far), double_places(other), double(light)
-        copy, mirrored = sample_map(a.image, far), sample_map(a.image, other)     # (B, 3, S, S)
+        mirror = torch.cat([other - xy, shade], dim=1)                            # offsets and light, at T/4
+        offsets = torch.cat([place - pixel_places(*place.shape[2:], place.device), double(mirror)], dim=1)
+        while offsets.shape[-1] < a.image.shape[-1]: offsets = double(offsets)    # (B, 7, S, S)
+        own, light = pixel_places(*offsets.shape[2:], place.device), offsets[:, 4:]
+        copy, mirrored = (sample_map(a.image, own + x) for x in (offsets[:, :2], offsets[:, 2:4]))
         paint, logits = d.mix(h, sample_map(a.maps[0], place), (copy, a.image, mirrored))
-        shares = logits.softmax(dim=1)
-        pictures = copy + light, a.image, paint, mirrored + light
-        image = sum(share * picture for share, picture in zip(shares.split(1, dim=1), pictures))
+        copied, left, painted, other = logits.softmax(dim=1).split(1, dim=1)
+        image = left * a.image
+        for share, picture in ((copied, copy), (other, mirrored), (copied + other, light), (painted, paint)):
+            image = torch.addcmul(image, share, picture)
         return Drawn(image, copy, mirrored, light, paint, logits, place, depth)
 
     def decode(self, appearance: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor) -> Tensor:
