@@ -6,7 +6,7 @@ from torch import Tensor
 
 __all__ = ["DYNAMICS", "BODY", "SPREAD", "Dynamics", "to_z_dyn", "from_z_dyn"]
 
-DYNAMICS, BODY = 57, 3                                                            # 52 face units, 2 of gaze, 3 of shoulders
+DYNAMICS, BODY = 57, 3                                                  # 52 face units, 2 of gaze, 3 of shoulders
 SPREAD = torch.tensor([0.3] * 52 + [0.32, 0.22] + [0.14, 0.05, 0.017])            # about how much each varies
 
 

@@ -68,7 +68,8 @@ def fit(loss_fn, modules, *, out, lr=2e-4, betas=(0.9, 0.99), weight_decay=0.0, 
     - `mixed_precision` "bf16" runs the forward pass under autocast, "auto" where that is faster. Under
       `accelerate launch`, gradients are averaged over the processes, each of which draws batches of its own, and
       `device` is the process's own.
-    - `watch(step, log, averaged)` is called every few steps of the main process; `with averaged():` the modules hold the averages.
+    - `watch(step, log, averaged)` is called every few steps of the main process; `with averaged():` the modules hold
+      the averages.
 
     Raises VasaError for a `resume` that does not fit, ValueError without a limit, FloatingPointError when the loss
     stops being finite (the last checkpoint is from before).

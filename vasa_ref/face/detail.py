@@ -245,7 +245,7 @@ class DetailFace(nn.Module):
         "Images (B, 3, S, S) to `Appearance`; z_id and motion (pose, z_dyn) are computed if not given."
         z_id = self.identity(images) if z_id is None else z_id
         pose, z_dyn = self.motion(images) if motion is None else motion
-        posed, maps = self.appearance_encoder(F.avg_pool2d(images, self.decoder.shrink))   # (B, C, D, H, W)
+        posed, maps = self.appearance_encoder(F.avg_pool2d(images, self.config.shrink))   # (B, C, D, H, W)
         still = to_canonical_grid(pose, posed.new_zeros(len(pose), 3, 1, 1, 1), posed.shape[2:])
         flow = self.to_canonical(self.to_canonical.hints(sample(posed, still)), z_id, z_dyn, pose)
         volume = self.canonical(sample(posed, to_canonical_grid(pose, flow, posed.shape[2:])))

@@ -152,13 +152,13 @@ class FaceConfig:
     flow_planes: int = 4                    # planes of their flows
 
     def __post_init__(self):
-        for name, value in asdict(self).items():
-            if isinstance(value, (list, tuple)): setattr(self, name, tuple(value))
+        vars(self).update({name: tuple(value) for name, value in asdict(self).items() if isinstance(value, list)})
         levels = round(math.log2(self.size / self.shrink / self.volume_size))
         if self.size != self.shrink * self.volume_size * 2 ** levels or levels != len(self.appearance_widths) != 0:
-            raise ValueError(f"size {self.size} over shrink {self.shrink} over volume_size {self.volume_size} must be 2 to "
-                             f"the number of appearance_widths ({len(self.appearance_widths)})")
-        if len(self.decoder_widths) != levels: raise ValueError(f"decoder_widths needs {levels} entries, got {self.decoder_widths}")
+            raise ValueError(f"size {self.size} over shrink {self.shrink} over volume_size {self.volume_size} must be 2 "
+                             f"to the number of appearance_widths ({len(self.appearance_widths)})")
+        if len(self.decoder_widths) != levels:
+            raise ValueError(f"decoder_widths needs {levels} entries, got {self.decoder_widths}")
 
     @classmethod
     def tiny(cls):
@@ -176,9 +176,9 @@ class FaceConfig:
 
     @classmethod
     def laptop(cls):
-        return cls(size=256, shrink=2, volume_size=16, z_dyn_dim=57, dynamics_dim=57, detail=True, appearance_widths=(16, 32, 96),
-                   canonical_widths=(24, 48, 64), decoder_widths=(96, 48, 24), identity_size=128,
-                   identity_widths=(32, 64, 96, 128), motion_widths=(48, 96, 160, 192))
+        return cls(size=256, shrink=2, volume_size=16, z_dyn_dim=57, dynamics_dim=57, detail=True,
+                   appearance_widths=(16, 32, 96), canonical_widths=(24, 48, 64), decoder_widths=(96, 48, 24),
+                   identity_size=128, identity_widths=(32, 64, 96, 128), motion_widths=(48, 96, 160, 192))
 
     @classmethod
     def paper(cls):

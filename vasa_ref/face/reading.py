@@ -17,7 +17,7 @@ from .networks import FaceConfig, bound_pose, group_norm, modulate, resize, rota
 class Block(nn.Module):
     """Norm, SiLU, conv, SiLU, conv, beside a shortcut, in 2 or 3 dimensions; a code (B, cond_dim) may modulate it.
 
-    One norm instead of two and no weight standardisation: on a CPU, norms cost more than convolutions."""
+    One norm instead of two, and no weight standardisation: fewer passes over memory."""
     def __init__(self, width_in: int, width: int | None = None, dims: int = 2, cond_dim: int | None = None):
         super().__init__()
         width, conv = width or width_in, nn.Conv2d if dims == 2 else nn.Conv3d
