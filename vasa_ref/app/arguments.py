@@ -44,7 +44,8 @@ class Numbers(argparse.Action):
         row = CONDITIONS[self.dest]
         for value, name, (low, high) in zip(values, row.metavar, row.limits):
             if not low <= value <= high:
-                raise argparse.ArgumentError(self, f"{name} {value:g} is out of range: accepted is {low:g} to {high:g}, {row.unit}")
+                accepted = f"{low:g} to {high:g}, {row.unit}"
+                raise argparse.ArgumentError(self, f"{name} {value:g} is out of range: accepted is {accepted}")
         setattr(namespace, self.dest, tuple(values))
 
 
@@ -103,7 +104,8 @@ def make_parser():
                      "standard output")
     sub.add_argument("--stream", action="store_true", help="make frames while the sound arrives, and say how late they "
                      "are; a recording is played at its own pace, and an interrupt ends live sound")
-    sub.add_argument("--curves", metavar="FILE", help=f"JSON with {', '.join(clip_conditions())} or some of them, each an object of "
+    sub.add_argument("--curves", metavar="FILE", help=f"JSON with {', '.join(clip_conditions())} or some "
+                     "of them, each an object of "
                      'seconds to values, such as {"gaze": {"0": [0, 0], "2": [15, 0]}, "emotion": {"1": "neutral", "3": "happy"}}')
     sub.add_argument("--pose-from", metavar="VIDEO", help="the head moves as in this video of one face")
     sub.add_argument("--dynamics-from", metavar="VIDEO", help="lips, expression and eyes move as in this video of one face")

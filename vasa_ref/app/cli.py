@@ -94,7 +94,7 @@ def animate(args):
         raise VasaError("--emotion-strength needs an --emotion: " + CONDITIONS["emotion"].accepted)
     for name in wanted:
         if (film := CONDITIONS[name].track) and getattr(args, f"{film}_from"):
-            raise VasaError(f"{name} and --{film}-from both set the {CONDITIONS[name].help}: expected one of them")
+            raise VasaError(f"{name} is part of what --{film}-from sets: expected one of them")
     if "-" in (args.audio, args.out) and not args.stream:
         raise VasaError("- stands for standard input and output with --stream only: expected a file")
     if args.audio == "-" and sys.stdin is None:

@@ -22,16 +22,16 @@ Tensor = Any                           # torch's
 
 
 def numbers(value, count: int) -> list[float] | None:
-    "`value`, a number or several, as `count` finite floats, or None where it is something else."
-    try: found = [float(v) for v in ([value] if count == 1 else value)]
+    "`value` as `count` finite floats, or None where it is something else."
+    if isinstance(value, (str, bytes)): return None
+    try: value = [float(v) for v in value]
     except (TypeError, ValueError, OverflowError): return None
-    fine = len(found) == count and all(map(math.isfinite, found)) and not isinstance(value, (str, bytes))
-    return found if fine else None
+    return value if len(value) == count and all(map(math.isfinite, value)) else None
 
 
 def within(what: str, value, limits: tuple, unit: str) -> list[float]:
-    "`value` as floats within `limits`, (low, high) for each; or VasaError."
-    found = numbers(value, len(limits))
+    "`value`, one number or several, as floats within `limits`, (low, high) for each; or VasaError."
+    found = numbers([value] if len(limits) == 1 else value, len(limits))
     if found is None or any(not low <= v <= high for v, (low, high) in zip(found, limits)):
         ranges = ", ".join(f"{low:g} to {high:g}" for low, high in limits)
         accepted = "is a number from" if len(limits) == 1 else f"are {len(limits)} {unit},"
@@ -68,6 +68,15 @@ class Condition:
         if self.limits: value = within(self.name, value, self.limits, self.unit)
         value = tuple(self.to_model(value) if self.to_model else value)
         return value if len(value) > 1 else value[0]
+
+    @property
+    def unasked(self):
+        "What the model is told where nobody asks; None is the null."
+        return self.default if self.default is None else self.read(self.default)
+
+    def width(self, config) -> int:
+        "The numbers in a token, for a `MotionConfig`."
+        return getattr(config, self.size) if isinstance(self.size, str) else self.size
 
     @property
     def parts(self) -> list[str]:
@@ -176,9 +185,10 @@ def clip_conditions() -> tuple[str, ...]:
 def rows(names: Iterable[str]) -> dict[str, Condition]:
     "The rows of these conditions of a clip, then those of the sequences; VasaError for a name without a row."
     if lost := [name for name in names if name not in CONDITIONS]:
-        raise VasaError(f"the motion model was trained with {', '.join(lost)}, which the table of motion.conditions lacks: "
-                        f"it has {', '.join(clip_conditions())}; add the row, or take other weights")
-    return {name: CONDITIONS[name] for name in (*names, *(n for n, row in CONDITIONS.items() if row.frames != 1))}
+        raise VasaError(f"the weights have learnt {', '.join(lost)}, which the table of motion.conditions lacks: "
+                        f"accepted are {', '.join(clip_conditions())}; add the row, or take other weights")
+    sequences = CONDITIONS.keys() - {*clip_conditions()}
+    return {name: CONDITIONS[name] for name in (*names, *(n for n in CONDITIONS if n in sequences))}
 
 
 @contextmanager
@@ -187,7 +197,8 @@ def added(row: Condition) -> Iterator[Condition]:
     before, last = dict(CONDITIONS), clip_conditions()[-1]
     if row.name in before: raise VasaError(f"the table has a condition {row.name} already: choose another name")
     CONDITIONS.clear()
-    for name, other in before.items(): CONDITIONS.update({name: other, row.name: row} if name == last else {name: other})
+    for name, other in before.items():
+        CONDITIONS.update({name: other, row.name: row} if name == last else {name: other})
     try: yield row
     finally:
         CONDITIONS.clear()

@@ -60,7 +60,8 @@ class Latents:
         "Raises VasaError if `path` is not a file that `save` wrote, or lacks a condition of the table."
         try:
             with safe_open(path, "pt") as file:
-                return cls.of(**{name: file.get_tensor(name) for name in ("motion", "audio", "lengths", *clip_conditions())})
+                names = "motion", "audio", "lengths", *clip_conditions()
+                return cls.of(**{name: file.get_tensor(name) for name in names})
         except (OSError, SafetensorError) as error:
             raise VasaError(f"{path} holds no latents ({error}); expected a file that training wrote") from error
 
@@ -77,7 +78,8 @@ def encode_clip(clip: Clip, audio_encoder: nn.Module, face: nn.Module | None = N
     Raises ValueError for a clip without truth if it has no frames or there is no face model."""
     if truth := clip.truth:
         known = truth.motion
-        told, z_dyn = ClipMotion(known.pose, known.units, known.gaze, known), to_z_dyn(known.units, known.gaze, known.body)
+        told = ClipMotion(known.pose, known.units, known.gaze, known)
+        z_dyn = to_z_dyn(known.units, known.gaze, known.body)
     else:
         if clip.frames is None or face is None: raise ValueError("a clip without truth needs frames and a face model")
         device = next(face.parameters()).device
@@ -118,7 +120,7 @@ def fingerprint(audio_encoder: nn.Module, face: nn.Module | None = None, source:
 
 
 def made_with(path) -> str | None:
-    "The fingerprint of the latents at `path`; None where there are none, or where one of the table's conditions lacks."
+    "The fingerprint of the latents at `path`; None where there are none, or a condition of the table is lacking."
     if not Path(path).is_file(): return None
     try:
         with safe_open(path, "pt") as file:

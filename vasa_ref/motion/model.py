@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLIPS', 'MotionConfig', 'Attention', 'EncoderLayer', 'mlp', 'TimestepEmbedder', 'attention_mask', 'MotionModel',
-           'motion_loss', 'random_conditions', 'sampling_steps', 'MotionStream', 'generate_motion', 'train_motion',
-           'load_motion']
+           'motion_loss', 'random_conditions', 'MotionStream', 'generate_motion', 'train_motion', 'load_motion']
 
 # %% ../../nbs/motion/04_model.ipynb #09-003-6303f8
 import math
@@ -24,8 +23,7 @@ from ..face.networks import in_float32
 from ..hearing.audio import keep_audio_encoder
 from .conditions import DEFAULT_SCALE, clip_conditions, rows
 from .diffusion import NoiseSchedule, add_noise, guide, sample
-from .latents import (Conditions, Latents, drop_conditions, make_latents, random_windows,
-                                     smooth_pose)
+from .latents import Conditions, Latents, drop_conditions, make_latents, random_windows, smooth_pose
 from ..store import config_from, load_into, load_weights, save_weights, weights_folder
 from ..units import FPS
 
@@ -35,7 +33,7 @@ class MotionConfig:
     "Sizes and training choices of a `MotionModel`; `tiny()`, `laptop()`, `paper()` are presets of the same class."
     motion_dim: int = 63             # M: 6 of pose, 57 of z_dyn
     audio_dim: int = 128             # A
-    conditions: tuple[str, ...] = field(default_factory=clip_conditions)   # of a clip, in the order of their tokens
+    conditions: tuple[str, ...] = field(default_factory=clip_conditions)   # of a clip, in their tokens' order
     width: int = 184
     layers: int = 4
     heads: int = 4
@@ -55,7 +53,7 @@ class MotionConfig:
     drop_prev_prob: float = 0.5      # of prev_motion and prev_audio together
     drop_tail_prob: float = 0.2      # of the last frames of audio
     drop_start_prob: float = 0.1     # of the first frames of prev_motion and prev_audio
-    drop_liveliness_prob: float = 0.3     # of head_motion, blink_rate together
+    drop_liveliness_prob: float = 0.3     # of what the table's `drop_with` calls liveliness, together
     pose_weight: float = 1.0
     dyn_weight: float = 2.0
     velocity_weight: float = 1.0
@@ -152,9 +150,8 @@ class MotionModel(nn.Module):
     with the weights. Raises VasaError where the table lacks one of config.conditions."""
     def __init__(self, config: MotionConfig):
         super().__init__()
-        self.config, width = config, config.width
-        self.rows = rows(config.conditions)
-        dims = {name: getattr(config, row.size) if isinstance(row.size, str) else row.size for name, row in self.rows.items()}
+        self.config, self.rows, width = config, rows(config.conditions), config.width
+        dims = {name: row.width(config) for name, row in self.rows.items()}
         self.inputs = nn.ModuleDict({name: nn.Linear(dim, width) for name, dim in dims.items() if name != "audio"})
         self.inputs["audio"], self.inputs["motion"] = self.inputs["prev_audio"], nn.Linear(config.motion_dim, width)
         self.time = TimestepEmbedder(width)
@@ -201,13 +198,12 @@ class MotionModel(nn.Module):
 
     def encode(self, conditions: Conditions):
         "What all steps need of the conditions: keys, values per layer, what is added, what adapts, the last frame before."
-        x, clip = {name: self.embed(conditions, name) for name in self.rows}, self.config.conditions    # (B, frames, D) each
+        x, clip = {name: self.embed(conditions, name) for name in self.rows}, self.config.conditions  # (B, frames, D)
         past, now = self.position.split([self.config.context, self.config.window])
         told = sum(x[name] for name in clip)                                            # (B, 1, D)
         skip = sum(x[name] for name, row in self.rows.items() if row.skip) if self.config.skip else 0
         for name, place in (("prev_motion", past), ("prev_audio", past), ("audio", now)): x[name] = x[name] + place
-        tokens = [name for name in self.rows if not (self.config.adaptive and name in clip)]
-        x, memory = torch.cat([x[name] for name in tokens], 1), []                      # (B, C, D)
+        x, memory = torch.cat([x[name] for name in self.rows if not (self.config.adaptive and name in clip)], 1), []
         for layer in self.layers:
             x, own = layer(x)
             memory.append(own)
@@ -262,37 +258,28 @@ def random_conditions(model: MotionModel, latents: Latents, generator: torch.Gen
     keep = {"prev_motion": past, "prev_audio": past, "audio": valid} | {n: v.isfinite().all(1) for n, v in told.items()}
     told = {name: values.nan_to_num() for name, values in told.items()}
     conditions = Conditions(told | {"prev_motion": prev_motion, "prev_audio": prev_audio, "audio": audio}, keep)
-    return x0, drop_conditions(conditions, generator, config.drop_prob, config.drop_prev_prob, config.drop_tail_prob,
-                               config.drop_start_prob, config.drop_liveliness_prob), valid
+    chances = {name: chance for name, chance in vars(config).items() if name.startswith("drop_")}
+    return x0, drop_conditions(conditions, generator, **chances), valid
 
 # %% ../../nbs/motion/04_model.ipynb #09-042-d15f93
-def sampling_steps(config: MotionConfig, steps: int | None) -> int:
-    "Steps of denoising, for None the config's; VasaError for what is no whole number from 1 to `config.times`."
-    steps = config.steps if steps is None else steps
-    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= config.times:
-        raise VasaError(f"steps {steps!r}: accepted is a whole number from 1 to {config.times}")
-    return steps
-
-
 class MotionStream:
     """One performance, made window by window (VASA-1 sec. 3.3), in constant memory.
 
-    conditions: of the clip, by name, as `Condition.read` gives them: gaze (yaw, pitch) in radians, distance, emotion
-    (7,) offsets ...; where the row says so, relative to the mean. Each may be a function of the seconds played, or
-    None: the null; `asked` has them, and may be changed between steps. cfg_scale: eq. 2's scale by condition, in place
-    of those in `DEFAULT_SCALE`, 0 for none; steps of DDIM; temperature of its first noise; `generator` makes it
-    repeatable. Raises VasaError for steps, and names of conditions and scales, that cannot be."""
+    conditions: of the clip, by name, as `Condition.read` gives them: gaze in radians, emotion as offsets (7,).
+    Each may be a function of the seconds played, or None: the null; `asked` has them, to be changed between steps.
+    cfg_scale: eq. 2's scale by condition, in place of those in `DEFAULT_SCALE`, 0 for none; steps of DDIM; temperature
+    of its first noise; `generator` makes it repeatable. Raises VasaError for steps and names that cannot be."""
     def __init__(self, model: MotionModel, *, cfg_scale: dict[str, float] | None = None, steps: int | None = None,
                  sampler: str = "ddim", eta: float = 0.0, temperature: float | None = None,
                  generator: torch.Generator | None = None, **conditions):
         self.model, config, cfg_scale = model, model.config, DEFAULT_SCALE | (cfg_scale or {})
-        for what, given, known in (("no condition", conditions, config.conditions), ("cfg_scale has", cfg_scale, model.rows)):
+        for what, given, known in (("condition", conditions, config.conditions), ("cfg_scale", cfg_scale, model.rows)):
             if unknown := sorted(set(given) - set(known)):
                 raise VasaError(f"{what} {', '.join(unknown)}; accepted are {', '.join(known)}")
-        self.asked = {name: row.default if row.default is None else row.read(row.default)
-                      for name, row in model.rows.items() if name in config.conditions} | conditions
+        self.asked = {name: model.rows[name].unasked for name in config.conditions} | conditions
         self.cfg_scale = {name: float(scale) for name, scale in cfg_scale.items() if scale}
-        self.sampling = dict(steps=sampling_steps(config, steps), sampler=sampler, eta=eta, generator=generator,
+        steps = len(model.schedule.timesteps(config.steps if steps is None else steps))
+        self.sampling = dict(steps=steps, sampler=sampler, eta=eta, generator=generator,
                              temperature=config.temperature if temperature is None else temperature)
         self.played = 0                                                                 # frames
         self.prev_motion = torch.zeros(0, config.motion_dim, device=model.device)       # normalised, up to K frames
@@ -408,7 +395,6 @@ def load_motion(folder, device="cpu") -> MotionModel:
     "The motion model of a weights folder or shipped preset, eval and frozen. Raises VasaError as `load_weights` does."
     path = weights_folder(folder) / "motion.safetensors"
     state, metadata = load_weights(path, kind=MotionConfig)
-    known = [name for name in clip_conditions() if f"nulls.{name}" in state]          # older weights do not say it
-    metadata["config"].setdefault("conditions", known)
+    metadata["config"].setdefault("conditions", [name for name in clip_conditions() if f"nulls.{name}" in state])
     model = load_into(MotionModel(config_from(MotionConfig, metadata, path)), state, path)
     return model.to(device).eval().requires_grad_(False)

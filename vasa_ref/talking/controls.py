@@ -79,8 +79,9 @@ def portrait_of(settings: Settings, size: int) -> torch.Tensor:
 def speech_of(settings: Settings) -> torch.Tensor:
     "The waveform (N,) at 16 kHz: the recording, or the text spoken with the emotion. VasaError for what has no sound."
     if settings.audio is not None: return from_file(load_audio, settings.audio)
-    feeling = dict(emotion=settings.conditions["emotion"] or "neutral", emotion_strength=min(settings.emotion_strength, 1.0))
-    return say(settings.text, voice=settings.voice, language=settings.language, **feeling).waveform
+    emotion, strength = settings.conditions["emotion"] or "neutral", min(settings.emotion_strength, 1.0)
+    return say(settings.text, voice=settings.voice, language=settings.language, emotion=emotion,
+               emotion_strength=strength).waveform
 
 # %% ../../nbs/talking/03_controls.ipynb #11-014-f93440
 def draw_still(talker: Talker, settings: Settings, portrait=None):
@@ -140,7 +141,7 @@ def slider(value, low, high, step, text):
 
 # %% ../../nbs/talking/03_controls.ipynb #11-037-1a5d82
 def condition_inputs(row: Condition, value) -> dict:
-    "The widgets of a condition: names to choose from, or a slider for each number, with a box where it may be left out."
+    "A condition's widgets: names to choose from, or a slider for each number, with a box where it may be left out."
     text = row.name.replace("_", " ")
     if row.choices: return {row.name: choice([(row.by_default, None), *zip(row.choices, row.choices)], value, text)}
     box = widgets.Checkbox(value=value is not None, description=f"set {text}")
@@ -166,7 +167,8 @@ def make_inputs(settings: Settings) -> dict:
         "voice": choice(list(VOICES), s.voice, "voice"), "language": choice(languages, s.language, "language"),
         "audio_path": typed("" if text else str(s.audio), "sound"),
         "audio_upload": widgets.FileUpload(accept="audio/*,video/*", description="a recording"),
-        **{k: v for name in clip_conditions() for k, v in condition_inputs(CONDITIONS[name], s.conditions[name]).items()},
+        **{key: widget for name in clip_conditions()
+           for key, widget in condition_inputs(CONDITIONS[name], s.conditions[name]).items()},
         "emotion_strength": slider(s.emotion_strength, 0, 2, 0.1, "strength"),
         "hold": widgets.Checkbox(value=held, description="hold the head"),
         **{f"head_{name}": slider(angle, *limits, 1, f"head {name}") for name, angle, limits in turns},

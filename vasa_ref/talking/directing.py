@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import VasaError
 from ..motion.conditions import DEFAULT_SCALE, Condition, clip_conditions, numbers, rows, to_radians, within
 from ..motion.diffusion import SAMPLERS
-from ..motion.model import MotionConfig, sampling_steps
+from ..motion.model import MotionConfig
 from ..units import check_strength
 
 # %% ../../nbs/talking/01_directing.ipynb #10-009-a18908
@@ -60,7 +60,8 @@ def motion_controls(config: MotionConfig, *, emotion_strength=1.0, cfg_scale=Non
         raise VasaError(f"no condition {', '.join(unknown)}: accepted are {', '.join(config.conditions)}")
     for name, row in rows(conditions.keys() - known.keys()).items():
         if conditions.get(name, row.default) != row.default:
-            raise VasaError(f"the weights have not learnt {name}: accepted are {', '.join(config.conditions)}; train anew for it")
+            learnt = ", ".join(config.conditions)
+            raise VasaError(f"the weights have not learnt {name}: accepted are {learnt}; train anew for it")
     check_strength(emotion_strength)
     def read(row: Condition, value):
         return tuple(emotion_strength * v for v in row.read(value)) if row.name == "emotion" else row.read(value)
@@ -74,9 +75,11 @@ def motion_controls(config: MotionConfig, *, emotion_strength=1.0, cfg_scale=Non
     if values is None or any(v < 0 for v in values):
         raise VasaError(f"cfg_scale {scales!r}: accepted is a dict of {', '.join(known)} to numbers of 0 or more")
     chosen["cfg_scale"] = DEFAULT_SCALE | dict(zip(scales, values))
-    if steps is not None: sampling_steps(config, steps)
+    whole = isinstance(steps, int) and not isinstance(steps, bool)
+    if steps is not None and not (whole and 1 <= steps <= config.times):
+        raise VasaError(f"steps {steps!r}: accepted is a whole number from 1 to {config.times}")
     if sampler not in SAMPLERS: raise VasaError(f"sampler {sampler!r}: accepted are {', '.join(SAMPLERS)}")
-    if temperature is not None and (numbers(temperature, 1) is None or not 0 <= temperature <= 2):
+    if temperature is not None and (numbers([temperature], 1) is None or not 0 <= temperature <= 2):
         raise VasaError(f"temperature {temperature!r}: accepted is a number from 0 to 2")
     return chosen | {"steps": steps, "sampler": sampler, "temperature": temperature}
 
