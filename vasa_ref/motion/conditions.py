@@ -18,9 +18,6 @@ from ..errors import VasaError
 from ..units import EMOTIONS, FPS, UNIT, emotion_offsets
 
 # %% ../../nbs/motion/02_conditions.ipynb #cnd-011-905162
-Tensor = Any                           # torch's
-
-
 def numbers(value, count: int) -> list[float] | None:
     "`value` as `count` finite floats, or None where it is something else."
     if isinstance(value, (str, bytes)): return None
@@ -30,24 +27,28 @@ def numbers(value, count: int) -> list[float] | None:
 
 
 def within(what: str, value, limits: tuple, unit: str) -> list[float]:
-    "`value`, one number or several, as floats within `limits`, (low, high) for each; or VasaError."
+    "`value`, a number or several, as floats within `limits`, (low, high) of each; or VasaError."
     found = numbers([value] if len(limits) == 1 else value, len(limits))
     if found is None or any(not low <= v <= high for v, (low, high) in zip(found, limits)):
         ranges = ", ".join(f"{low:g} to {high:g}" for low, high in limits)
         accepted = "is a number from" if len(limits) == 1 else f"are {len(limits)} {unit},"
-        raise VasaError(f"{what} {value!r}: accepted {accepted} {ranges}{', ' + unit if len(limits) == 1 else ''}")
+        after = f", {unit}" if len(limits) == 1 else ""
+        raise VasaError(f"{what} {value!r}: accepted {accepted} {ranges}{after}")
     return found
+
+# %% ../../nbs/motion/02_conditions.ipynb #cnd-013-905162
+Tensor = Any                           # torch's
 
 
 @dataclass(frozen=True)
 class Condition:
     "A row of the table: all that the package knows of one thing that conditions the motion."
     name: str
-    size: int | str                    # numbers in a token; for a sequence, the field of `MotionConfig` that says it
+    size: int | str                    # numbers in a token; of a sequence, a field of the config
     unit: str                          # of what the user says
     help: str
     limits: tuple = ()                 # what a user may ask: (low, high) of each number
-    learnt: tuple = ()                 # what the clips of the shipped weights had, in the same way
+    learnt: tuple = ()                 # what the shipped weights have seen, in the same way
     metavar: tuple = ("X",)            # the command line's word for each number
     choices: tuple = ()                # names, where it is no number
     default: Any = None                # as a user would say it; None leaves it to the model
@@ -60,11 +61,11 @@ class Condition:
     normalised: bool = True            # by mean and spread of the training clips
     skip: bool = True                  # also added to each motion token
     drop_with: str = ""                # conditions with the same word are also dropped together
-    track: str = ""                    # the film that would set it as well: "pose" or "dynamics"
-    frames: int | str = 1              # tokens; for a sequence, the field of `MotionConfig` that says it
+    track: str = ""                    # the film that would set it too: "pose" or "dynamics"
+    frames: int | str = 1              # tokens; of a sequence, a field of the config
 
     def read(self, value):
-        "What a user says -> what the motion model is told, a float or a tuple of them; or VasaError."
+        "What a user says -> what the model is told, a float or a tuple of them; or VasaError."
         if self.limits: value = within(self.name, value, self.limits, self.unit)
         value = tuple(self.to_model(value) if self.to_model else value)
         return value if len(value) > 1 else value[0]
@@ -81,13 +82,15 @@ class Condition:
     @property
     def parts(self) -> list[str]:
         "A name for each number: gaze_yaw, gaze_pitch; distance."
-        return [f"{self.name}_{word.lower()}" for word in self.metavar] if len(self.metavar) > 1 else [self.name]
+        if len(self.metavar) == 1: return [self.name]
+        return [f"{self.name}_{word.lower()}" for word in self.metavar]
 
     @property
     def accepted(self) -> str:
         "The limits, or the names, in words."
         words = self.metavar if len(self.metavar) > 1 else [""]
-        ranges = (f"{word} {low:g} to {high:g}".strip() for word, (low, high) in zip(words, self.limits))
+        limits = zip(words, self.limits)
+        ranges = (f"{word} {low:g} to {high:g}".strip() for word, (low, high) in limits)
         return ", ".join(self.choices or [*ranges, self.unit])
 
     @property
@@ -97,7 +100,7 @@ class Condition:
         learnt = f"; the shipped weights have learnt {learnt}" if learnt else ""
         return f"{self.help}: {self.accepted} (default: {self.by_default}){learnt}"
 
-# %% ../../nbs/motion/02_conditions.ipynb #cnd-015-905162
+# %% ../../nbs/motion/02_conditions.ipynb #cnd-017-905162
 @dataclass
 class ClipMotion:
     "What is known of a clip of T frames. `truth` is the world's own record; None for footage."
@@ -108,7 +111,7 @@ class ClipMotion:
 
 # %% ../../nbs/motion/02_conditions.ipynb #09-009-c01434
 def main_direction(directions: Tensor, bin_size: float = 0.0873) -> Tensor:
-    "The most frequent of directions (T, 2) in radians: the mean around the fullest bin, (2,). VASA-1 sec. 3.2."
+    "The most frequent of directions (T, 2), radians: the mean about the fullest bin, (2,). Sec. 3.2."
     bins = (directions / bin_size).round()
     values, counts = bins.unique(dim=0, return_counts=True)
     mode = values[counts.argmax()]
@@ -116,24 +119,27 @@ def main_direction(directions: Tensor, bin_size: float = 0.0873) -> Tensor:
 
 # %% ../../nbs/motion/02_conditions.ipynb #09-013-29d8b4
 def delta_p(pose: Tensor) -> float:
-    "Mean absolute change of yaw, pitch and roll between adjacent frames of pose (T, 6), degrees. VASA-1 sec. 4."
+    "Mean absolute change of yaw, pitch, roll from frame to frame of pose (T, 6), degrees. Sec. 4."
     return math.degrees(pose[:, :3].diff(dim=0).abs().mean()) if len(pose) > 1 else 0.0
 
 
 def blink_rate(units: Tensor, shut: float = 0.45) -> float:
-    "Blinks per minute in face units (T >= 1, 52): how often the lids begin to be more than `shut`, both together."
+    "Blinks per minute in face units (T >= 1, 52): how often both lids begin to be over `shut`."
     lids = units[:, [UNIT["eyeBlinkLeft"], UNIT["eyeBlinkRight"]]].mean(1)
     closed = (lids > shut).int()
     return int((closed.diff(prepend=closed.new_zeros(1)) == 1).sum()) * 60 * FPS / len(units)
 
-# %% ../../nbs/motion/02_conditions.ipynb #cnd-017-905162
-def to_radians(angles: Iterable[float]) -> list[float]: return [math.radians(angle) for angle in angles]
+# %% ../../nbs/motion/02_conditions.ipynb #cnd-019-905162
+def to_radians(angles: Iterable[float]) -> list[float]:
+    "Degrees to radians, each."
+    return list(map(math.radians, angles))
 
 
 def told_gaze(clip: ClipMotion) -> Tensor:
     "the most frequent direction of the look"
     from vasa_ref.geometry import look_direction
-    return main_direction(look_direction(clip.pose, clip.gaze)) if clip.truth is None else clip.truth.main_gaze
+    if clip.truth is not None: return clip.truth.main_gaze
+    return main_direction(look_direction(clip.pose, clip.gaze))
 
 
 def told_distance(clip: ClipMotion):
@@ -155,47 +161,57 @@ def told_blink_rate(clip: ClipMotion) -> float:
     "how often the lids shut"
     return blink_rate(clip.units)
 
-
+# %% ../../nbs/motion/02_conditions.ipynb #cnd-020-905162
 CONDITIONS = {row.name: row for row in (
-    Condition("gaze", 2, "angles in degrees", "main gaze, yaw positive to the viewer's right, pitch positive upwards",
-              limits=((-45, 45), (-30, 30)), learnt=((-20, 20), (-12, 12)), metavar=("YAW", "PITCH"),
-              default=(0.0, 0.0), by_default="0 0, at the viewer", step=1.0, to_model=to_radians, tell=told_gaze),
-    Condition("distance", 1, "relative to the mean", "distance of head and camera", limits=((0.5, 2.0),),
-              learnt=((0.85, 1.25),), default=1.0, by_default="1", step=0.01, tell=told_distance, track="pose"),
+    Condition("gaze", 2, "angles in degrees",
+              "main gaze, yaw positive to the viewer's right, pitch positive upwards",
+              metavar=("YAW", "PITCH"), limits=((-45, 45), (-30, 30)),
+              learnt=((-20, 20), (-12, 12)), default=(0.0, 0.0), by_default="0 0, at the viewer",
+              step=1.0, to_model=to_radians, tell=told_gaze),
+    Condition("distance", 1, "relative to the mean", "distance of head and camera",
+              limits=((0.5, 2.0),), learnt=((0.85, 1.25),), default=1.0, by_default="1",
+              step=0.01, tell=told_distance, track="pose"),
     Condition("emotion", len(EMOTIONS), "name", "emotion", metavar=("NAME",), choices=EMOTIONS,
-              by_default="what the audio says", to_model=emotion_offsets, tell=told_emotion, normalised=False,
-              track="dynamics"),
-    Condition("head_motion", 1, "relative to the mean", "liveliness of the head", limits=((0.0, 3.0),), typical=1.0,
-              relative=True, tell=told_head_motion, drop_with="liveliness", track="pose"),
-    Condition("blink_rate", 1, "blinks per minute", "how often the eyes blink", limits=((0.0, 90.0),), metavar=("N",),
-              typical=20.0, step=5.0, tell=told_blink_rate, drop_with="liveliness", track="dynamics"),
-    Condition("prev_motion", "motion_dim", "", "motion of the window before", frames="context", skip=False,
-              normalised=False, drop_with="previous window"),               # it comes normalised
-    Condition("prev_audio", "audio_dim", "", "audio of the window before", frames="context", skip=False,
-              drop_with="previous window"),
+              by_default="what the audio says", to_model=emotion_offsets, tell=told_emotion,
+              normalised=False, track="dynamics"),
+    Condition("head_motion", 1, "relative to the mean", "liveliness of the head",
+              limits=((0.0, 3.0),), typical=1.0, relative=True, tell=told_head_motion,
+              drop_with="liveliness", track="pose"),
+    Condition("blink_rate", 1, "blinks per minute", "how often the eyes blink",
+              limits=((0.0, 90.0),), metavar=("N",), typical=20.0, step=5.0,
+              tell=told_blink_rate, drop_with="liveliness", track="dynamics"),
+    Condition("prev_motion", "motion_dim", "", "motion of the window before", frames="context",
+              skip=False, normalised=False, drop_with="previous window"),     # comes normalised
+    Condition("prev_audio", "audio_dim", "", "audio of the window before", frames="context",
+              skip=False, drop_with="previous window"),
     Condition("audio", "audio_dim", "", "audio of the window", frames="window"))}
 DEFAULT_SCALE = {"audio": 1.0}         # of guidance, VASA-1 eq. 2; 0 for all others
 
-
+# %% ../../nbs/motion/02_conditions.ipynb #cnd-022-905162
 def clip_conditions() -> tuple[str, ...]:
-    "The names of the conditions of a whole clip, which are what a user may ask for; the others are sequences."
+    "Names of the conditions of a whole clip, which users may ask for; the rest are sequences."
     return tuple(name for name, row in CONDITIONS.items() if row.frames == 1)
 
 
 def rows(names: Iterable[str]) -> dict[str, Condition]:
-    "The rows of these conditions of a clip, then those of the sequences; VasaError for a name without a row."
-    if lost := [name for name in names if name not in CONDITIONS]:
-        raise VasaError(f"the weights have learnt {', '.join(lost)}, which the table of motion.conditions lacks: "
-                        f"accepted are {', '.join(clip_conditions())}; add the row, or take other weights")
-    sequences = CONDITIONS.keys() - {*clip_conditions()}
-    return {name: CONDITIONS[name] for name in (*names, *(n for n in CONDITIONS if n in sequences))}
+    "The rows of these conditions, then of the sequences; VasaError for a name without a row."
+    known = clip_conditions()
+    if lost := [name for name in names if name not in known]:
+        raise VasaError(f"the weights have learnt {', '.join(lost)}, which the table of "
+                        f"motion.conditions lacks: accepted are {', '.join(known)}; "
+                        "add the row, or take other weights")
+    sequences = [name for name in CONDITIONS if name not in known]
+    return {name: CONDITIONS[name] for name in (*names, *sequences)}
 
 
 @contextmanager
 def added(row: Condition) -> Iterator[Condition]:
-    "The table with one more condition of a clip; as it was when the block ends. VasaError for a name that is taken."
+    """The table with one more condition of a clip; as it was when the block ends.
+
+    Raises VasaError for a name that is taken."""
     before, last = dict(CONDITIONS), clip_conditions()[-1]
-    if row.name in before: raise VasaError(f"the table has a condition {row.name} already: choose another name")
+    if row.name in before:
+        raise VasaError(f"the table has a condition {row.name} already: choose another name")
     CONDITIONS.clear()
     for name, other in before.items():
         CONDITIONS.update({name: other, row.name: row} if name == last else {name: other})
