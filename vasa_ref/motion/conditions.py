@@ -27,7 +27,7 @@ def numbers(value, count: int) -> list[float] | None:
 
 
 def within(what: str, value, limits: tuple, unit: str) -> list[float]:
-    "`value`, a number or several, as floats within `limits`, (low, high) of each; or VasaError."
+    "`value`, a number or several, as floats within `limits`, (low, high) each; or VasaError."
     found = numbers([value] if len(limits) == 1 else value, len(limits))
     if found is None or any(not low <= v <= high for v, (low, high) in zip(found, limits)):
         ranges = ", ".join(f"{low:g} to {high:g}" for low, high in limits)
@@ -44,7 +44,7 @@ Tensor = Any                           # torch's
 class Condition:
     "A row of the table: all that the package knows of one thing that conditions the motion."
     name: str
-    size: int | str                    # numbers in a token; of a sequence, a field of the config
+    size: int | str                    # numbers of a token; of a sequence, a config's field
     unit: str                          # of what the user says
     help: str
     limits: tuple = ()                 # what a user may ask: (low, high) of each number
@@ -62,7 +62,7 @@ class Condition:
     skip: bool = True                  # also added to each motion token
     drop_with: str = ""                # conditions with the same word are also dropped together
     track: str = ""                    # the film that would set it too: "pose" or "dynamics"
-    frames: int | str = 1              # tokens; of a sequence, a field of the config
+    frames: int | str = 1              # tokens; of a sequence, a config's field
 
     def read(self, value):
         "What a user says -> what the model is told, a float or a tuple of them; or VasaError."
@@ -111,7 +111,7 @@ class ClipMotion:
 
 # %% ../../nbs/motion/02_conditions.ipynb #09-009-c01434
 def main_direction(directions: Tensor, bin_size: float = 0.0873) -> Tensor:
-    "The most frequent of directions (T, 2), radians: the mean about the fullest bin, (2,). Sec. 3.2."
+    "The most frequent of directions (T, 2), radians: mean about the fullest bin, (2,). Sec. 3.2."
     bins = (directions / bin_size).round()
     values, counts = bins.unique(dim=0, return_counts=True)
     mode = values[counts.argmax()]
@@ -119,7 +119,7 @@ def main_direction(directions: Tensor, bin_size: float = 0.0873) -> Tensor:
 
 # %% ../../nbs/motion/02_conditions.ipynb #09-013-29d8b4
 def delta_p(pose: Tensor) -> float:
-    "Mean absolute change of yaw, pitch, roll from frame to frame of pose (T, 6), degrees. Sec. 4."
+    "Mean change of yaw, pitch and roll from frame to frame of pose (T, 6), degrees. Sec. 4."
     return math.degrees(pose[:, :3].diff(dim=0).abs().mean()) if len(pose) > 1 else 0.0
 
 
@@ -166,8 +166,8 @@ CONDITIONS = {row.name: row for row in (
     Condition("gaze", 2, "angles in degrees",
               "main gaze, yaw positive to the viewer's right, pitch positive upwards",
               metavar=("YAW", "PITCH"), limits=((-45, 45), (-30, 30)),
-              learnt=((-20, 20), (-12, 12)), default=(0.0, 0.0), by_default="0 0, at the viewer",
-              step=1.0, to_model=to_radians, tell=told_gaze),
+              learnt=((-20, 20), (-12, 12)), default=(0.0, 0.0),
+              by_default="0 0, at the viewer", step=1.0, to_model=to_radians, tell=told_gaze),
     Condition("distance", 1, "relative to the mean", "distance of head and camera",
               limits=((0.5, 2.0),), learnt=((0.85, 1.25),), default=1.0, by_default="1",
               step=0.01, tell=told_distance, track="pose"),
