@@ -19,6 +19,7 @@ from ..dynamics import Dynamics, from_z_dyn
 from ..errors import VasaError
 from .networks import (FaceConfig, FaceModel, flow_at, group_norm, identity_grid, in_float32, plane_coordinates,
                          resize, rigid_matrix, sample, to_canonical_grid, transform)
+from .front import FrontPainter, front_places, front_points
 from .reading import Block, MotionReader, Reader
 from ..store import config_from, load_into, load_weights, weights_folder
 
@@ -128,16 +129,17 @@ class Appearance(NamedTuple):
     pose: Tensor         # (B, 6) of the source
     image: Tensor        # (B, 3, S, S) the source
     maps: tuple          # its features (B, w, T/2, T/2), (B, w, T/4, T/4), (B, w, T/8, T/8)
+    front: tuple         # what the painter sees of it (B, w, P/4, P/4), (B, w, P/2, P/2), (B, 3, P, P)
 
     def repeat(self, n: int) -> "Appearance":
         "Each portrait n times in a row."
         again = lambda x: x.repeat_interleave(n, dim=0)
-        return Appearance(*map(again, self[:-1]), tuple(map(again, self.maps)))
+        return Appearance(*map(again, self[:-2]), *(tuple(map(again, x)) for x in self[-2:]))
 
     def expand(self, n: int) -> "Appearance":
         "One portrait as n times the same, without a copy; n portraits as they are."
         wide = lambda x: x.expand(n, *x.shape[1:])
-        return Appearance(*map(wide, self[:-1]), tuple(map(wide, self.maps)))
+        return Appearance(*map(wide, self[:-2]), *(tuple(map(wide, x)) for x in self[-2:]))
 
 # %% ../../nbs/face/07_detail.ipynb #f07-027-746c1c
 class Plain(nn.Module):
@@ -194,7 +196,7 @@ class DetailDecoder(nn.Module):
         return place, F.pixel_shuffle(self.up2(h), 2), self.shade(active).float() * 4 * STEP
 
     def mix(self, h: Tensor, moved: Tensor, pictures: tuple):
-        "At T/2, from copy, source, mirrored (B, 3, S, S): painted pixels (B, 3, S, S), shares' logits (B, 4, S, S)."
+        "At T/2, from copy, source, front (B, 3, S, S): painted pixels (B, 3, S, S), shares' logits (B, 4, S, S)."
         copy, *others = pictures
         seen = F.pixel_unshuffle(F.avg_pool2d(copy, self.shrink), 2), *(F.avg_pool2d(x, self.fine) for x in others)
         out = self.out(self.block2(torch.cat([h, moved.to(h), *(x.to(h) for x in seen)], dim=1))).float()
@@ -204,12 +206,13 @@ class DetailDecoder(nn.Module):
 # %% ../../nbs/face/07_detail.ipynb #f07-029-3ec9cc
 class Drawn(NamedTuple):
     "A frame and what it is made of; T is the size at which networks see pictures, S / `FaceConfig.shrink`."
-    image: Tensor        # (B, 3, S, S) = s0 (copy + shade) + s1 source + s2 paint + s3 (mirrored + shade)
+    image: Tensor        # (B, 3, S, S) = s0 (copy + shade) + s1 source + s2 paint + s3 (front + shade)
     copy: Tensor         # (B, 3, S, S) the source's pixels, moved
-    mirrored: Tensor     # (B, 3, S, S) the same from the other half of the head
+    front: Tensor        # (B, 3, S, S) the face that was painted from the front, on the head
+    at: Tensor           # (B, 2, S, S) where in that picture; beyond 1 is outside of it
     shade: Tensor        # (B, 3, S, S) how the light on them changes: smooth
     paint: Tensor        # (B, 3, S, S) what is painted
-    logits: Tensor       # (B, 4, S, S) of the shares s: copied, left in its place, painted, mirrored
+    logits: Tensor       # (B, 4, S, S) of the shares s: copied, left in its place, painted, front
     place: Tensor        # (B, 2, T/2, T/2) where in the source, x right and y down in [-1, 1]
     depth: Tensor        # (B, 1, T/4, T/4) z of the surface that is seen, in voxel coordinates
 
@@ -224,6 +227,7 @@ class DetailFace(nn.Module):
         self.motion_encoder = MotionReader(c)
         self.to_canonical, self.from_canonical = PlaneFlow(c), PlaneFlow(c)
         self.canonical = Completion(c)
+        self.front = FrontPainter(c)
         self.decoder = DetailDecoder(c)
         for module in self.modules():                                             # the fast layout, same numbers
             if isinstance(module, nn.Conv2d): module.to(memory_format=torch.channels_last)
@@ -249,7 +253,10 @@ class DetailFace(nn.Module):
         still = to_canonical_grid(pose, posed.new_zeros(len(pose), 3, 1, 1, 1), posed.shape[2:])
         flow = self.to_canonical(self.to_canonical.hints(sample(posed, still)), z_id, z_dyn, pose)
         volume = self.canonical(sample(posed, to_canonical_grid(pose, flow, posed.shape[2:])))
-        return Appearance(volume, self.from_canonical.hints(volume), flow, pose, images, maps)
+        a = Appearance(volume, self.from_canonical.hints(volume), flow, pose, images, maps, ())
+        face = front_points(self.front.size, images.device).expand(len(images), -1, -1, -1)
+        face = sample_map(images, self.find_source(face, a)[..., :2].movedim(-1, 1))      # (B, 3, P, P)
+        return a._replace(front=self.front.hints(face))
 
     def find_rest(self, points: Tensor, pose: Tensor, flow: Tensor) -> Tensor:
         "Where points (B, ..., 3) of driven frames lie on the canonical head, the same shape."
@@ -275,20 +282,24 @@ class DetailFace(nn.Module):
         xy = pixel_places(*depth.shape[2:], depth.device).expand(len(pose), -1, -1, -1)
         points = torch.cat([xy, depth], dim=1).movedim(1, -1)                     # (B, T/4, T/4, 3)
         rest = self.find_rest(points, pose, flow)
-        other = torch.cat([-rest[..., :1], rest[..., 1:]], dim=-1)                # heads are nearly symmetric
-        place, other = (self.find_source(x, a)[..., :2].movedim(-1, 1) for x in (rest, other))   # (B, 2, T/4, T/4)
+        place = self.find_source(rest, a)[..., :2].movedim(-1, 1)                 # (B, 2, T/4, T/4)
         place, h, shade = d.middle(h, place, sample_map(a.maps[1], place), a.maps[1], cond)
-        mirror = torch.cat([other - xy, shade], dim=1)                            # offsets and light, at T/4
-        offsets = torch.cat([place - pixel_places(*place.shape[2:], place.device), double(mirror)], dim=1)
+        with in_float32(pose.device):
+            head = transform(rigid_matrix(pose.float(), inverse=True), points).movedim(-1, 1)
+        smooth = torch.cat([front_places(head), shade], dim=1)                    # at T/4
+        offsets = torch.cat([place - pixel_places(*place.shape[2:], place.device), double(smooth)], dim=1)
         while offsets.shape[-1] < a.image.shape[-1]: offsets = double(offsets)    # (B, 7, S, S)
-        own, light = pixel_places(*offsets.shape[2:], place.device), offsets[:, 4:]
-        copy, mirrored = (sample_map(a.image, own + x) for x in (offsets[:, :2], offsets[:, 2:4]))
-        paint, logits = d.mix(h, sample_map(a.maps[0], place), (copy, a.image, mirrored))
-        copied, left, painted, other = logits.softmax(dim=1).split(1, dim=1)
+        at, light = offsets[:, 2:4], offsets[:, 4:]
+        copy = sample_map(a.image, pixel_places(*offsets.shape[2:], place.device) + offsets[:, :2])
+        front, counts = sample_map(self.front(a.front, z_id, pose, z_dyn), at).split([3, 1], dim=1)
+        paint, logits = d.mix(h, sample_map(a.maps[0], place), (copy, a.image, front))
+        edge = 30 * (at.abs().amax(dim=1, keepdim=True) - 0.9).relu()
+        logits = torch.cat([logits[:, :3], logits[:, 3:] + counts - edge], dim=1)
+        copied, left, painted, worn = logits.softmax(dim=1).split(1, dim=1)
         image = left * a.image
-        for share, picture in ((copied, copy), (other, mirrored), (copied + other, light), (painted, paint)):
+        for share, picture in ((copied, copy), (worn, front), (copied + worn, light), (painted, paint)):
             image = torch.addcmul(image, share, picture)
-        return Drawn(image, copy, mirrored, light, paint, logits, place, depth)
+        return Drawn(image, copy, front, at, light, paint, logits, place, depth)
 
     def decode(self, appearance: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor) -> Tensor:
         "`Appearance` (B or 1), z_id (B or 1, .), pose (B, 6), z_dyn (B, .) to images (B, 3, S, S) in [0, 1]."

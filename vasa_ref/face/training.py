@@ -20,7 +20,7 @@ from torch import Tensor
 from . import disentangle
 from .detail import Appearance, DetailFace, Drawn, build_face, face_config, load_face, sample_map
 from .reading import MotionReader
-from .disentangle import FreshFrames, inverse_sqrt, make_pool, pixel_loss, region_weights, shrink
+from .disentangle import FreshFrames, inverse_sqrt, make_pool, near_marks, pixel_loss, region_weights, shrink
 from ..errors import VasaError
 from .networks import FaceConfig, FaceModel
 from .encoders import CloseUps, Progress, told_dynamics, train_encoders
@@ -69,7 +69,8 @@ def draw_frames(face: DetailFace, frames: Frames):
     return sources, a, flow, face.draw(a, *drive, flow)
 
 # %% ../../nbs/face/09_training.ipynb #f09-021-9511ca
-def share_loss(logits: Tensor, mask: Tensor, source_mask: Tensor, seen_at: tuple, inside: Tensor) -> Tensor:
+def share_loss(logits: Tensor, mask: Tensor, source_mask: Tensor, seen_at: tuple, inside: Tensor,
+               moving: Tensor) -> Tensor:
     """How unlikely the shares (B, 4, S, S) make what is known of them; a number.
 
     What was and is behind the person stays; what the person uncovers is painted; the person is not left in place. Of
@@ -84,7 +85,8 @@ def share_loss(logits: Tensor, mask: Tensor, source_mask: Tensor, seen_at: tuple
     read = at_points(logs, points)                                                # (B, N, 3)
     new, mean = seen & ~both, lambda x, where: (x * where).sum() / where.sum().clamp(min=1)
     made = torch.logsumexp(read[..., 2:], dim=-1)
-    return pixels - mean(read[..., 0], both) - 0.2 * (mean(made, new & ~inside) + mean(made, new & inside))
+    kept = torch.where(moving, torch.logaddexp(read[..., 0], read[..., 3]), read[..., 0])
+    return pixels - mean(kept, both) - 0.2 * (mean(made, new & ~inside) + mean(made, new & inside))
 
 # %% ../../nbs/face/09_training.ipynb #f09-028-dfbb34
 @dataclass
@@ -104,6 +106,7 @@ class FacePlan:
     shares: float = 0.5
     pixels: float = 10.0
     paint: float = 0.6          # of pixels, for what is painted, everywhere
+    front: float = 2.0          # of pixels, for the face from the front
     structure: float = 0.0
 
     @classmethod
@@ -128,9 +131,11 @@ def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan, weight: Tensor) 
     part = kept_points()[2].to(seen.device)
     inside = (part == SURFACES.index("teeth")) | (part == SURFACES.index("tongue"))
     where = region_weights(mask, marks, pose[:, 5])
-    parts["shares"] = plan.shares * share_loss(drawn.logits, mask, source_mask, (points, seen, both), inside)
+    parts["shares"] = plan.shares * share_loss(drawn.logits, mask, source_mask, (points, seen, both), inside, weight > 1.5)
     parts["pixels"] = plan.pixels * pixel_loss(drawn.image, truth, where)
     parts["paint"] = plan.pixels * plan.paint * 2 * (where * (drawn.paint - truth).abs()).mean()
+    worn = where * mask * (drawn.at.abs().amax(dim=1, keepdim=True) < 0.9)
+    parts["front"] = plan.pixels * plan.front * (worn * (drawn.front + drawn.shade - truth).abs()).mean()
     parts["shade"] = 0.5 * drawn.shade.abs().mean()
     if plan.structure: parts["structure"] = plan.structure * (1 - ssim(drawn.image, truth).mean())
     return sum(parts.values()), parts
@@ -144,17 +149,22 @@ def evaluate(face: DetailFace, frames: Frames, rows: int = 4) -> dict:
         part = frames.map(lambda x: x[i:i + rows])
         sources, a, flow, drawn = draw_frames(face, part)
         again = lambda x: x.repeat_interleave(part.pose.shape[1] - 1, dim=0)
-        truth, mask, points = (x[:, 1:].flatten(0, 1) for x in (part.images, part.masks, part.points))
+        truth, mask, points, marks, pose = (x[:, 1:].flatten(0, 1) for x in (part.images, part.masks, part.points,
+                                                                             part.marks, part.pose))
+        bells = near_marks(marks, pose[:, 5], truth.shape[-1])
         image = drawn.image.float().clamp(0, 1)
         both = part.seen[:, 1:].flatten(0, 1) & again(part.seen[:, 0])
         miss = 128 * (at_points(drawn.place, points) - again(part.points[:, 0])[..., :2]).norm(dim=-1)
         mean = lambda chosen, of=miss: (of * chosen).sum() / chosen.sum()
         square = (image - truth).square().mean(1, keepdim=True)
+        level = lambda weight: (-10 * torch.log10((square * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3)))).mean()
         sums.append({"psnr": psnr(image, truth).mean(), "ssim": ssim(image, truth).mean(),
-                     "psnr_person": (-10 * torch.log10((square * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)))).mean(),
+                     "psnr_person": level(mask), "psnr_eyes": level(bells[:, :2].sum(1, keepdim=True)),
+                     "psnr_mouth": level(bells[:, 2:]),
                      "px": mean(both), "px_mouth_eyes": mean(both & (weight > 1.5)),
                      "px_still": mean(both, 128 * (points - again(part.points[:, 0]))[..., :2].norm(dim=-1)),
-                     "copied": (drawn.logits.softmax(1)[:, :1] * mask).sum() / mask.sum()})
+                     "copied": (drawn.logits.softmax(1)[:, :1] * mask).sum() / mask.sum(),
+                     "worn": (drawn.logits.softmax(1)[:, 3:] * mask).sum() / mask.sum()})
     return {name: round(torch.stack([s[name] for s in sums]).mean().item(), 4) for name in sums[0]}
 
 # %% ../../nbs/face/09_training.ipynb #f09-037-5e7290
@@ -172,7 +182,7 @@ def contact_sheet(face: DetailFace, frames: Frames, people: int = 6) -> Tensor:
     part = frames.map(lambda x: x[:people, :2])
     drawn, (source, truth) = draw_frames(face, part)[3], part.images.unbind(1)
     image = drawn.image.float()
-    columns = [source, truth, image, 0.5 + 1.5 * (image - truth), drawn.copy + drawn.shade, drawn.paint,
+    columns = [source, truth, image, 0.5 + 1.5 * (image - truth), drawn.copy + drawn.shade, drawn.paint, drawn.front + drawn.shade,
                colour_shares(drawn.logits)]
     return torch.cat([torch.cat(list(c.clamp(0, 1)), dim=1) for c in columns], dim=2)
 
