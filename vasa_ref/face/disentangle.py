@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LIDS', 'augment', 'pose_loss', 'dynamics_loss', 'cosface', 'contrastive_motion', 'agreement', 'arcface', 'Recogniser',
-           'pretrain_loss', 'region_weights', 'pixel_loss', 'l_consist', 'l_cross_id', 'LossWeights', 'face_loss',
-           'FaceTraining', 'inverse_sqrt', 'shrink', 'FreshFrames', 'make_pool', 'train_face']
+           'pretrain_loss', 'near_marks', 'region_weights', 'pixel_loss', 'l_consist', 'l_cross_id', 'LossWeights',
+           'face_loss', 'FaceTraining', 'inverse_sqrt', 'shrink', 'FreshFrames', 'make_pool', 'train_face']
 
 # %% ../../nbs/face/04_disentangle.ipynb #07-003-070ed4
 import math
@@ -132,15 +132,15 @@ def region_weights(masks, marks, distance):
     weights = 0.3 + masks + bells.sum(dim=1, keepdim=True)
     return weights / weights.mean(dim=(1, 2, 3), keepdim=True)
 
-def pixel_loss(images, truth, weights):
-    """Weighted L1 of pixels, of their differences to the neighbours, and of the images at half and quarter size.
+def pixel_loss(images, truth, weights, factors=(2, 4)):
+    """Weighted L1 of pixels, of their differences to the neighbours, and of the images made smaller by the factors.
 
     images and truth (B, 3, S, S), weights (B, 1, S, S); a number."""
     error = images - truth
     edges = (weights[..., 1:] * error.diff(dim=-1).abs()).mean()
     edges = edges + (weights[..., 1:, :] * error.diff(dim=-2).abs()).mean()
     total = (weights * error.abs()).mean() + edges
-    for factor in (2, 4):
+    for factor in factors:
         total = total + (F.avg_pool2d(weights, factor) * F.avg_pool2d(error, factor).abs()).mean()
     return total
 
