@@ -15,6 +15,7 @@ import torch
 import vasa_ref
 from vasa_ref.app import arguments, cli
 from vasa_ref.errors import VasaError
+from vasa_ref.motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
 
 torch.set_num_threads(1)
 ROOT = Path(vasa_ref.__file__).parents[1]
@@ -129,12 +130,10 @@ def test_the_lists_in_the_help_are_those_of_the_package():
     from vasa_ref.world import voice
     from vasa_ref.world.head import ORIGINS
     from vasa_ref.world.people import HAIR_STYLES
-    assert cli.EMOTIONS == tuple(voice.EMOTIONS) and (arguments.ORIGINS, arguments.LOOKS) == (ORIGINS, HAIR_STYLES)
+    assert CONDITIONS["emotion"].choices == tuple(voice.EMOTIONS) and (arguments.ORIGINS, arguments.LOOKS) == (ORIGINS, HAIR_STYLES)
     assert sum(cli.SHARES.values()) == pytest.approx(1) and cli.SHARES.keys() == cli.TRAINERS.keys()
-    from vasa_ref.motion.latents import WISHES
-    from vasa_ref.motion.model import DEFAULT_SCALE
     given = arguments.make_parser().parse_args(["animate", "p.png", "s.wav", "-o", "o.mp4"])
-    assert arguments.CURVES == tuple(WISHES) and given.cfg_audio == DEFAULT_SCALE["audio"]
+    assert given.cfg_audio == DEFAULT_SCALE["audio"] and not [name for name in clip_conditions() if not hasattr(given, name)]
     assert tuple(cli.TRAINERS) == arguments.PARTS and arguments.SAMPLERS == diffusion.SAMPLERS
 
 
@@ -596,9 +595,9 @@ def test_another_film_gives_pose_and_dynamics(animate, files, vasa, tmp_path):
         assert (code, err, frames) == (0, "", 13)
     refused(vasa("animate", files / "p.png", files / "s.wav", "-o", film, "--weights", files / "w", "--pose-from", film), "also an input")
     refused(animate(None, None, "--dynamics-from", files / "s.wav")[0], "cannot read the video")
-    refused(animate(None, None, "--pose-from", film, "--distance", "1.1")[0], "both set the distance")
-    refused(animate(None, None, "--dynamics-from", film, "--blink-rate", "9")[0], "both set the blinks")
-    refused(animate(None, None, "--dynamics-from", film, "--emotion", "sad")[0], "both set the expression")
+    refused(animate(None, None, "--pose-from", film, "--distance", "1.1")[0], "distance is part of what --pose-from sets")
+    refused(animate(None, None, "--dynamics-from", film, "--blink-rate", "9")[0], "blink_rate is part of what --dynamics-from sets")
+    refused(animate(None, None, "--dynamics-from", film, "--emotion", "sad")[0], "emotion is part of what --dynamics-from sets")
 
 
 def test_curves_out_of_range_are_one_line(animate, tmp_path):

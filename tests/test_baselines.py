@@ -9,7 +9,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 import baselines
-from vasa_ref.motion.latents import WISHES, Latents
+from vasa_ref.motion.conditions import CONDITIONS, clip_conditions
+from vasa_ref.motion.latents import Latents
 from vasa_ref.motion.model import MotionConfig, random_conditions
 from vasa_ref.talking.talker import Talker
 
@@ -23,7 +24,8 @@ def latents(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     draw = lambda *shape: torch.randn(*shape, generator=generator)
     assert tiny.window == 50
-    return Latents(draw(160, motion_dim), draw(160, audio_dim), torch.tensor([90, 70]), *(draw(2, dim) for dim in WISHES.values()))
+    return Latents(draw(160, motion_dim), draw(160, audio_dim), torch.tensor([90, 70]),
+                   {name: draw(2, CONDITIONS[name].size) for name in clip_conditions()})
 
 
 def test_regression_sees_neither_noise_nor_target(latents, tmp_path):

@@ -17,7 +17,7 @@ WORLD = ["world." + name for name in ("voice", "rooms", "head", "raster", "peopl
                                       "picture", "speaking", "prosody", "performer", "clips", "frames")]
 ORDER = ["media.clips", *WORLD, "hearing.audio", "face.networks", "face.perceptual", "face.adversary", "face.disentangle",
          "face.separation", "face.reading", "face.front", "face.detail", "face.encoders", "face.training", "motion.diffusion",
-         "motion.latents", "motion.model", "talking.directing", "talking.talker", "talking.controls", "measure.estimator",
+         "motion.conditions", "motion.latents", "motion.model", "talking.directing", "talking.talker", "talking.controls", "measure.estimator",
          "measure.lipsync", "measure.metrics", "measure.tables", "measure.voices", "speed.faster", "speed.latency"]
 ROOMS = ["media", "world", "hearing", "face", "motion", "talking", "measure", "speed", "app"]
 
@@ -131,6 +131,21 @@ def test_inference_imports_no_training():
     loaded = python(code).split()
     assert "vasa_ref.motion.model" in loaded
     assert not [m for m in loaded if any(m == name or m.startswith(name + ".") for name in TRAINING)]
+
+
+def test_directing_with_an_emotion_imports_no_world():
+    """What a user asks for is translated without the world that the model learned from."""
+    code = ("import sys\nfrom vasa_ref.motion.model import MotionConfig\nfrom vasa_ref.talking.directing import motion_controls\n"
+            "told = motion_controls(MotionConfig.tiny(), emotion={0: 'sad', 2: 'happy'}, gaze=(5, 0), head_motion=1.2)\n"
+            "told['emotion'](1.0)\nprint(*sys.modules)")
+    assert not [m for m in python(code).split() if any(m == name or m.startswith(name + ".") for name in TRAINING)]
+
+
+def test_the_table_of_conditions_and_the_options_need_no_torch():
+    code = ("import sys, vasa_ref.motion.conditions\nfrom vasa_ref.app import cli\n"
+            "cli.make_parser().parse_args('animate p.png s.wav -o o.mp4 --gaze 1 2 --emotion sad --blink-rate 9'.split())\n"
+            "print([m for m in ('torch', 'numpy') if m in sys.modules])")
+    assert python(code) == "[]\n"
 
 
 @pytest.mark.parametrize("name", ["face.networks", "face.reading", "face.front", "face.detail", "face.perceptual", "face.adversary", "motion.diffusion"])

@@ -11,9 +11,9 @@ from vasa_ref.errors import VasaError
 from vasa_ref.face.detail import DetailFace
 from vasa_ref.face.networks import FaceConfig, FaceModel
 from vasa_ref.hearing.audio import PhonemeRecogniser, Wav2Vec2, Wav2Vec2Config, load_audio_encoder
-from vasa_ref.motion.latents import (CONDITIONS, WISHES, Conditions, Latents, blink_rate, delta_p, drop_conditions,
-                                     encode_clip, fingerprint, made_with, main_direction, make_latents,
-                                     noisy as noisy_clip, random_windows, world_clips)
+from vasa_ref.motion.conditions import CONDITIONS, blink_rate, clip_conditions, delta_p, main_direction
+from vasa_ref.motion.latents import (Conditions, Latents, drop_conditions, encode_clip, fingerprint, made_with,
+                                     make_latents, noisy as noisy_clip, random_windows, world_clips)
 from vasa_ref.motion.model import (EncoderLayer, MotionConfig, MotionModel, MotionStream, attention_mask,
                                    generate_motion, load_motion, motion_loss, random_conditions, train_motion)
 from vasa_ref.store import save_weights
@@ -38,7 +38,7 @@ def model():
 
 @pytest.fixture(params=["tokens", "adaptive"])
 def either(request, model):
-    """A model whose wishes are tokens, and one whose layers adapt to them."""
+    """A model whose conditions are tokens, and one whose layers adapt to them."""
     if request.param == "tokens":
         return model
     model = MotionModel(replace(CONFIG, adaptive=True, skip=False)).eval()
@@ -52,9 +52,14 @@ def conditions(n=2, seed=0, config=CONFIG, **keep):
 
     def draw(*shape):
         return torch.randn(n, *shape, generator=gen)
-    return Conditions(draw(config.context, config.motion_dim), draw(config.context, config.audio_dim),
-                      draw(config.window, config.audio_dim), *map(draw, WISHES.values()),
+    sequences = {"prev_motion": draw(config.context, config.motion_dim), "prev_audio": draw(config.context, config.audio_dim),
+                 "audio": draw(config.window, config.audio_dim)}
+    return Conditions({name: draw(CONDITIONS[name].size) for name in clip_conditions()} | sequences,
                       {name: torch.full((n,), value) for name, value in keep.items()})
+
+
+def changed(c, **values):
+    return replace(c, values=c.values | values)
 
 
 def noisy(n=2, config=CONFIG):
@@ -75,8 +80,9 @@ def toy_latents(clips, seed, audio_dim=A, motion_dim=M):
         pose[:, :2] += gaze
         pose[:, 5] += distance
         motion = torch.cat([pose, source.tanh()], 1)
-        parts.append(Latents(motion, source @ mix, torch.tensor([frames]), gaze[None], distance[None],
-                             torch.rand(1, 7, generator=gen), torch.rand(1, 1, generator=gen), 60 * torch.rand(1, 1, generator=gen)))
+        parts.append(Latents.of(motion, source @ mix, torch.tensor([frames]), gaze=gaze[None], distance=distance[None],
+                                emotion=torch.rand(1, 7, generator=gen), head_motion=torch.rand(1, 1, generator=gen),
+                                blink_rate=60 * torch.rand(1, 1, generator=gen)))
     return Latents.cat(parts)
 
 
@@ -103,7 +109,7 @@ def test_encoder_layer_equals_torch():
 def test_memory_equals_one_encoder_with_a_block_mask(model):
     "Conditions encoded once and remembered give what one long sequence gives whose conditions do not look at x_t."
     c, (x_t, t) = conditions(), noisy()
-    memory, skip, wish, last = model.encode(c)
+    memory, skip, told, last = model.encode(c)
     parts = {name: model.embed(c, name) for name in CONDITIONS}
     past, now = model.position.split([CONFIG.context, CONFIG.window])
     for name, position in (("prev_motion", past), ("prev_audio", past), ("audio", now)):
@@ -121,7 +127,7 @@ def test_memory_equals_one_encoder_with_a_block_mask(model):
     assert len(memory) == CONFIG.layers
 
 
-def test_adaptive_layers_begin_as_the_identity_and_leave_the_wishes_to_the_vector():
+def test_adaptive_layers_begin_as_the_identity_and_leave_the_conditions_of_the_clip_to_the_vector():
     torch.manual_seed(0)
     layer, x, vector = EncoderLayer(32, 4, adaptive=True), torch.randn(2, 7, 32), torch.randn(2, 1, 32)
     assert torch.equal(layer(x, vector=vector)[0], x) and not torch.allclose(layer(x)[0], x)
@@ -130,11 +136,11 @@ def test_adaptive_layers_begin_as_the_identity_and_leave_the_wishes_to_the_vecto
     heard = x + weight * layer.attention(layer.norm1(x) * (1 + scale) + shift)[0]
     expected = heard + second[2] * layer.mlp(layer.norm2(heard) * (1 + second[1]) + second[0])
     assert torch.allclose(layer(x, vector=vector)[0], expected, atol=1e-6)
-    mask, plain = attention_mask(replace(CONFIG, adaptive=True)), attention_mask(CONFIG)[:, len(WISHES):]
+    mask, plain = attention_mask(replace(CONFIG, adaptive=True)), attention_mask(CONFIG)[:, len(clip_conditions()):]
     plain[1:, -CONFIG.window - 1] = False                                       # t
     assert torch.equal(mask, plain)
     model, c = MotionModel(replace(CONFIG, adaptive=True)), conditions()
-    told, other = model.encode(c), model.encode(replace(c, gaze=c.gaze + 1, distance=c.distance + 1, emotion=c.emotion + 1))
+    told, other = model.encode(c), model.encode(changed(c, **{name: c[name] + 1 for name in ("gaze", "distance", "emotion")}))
     assert all(torch.equal(a, b) for pair in zip(told[0], other[0]) for a, b in zip(*pair)) and not torch.equal(told[2], other[2])
 
 
@@ -148,8 +154,8 @@ def test_preconditioned_output_is_x_t_itself_where_it_is_clean():
 def test_attention_mask(reach):
     config = replace(CONFIG, audio_reach=reach)
     mask, k, w = attention_mask(config), config.context, config.window
-    assert mask.shape == (1 + w, len(WISHES) + 2 * k + w + 1 + w)
-    first = len(WISHES) + k
+    assert mask.shape == (1 + w, len(clip_conditions()) + 2 * k + w + 1 + w)
+    first = len(clip_conditions()) + k
     assert mask[0].all() and mask[:, :first].all() and mask[:, first + k + w:].all()
     audio = mask[1:, first:first + k + w]
     distance = (torch.arange(w)[:, None] + k - torch.arange(k + w)).abs()
@@ -169,18 +175,18 @@ def test_presets_and_parameter_counts():
 def test_each_condition_counts_and_its_null_does_not(either, name):
     model = either
     (x_t, t), c = noisy(), conditions()
-    changed = replace(c, **{name: getattr(c, name) + 1})
-    assert (model(x_t, t, c) - model(x_t, t, changed)).abs().max() > 1e-4
+    other = changed(c, **{name: c[name] + 1})
+    assert (model(x_t, t, c) - model(x_t, t, other)).abs().max() > 1e-4
     gone = {name: torch.zeros(2, dtype=torch.bool)}
     dropped = model(x_t, t, replace(c, keep=gone))
-    assert torch.equal(dropped, model(x_t, t, replace(changed, keep=gone)))
+    assert torch.equal(dropped, model(x_t, t, replace(other, keep=gone)))
     assert (dropped - model(x_t, t, c)).abs().max() > 1e-5
 
 
 def test_nulls_are_no_zeros(model):
     (x_t, t), c = noisy(), conditions()
     for name in ("gaze", "distance", "emotion"):
-        zero = model(x_t, t, replace(c, **{name: torch.zeros_like(getattr(c, name))}))
+        zero = model(x_t, t, changed(c, **{name: torch.zeros_like(c[name])}))
         null = model(x_t, t, replace(c, keep={name: torch.zeros(2, dtype=torch.bool)}))
         assert (zero - null).abs().max() > 1e-5
 
@@ -188,8 +194,9 @@ def test_nulls_are_no_zeros(model):
 def test_dropped_tail_of_audio_is_not_read(model):
     (x_t, t), c = noisy(), conditions()
     keep = (torch.arange(CONFIG.window) < 20).expand(2, -1)
-    changed = replace(c, audio=torch.cat([c.audio[:, :20], c.audio[:, 20:] + 9], 1), keep={"audio": keep})
-    assert torch.equal(model(x_t, t, replace(c, keep={"audio": keep})), model(x_t, t, changed))
+    c = replace(c, keep={"audio": keep})
+    other = changed(c, audio=torch.cat([c["audio"][:, :20], c["audio"][:, 20:] + 9], 1))
+    assert torch.equal(model(x_t, t, c), model(x_t, t, other))
 
 
 def test_passes_put_guidance_in_one_batch(model):
@@ -243,7 +250,7 @@ def test_attention_under_bfloat16_is_close_to_float32(model):
 def test_random_windows_are_contiguous_and_inside_their_clip():
     lengths = torch.tensor([120, 20, 61])
     rows = torch.arange(201.)[:, None]
-    data = Latents(rows, rows * 2, lengths, *(torch.zeros(3, dim) for dim in WISHES.values()))
+    data = Latents(rows, rows * 2, lengths, {})
     motion, audio, exists, clip = random_windows(data, 50, 10, 400, seeded())
     assert torch.equal(audio, 2 * motion) and set(clip.tolist()) == {0, 1, 2}
     first = (lengths.cumsum(0) - lengths)[clip][:, None]
@@ -295,9 +302,9 @@ def test_encode_clip_is_told_the_truth(ears, face, clips):
     assert got.motion.shape == (10, 63) and got.audio.shape == (10, ears.config.hidden_size)
     assert torch.equal(got.motion[:, :6], known.pose)
     assert torch.equal(got.motion[:, 6:], to_z_dyn(known.units, known.gaze, known.body))
-    assert torch.allclose(got.gaze[0], known.main_gaze) and torch.allclose(got.emotion[0], known.emotion)
-    assert abs(got.distance.item() - known.distance) < 1e-6
-    assert abs(got.head_motion.item() - delta_p(known.pose)) < 1e-6 and got.blink_rate.item() == blink_rate(known.units)
+    assert torch.allclose(got.conditions["gaze"][0], known.main_gaze) and torch.allclose(got.conditions["emotion"][0], known.emotion)
+    assert abs(got.conditions["distance"].item() - known.distance) < 1e-6
+    assert abs(got.conditions["head_motion"].item() - delta_p(known.pose)) < 1e-6 and got.conditions["blink_rate"].item() == blink_rate(known.units)
     unneeded = encode_clip(clips[0], ears, face)                             # a face model changes nothing
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(got.items(), unneeded.items()))
 
@@ -312,9 +319,10 @@ def test_encode_clip_without_truth_reads_frames(ears, footage, kind):
     pose, z_dyn = got.motion.split([6, face.config.z_dyn_dim], 1)
     with torch.no_grad():
         units, eyes, _ = face.read_dynamics(z_dyn)
-    assert torch.allclose(got.gaze[0], main_direction(look_direction(pose, eyes)), atol=1e-5)
-    assert torch.allclose(got.distance[0, 0], pose[:, 5].mean()) and got.emotion.isnan().all()
-    assert got.blink_rate.item() == blink_rate(units)
+    told = got.conditions
+    assert torch.allclose(told["gaze"][0], main_direction(look_direction(pose, eyes)), atol=1e-5)
+    assert torch.allclose(told["distance"][0, 0], pose[:, 5].mean()) and told["emotion"].isnan().all()
+    assert told["blink_rate"].item() == blink_rate(units)
 
 
 def test_encode_clip_needs_truth_or_frames_and_a_face(ears, face, footage):
@@ -329,7 +337,7 @@ def test_poses_of_footage_are_smoothed(ears, face, footage, monkeypatch):
     got = encode_clip(footage, ears, face, batch=10)
     by_hand = torch.stack([pose[max(0, i - 1):i + 2].mean(0) for i in range(10)])
     assert torch.allclose(got.motion[:, :6], by_hand, atol=1e-6)
-    assert abs(got.head_motion.item() - delta_p(by_hand)) < 1e-4
+    assert abs(got.conditions["head_motion"].item() - delta_p(by_hand)) < 1e-4
 
 
 def test_latents_grow_and_are_made_anew_for_other_encoders(ears, face, clips, tmp_path):
@@ -397,7 +405,7 @@ def test_drop_out_brings_nothing_back():
 
 def test_unknown_emotion_is_the_null(model):
     data = toy_latents(3, 0)
-    data.emotion[:] = torch.nan
+    data.conditions["emotion"][:] = torch.nan
     x0, c, valid = random_conditions(model, data, seeded())
     assert not c.keep["emotion"].any() and motion_loss(model, x0, c, valid, seeded())[0].isfinite()
 
@@ -494,7 +502,7 @@ def test_a_control_may_be_a_function_of_the_seconds_played(model):
     assert [len(p) for p in portions] == [5, 5, 2] and asked == [0.1, 0.3, 0.44]      # the middles of the portions
     by_hand = MotionStream(model, steps=2, generator=seeded(1))
     for start, seconds, portion in zip((0, 5, 10), asked, portions):
-        by_hand.gaze = seconds, 0.0
+        by_hand.asked["gaze"] = seconds, 0.0
         assert torch.equal(by_hand.step(audio[start:], commit=5), portion)
     for control in ({"distance": lambda seconds: 1 + seconds}, {"emotion": lambda seconds: torch.full((7,), seconds)}):
         played = torch.cat(list(MotionStream(model, steps=2, generator=seeded(1), **control).play(audio)))
@@ -504,7 +512,7 @@ def test_a_control_may_be_a_function_of_the_seconds_played(model):
 def test_controls_change_the_motion(model):
     audio = torch.randn(20, A, generator=seeded())
     plain = generate_motion(model, audio, steps=3, generator=seeded())
-    for controls in (dict(gaze=(0.4, 0.0)), dict(distance=1.3), dict(emotion=torch.eye(7)[1]), dict(cfg_scale={}),
+    for controls in (dict(gaze=(0.4, 0.0)), dict(distance=1.3), dict(emotion=torch.eye(7)[1]), dict(cfg_scale={"audio": 0}),
                      dict(head_motion=1.5), dict(head_motion=lambda seconds: 0.5), dict(blink_rate=30.0), dict(gaze=None),
                      dict(cfg_scale={"audio": 0.5, "gaze": 1.0, "emotion": 2.0}), dict(sampler="ddpm"), dict(eta=1.0),
                      dict(temperature=0.5)):
@@ -512,16 +520,16 @@ def test_controls_change_the_motion(model):
         assert not torch.allclose(plain, other), controls
 
 
-def test_wishes_become_conditions_in_the_units_of_the_latents(model):
+def test_what_is_asked_becomes_conditions_in_the_units_of_the_latents(model):
     model.set_statistics(head_motion=torch.tensor([[0.2], [0.4]]), blink_rate=torch.tensor([[0.0], [30.0]]))
     stream = MotionStream(model, gaze=None, distance=lambda seconds: 1 + seconds, head_motion=2.0, blink_rate=12)
     c = stream.conditions(torch.randn(5, A), seconds=0.5)
-    assert {name: bool(c.keep[name]) for name in WISHES} == dict(gaze=False, distance=True, emotion=False, head_motion=True,
+    assert {name: bool(c.keep[name]) for name in clip_conditions()} == dict(gaze=False, distance=True, emotion=False, head_motion=True,
                                                                  blink_rate=True)
     for wrong in (dict(gaze=0.3), dict(emotion=0.5)):
         with pytest.raises(RuntimeError):
             MotionStream(model, **wrong).conditions(torch.randn(5, A))
-    assert [round(getattr(c, name).item(), 5) for name in ("distance", "head_motion", "blink_rate")] == [1.5, 0.6, 12.0]
+    assert [round(c[name].item(), 5) for name in ("distance", "head_motion", "blink_rate")] == [1.5, 0.6, 12.0]
 
 
 def test_guidance_is_equation_2_through_the_sampler(model, monkeypatch):

@@ -58,7 +58,7 @@ def test_a_seed_is_the_person_of_the_command_line(tmp_path, monkeypatch):
 def test_speech_is_said_or_read(tmp_path):
     (tmp_path / "s.wav").write_bytes(recording())
     assert len(speech_of(Settings(audio=tmp_path / "s.wav"))) == 3200 == len(speech_of(Settings(audio=recording())))
-    happy, sad = (speech_of(Settings(text="Yes.", emotion=name)) for name in ("happy", "sad"))
+    happy, sad = (speech_of(Settings(text="Yes.").but(emotion=name)) for name in ("happy", "sad"))
     assert len(happy) != len(sad) or not torch.equal(happy, sad)
     for wrong in (Settings(audio=b"x"), Settings(text="!"), Settings(voice="nobody")):
         with pytest.raises(VasaError):
@@ -71,7 +71,7 @@ def test_every_setting_of_the_still_changes_it(talker):
     changes = [{"portrait": 4}, {"gaze": (30.0, 0.0)}, {"distance": 1.4}, {"emotion": "angry"}, {"pose": (30.0, 0.0, 0.0)}, {"cfg_gaze": 4.0},
                {"cfg_audio": 4.0}, {"steps": 3}, {"seed": 1}]
     for change in changes:
-        assert not np.array_equal(base, draw_still(talker, replace(QUICK, **change))), change
+        assert not np.array_equal(base, draw_still(talker, QUICK.but(**change))), change
 
 
 def test_video_of_settings(talker):
@@ -82,16 +82,17 @@ def test_video_of_settings(talker):
 def test_sweep_is_a_labelled_sheet(talker):
     sheet = np.array(sweep(talker, QUICK, "distance", [0.9, 1.0, 1.1], columns=2))
     assert sheet.shape == (2 * (32 + 18), 64, 3)
-    assert np.array_equal(sheet[:32, 32:64], np.array(draw_still(talker, replace(QUICK, distance=1.0))))
+    assert np.array_equal(sheet[:32, 32:64], np.array(draw_still(talker, QUICK.but(distance=1.0))))
     assert sheet[32:50, :32].min() < 100 and (sheet[50:, 32:] == 255).all()
 
 
 def test_panel_shows_the_settings_it_was_given(talker):
-    given = Settings(portrait=9, text="No.", voice="ada", language="de", gaze=(10.0, -5.0), distance=1.1, emotion="sad", emotion_strength=0.5,
-                     head_motion=1.5, blink_rate=30.0, pose=(5.0, 0.0, -5.0), cfg_audio=1.0, cfg_gaze=2.0, steps=2, seed=4)
-    assert Controls(talker, given).settings == replace(given, head_motion=None)              # the head is held
+    asked = dict(gaze=(10.0, -5.0), distance=1.1, emotion="sad", head_motion=1.5, blink_rate=30.0)
+    given = Settings(portrait=9, text="No.", voice="ada", language="de", conditions=asked, emotion_strength=0.5,
+                     pose=(5.0, 0.0, -5.0), cfg_audio=1.0, cfg_gaze=2.0, steps=2, seed=4)
+    assert Controls(talker, given).settings == given.but(head_motion=None)              # the head is held
     for alone in (dict(head_motion=1.5), dict(blink_rate=30.0), {}):
-        asked = replace(given, pose=None, **{"head_motion": None, "blink_rate": None, **alone})
+        asked = given.but(pose=None, **{"head_motion": None, "blink_rate": None, **alone})
         assert Controls(talker, asked).settings == asked
     assert Controls(talker, replace(QUICK, steps=None)).settings.steps == talker.motion_model.config.steps
 
@@ -99,11 +100,13 @@ def test_panel_shows_the_settings_it_was_given(talker):
 @pytest.mark.parametrize("name, value, field, expected", [
     ("gaze_yaw", 15, "gaze", (15, 0)), ("gaze_pitch", -10, "gaze", (0, -10)), ("distance", 1.3, "distance", 1.3), ("emotion", "happy", "emotion", "happy"),
     ("cfg_gaze", 3, "cfg_gaze", 3), ("cfg_audio", 2, "cfg_audio", 2), ("steps", 3, "steps", 3), ("seed", 5, "seed", 5), ("person", 11, "portrait", 11),
-    ("hold", True, "pose", (0, 0, 0)), ("blink", True, "blink_rate", 20), ("liven", True, "head_motion", 1)])
+    ("hold", True, "pose", (0, 0, 0)), ("set_blink_rate", True, "blink_rate", 20),
+    ("set_head_motion", True, "head_motion", 1)])
 def test_a_slider_changes_the_setting_and_the_still(panel, name, value, field, expected):
     before = panel.still.value
     panel.inputs[name].value = value
-    assert getattr(panel.settings, field) == expected
+    settings = panel.settings
+    assert (settings.conditions | vars(settings))[field] == expected
     assert panel.still.value != before and panel.message.value == ""
     assert Image.open(io.BytesIO(panel.still.value)).size == (32, 32)
 

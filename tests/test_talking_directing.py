@@ -1,19 +1,23 @@
-"""Wishes in the user's units: translation, refusal, curves, tracks."""
+"""Controls in the user's units: translation, refusal, curves, tracks."""
 import math
 
 import pytest
 import torch
 
 from vasa_ref.errors import VasaError
-from vasa_ref.motion.model import DEFAULT_SCALE, MotionConfig
-from vasa_ref.talking.directing import DISTANCE_LIMITS, GAZE_LIMITS, Curve, motion_controls, replaced
+from vasa_ref.motion.conditions import CONDITIONS, DEFAULT_SCALE
+from vasa_ref.motion.model import MotionConfig
+from vasa_ref.talking.directing import Curve, held_pose, motion_controls, replaced
+
+(LEFT, RIGHT), (DOWN, UP) = CONDITIONS["gaze"].limits
+FAR = CONDITIONS["distance"].limits[0][1]
 
 
 @pytest.mark.parametrize("wrong", [
-    {"gaze": (GAZE_LIMITS[0] + 1, 0)}, {"gaze": (0, -GAZE_LIMITS[1] - 1)}, {"gaze": 3}, {"gaze": (1, 2, 3)}, {"gaze": "left"}, {"gaze": "12"}, {"gaze": {10**400: (0, 0)}}, {"distance": 10**400},
-    {"gaze": (math.nan, 0)}, {"distance": DISTANCE_LIMITS[1] + 0.1}, {"distance": "near"}, {"distance": math.nan},
+    {"gaze": (RIGHT + 1, 0)}, {"gaze": (0, DOWN - 1)}, {"gaze": 3}, {"gaze": (1, 2, 3)}, {"gaze": "left"}, {"gaze": "12"}, {"gaze": {10**400: (0, 0)}}, {"distance": 10**400},
+    {"gaze": (math.nan, 0)}, {"distance": FAR + 0.1}, {"distance": "near"}, {"distance": math.nan},
     {"emotion": "smug"}, {"emotion": 3}, {"emotion": {"happy": -1}}, {"emotion_strength": 2.1}, {"emotion": "sad", "emotion_strength": "x"},
-    {"distance": None}, {"head_motion": 3.1}, {"head_motion": "calm"}, {"blink_rate": -1}, {"blink_rate": {0: None}},
+    {"distance": None}, {"smile": 1}, {"prev_motion": 1}, {"audio": 1}, {"head_motion": 3.1}, {"head_motion": "calm"}, {"blink_rate": -1}, {"blink_rate": {0: None}},
     {"cfg_scale": {"audio": math.inf}}, {"cfg_scale": {"audio": -0.1}}, {"cfg_scale": {"loudness": 1}}, {"cfg_scale": 2},
     {"cfg_scale": {"audio": "x"}}, {"steps": 0}, {"steps": 1.5}, {"steps": True}, {"steps": 100_000},
     {"temperature": -0.1}, {"temperature": "hot"}, {"sampler": "fast"}, {"gaze": {}}, {"gaze": {0: (0, 0), "1": (0, 0)}}, {"gaze": {-1: (0, 0)}},
@@ -27,12 +31,12 @@ def test_wrong_controls_say_what_is_accepted(wrong):
 def test_controls_are_translated():
     chosen = motion_controls(MotionConfig.tiny(), gaze=(90 / 4, -18), distance=1.2, emotion="happy", emotion_strength=0.5, steps=3)
     assert chosen["gaze"] == pytest.approx((math.pi / 8, -math.pi / 10))
-    assert chosen["emotion"].tolist() == [0, 0.5, 0, 0, 0, 0, 0]
+    assert chosen["emotion"] == (0, 0.5, 0, 0, 0, 0, 0)
     assert chosen["cfg_scale"] == DEFAULT_SCALE and chosen["steps"] == 3
     plain = motion_controls(MotionConfig.tiny())
     assert all(plain[name] is None for name in ("emotion", "head_motion", "blink_rate"))
-    manner = motion_controls(MotionConfig.tiny(), head_motion=0, blink_rate={0: 10, 2: 30})
-    assert manner["head_motion"] == 0.0 and manner["blink_rate"](1.0).item() == 20
+    lively = motion_controls(MotionConfig.tiny(), head_motion=0, blink_rate={0: 10, 2: 30})
+    assert lively["head_motion"] == 0.0 and lively["blink_rate"](1.0).item() == 20
 
 
 def test_key_frames_become_curves():
@@ -53,7 +57,20 @@ def test_one_key_frame_is_a_constant():
 
 
 def test_blends_are_no_key_frames():
-    assert motion_controls(MotionConfig.tiny(), emotion={"happy": 0.25, "sad": 1})["emotion"].tolist() == [0, 0.25, 1, 0, 0, 0, 0]
+    assert motion_controls(MotionConfig.tiny(), emotion={"happy": 0.25, "sad": 1})["emotion"] == (0, 0.25, 1, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("given, scales", [(None, {"audio": 1.0}), ({}, {"audio": 1.0}), ({"gaze": 1}, {"audio": 1.0, "gaze": 1.0}),
+                                           ({"audio": 0}, {"audio": 0.0}), ({"audio": 0.5, "gaze": 1}, {"audio": 0.5, "gaze": 1.0})])
+def test_scales_that_are_not_named_stay_as_by_default(given, scales):
+    assert motion_controls(MotionConfig.tiny(), cfg_scale=given)["cfg_scale"] == scales
+
+
+@pytest.mark.parametrize("pose", [(46, 0, 0), (0, 0), "straight", (0, math.nan, 0)])
+def test_a_pose_that_cannot_be_held_is_refused(pose):
+    with pytest.raises(VasaError, match="3 angles in degrees, -45 to 45, -30 to 30, -30 to 30"):
+        held_pose(pose)
+    assert held_pose((10, 0, -5))[0].tolist() == pytest.approx([math.radians(a) for a in (10, 0, -5)])
 
 
 def test_tracks_take_the_place_of_motion_and_their_last_frame_stays():

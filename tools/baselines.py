@@ -84,7 +84,7 @@ def rival(name, talker, latents, minutes, folder):
         other.motion_model = other.heads[0]
         return other, {}, sum(steps for _, steps in trained.values())
     other.motion_model, steps = learn(latents, minutes, {"joint": motion_loss, "regression": regression_loss}[name], folder, name)
-    return other, {"steps": 1, "temperature": 0.0, "cfg_scale": {}} if name == "regression" else {}, steps
+    return other, {"steps": 1, "temperature": 0.0, "cfg_scale": {"audio": 0}} if name == "regression" else {}, steps
 
 
 def main():

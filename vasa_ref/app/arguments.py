@@ -2,7 +2,7 @@
 import argparse
 
 from .. import __version__
-from ..units import EMOTIONS
+from ..motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
 
 __all__ = ["make_parser"]
 
@@ -12,7 +12,6 @@ LOOKS = ("bald", "buzz", "short", "side parting", "quiff", "fringe", "bob", "lon
 PRESETS = ("tiny", "laptop", "paper")
 SAMPLERS = ("ddim", "ddpm", "dpm")   # motion.diffusion.SAMPLERS
 CODECS = "libx264", "h264_nvenc"
-CURVES = ("gaze", "distance", "emotion", "head_motion", "blink_rate")   # motion.latents.WISHES
 PARTS = ("audio", "face", "motion", "metrics", "sync")
 
 
@@ -38,15 +37,27 @@ def number(low, high, unit="", kind=float):
     return parse
 
 
-class Gaze(argparse.Action):
-    """Two angles with ranges of their own."""
+class Numbers(argparse.Action):
+    """Several numbers of a condition, with ranges of their own."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        for value, name, limit in zip(values, ("YAW", "PITCH"), (45, 30)):
-            if not -limit <= value <= limit:
-                accepted = f"-{limit} to {limit} degrees"
+        row = CONDITIONS[self.dest]
+        for value, name, (low, high) in zip(values, row.metavar, row.limits):
+            if not low <= value <= high:
+                accepted = f"{low:g} to {high:g}, {row.unit}"
                 raise argparse.ArgumentError(self, f"{name} {value:g} is out of range: accepted is {accepted}")
         setattr(namespace, self.dest, tuple(values))
+
+
+def add_condition(sub, row):
+    """The option of a condition, from its row."""
+    option, about = "--" + row.name.replace("_", "-"), {"help": row.usage}
+    if row.choices:
+        sub.add_argument(option, choices=row.choices, metavar=row.metavar[0], **about)
+    elif row.size == 1:
+        sub.add_argument(option, type=number(*row.limits[0]), metavar=row.metavar[0], **about)
+    else:
+        sub.add_argument(option, nargs=row.size, type=float, metavar=row.metavar, action=Numbers, **about)
 
 
 def make_parser():
@@ -93,26 +104,16 @@ def make_parser():
                      "standard output")
     sub.add_argument("--stream", action="store_true", help="make frames while the sound arrives, and say how late they "
                      "are; a recording is played at its own pace, and an interrupt ends live sound")
-    sub.add_argument("--curves", metavar="FILE", help="JSON with gaze, distance, emotion, head_motion, blink_rate or some of them, each an object of "
+    sub.add_argument("--curves", metavar="FILE", help=f"JSON with {', '.join(clip_conditions())} or some "
+                     "of them, each an object of "
                      'seconds to values, such as {"gaze": {"0": [0, 0], "2": [15, 0]}, "emotion": {"1": "neutral", "3": "happy"}}')
     sub.add_argument("--pose-from", metavar="VIDEO", help="the head moves as in this video of one face")
     sub.add_argument("--dynamics-from", metavar="VIDEO", help="lips, expression and eyes move as in this video of one face")
-    sub.add_argument("--gaze", nargs=2, type=float, metavar=("YAW", "PITCH"), action=Gaze,
-                     help="main gaze in degrees: yaw -45 to 45, positive to the viewer's right; pitch -30 to 30, "
-                     "positive upwards (default: 0 0, at the viewer); the shipped weights have learnt -20 to 20 and "
-                     "-12 to 12")
-    sub.add_argument("--distance", type=number(0.5, 2.0), metavar="X",
-                     help="distance of head and camera relative to the mean, 0.5 to 2 (default: 1); the shipped weights "
-                     "have learnt 0.85 to 1.25")
-    sub.add_argument("--emotion", choices=EMOTIONS, metavar="NAME",
-                     help=", ".join(EMOTIONS) + " (default: what the audio says)")
+    for name in clip_conditions():
+        add_condition(sub, CONDITIONS[name])
     sub.add_argument("--emotion-strength", type=number(0.0, 2.0), metavar="S",
                      help="of --emotion, 0 to 2 (default: 1)")
-    sub.add_argument("--head-motion", type=number(0.0, 3.0), metavar="X",
-                     help="liveliness of the head relative to the mean, 0 to 3 (default: as the model likes)")
-    sub.add_argument("--blink-rate", type=number(0.0, 90.0), metavar="N",
-                     help="blinks per minute, 0 to 90 (default: as the model likes)")
-    sub.add_argument("--cfg-audio", type=number(0.0, 10.0), default=1.0, metavar="L",
+    sub.add_argument("--cfg-audio", type=number(0.0, 10.0), default=DEFAULT_SCALE["audio"], metavar="L",
                      help="guidance towards the audio, 0 to 10 (default: 1; the paper's is 0.5)")
     sub.add_argument("--cfg-gaze", type=number(0.0, 10.0), default=0.0, metavar="L",
                      help="guidance towards the gaze, 0 to 10 (default: 0; the paper's is 1)")

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from ..app import live
 from ..errors import VasaError
-from .arguments import CURVES, EMOTIONS, make_parser
+from ..motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
+from .arguments import make_parser
 
 __all__ = ["main", "make_parser"]
 
@@ -73,8 +74,8 @@ def read_curves(path, given):
         curves = {name: {float(t): value for t, value in curve.items()} for name, curve in told.items()}
     except (ValueError, AttributeError, RecursionError):
         raise VasaError(f"--curves {path}: accepted is a JSON object of objects, seconds to values") from None
-    if unknown := sorted(set(curves) - set(CURVES)):
-        raise VasaError(f"--curves {path} has {', '.join(unknown)}: accepted are {', '.join(CURVES)}")
+    if unknown := sorted(set(curves) - set(clip_conditions())):
+        raise VasaError(f"--curves {path} has {', '.join(unknown)}: accepted are {', '.join(clip_conditions())}")
     if twice := sorted(set(curves) & given):
         raise VasaError(f"{', '.join(twice)}: either in --curves or as an option of its own, not both")
     for name, curve in curves.items():
@@ -86,15 +87,14 @@ def read_curves(path, given):
 def animate(args):
     from ..media.files import PICTURES, SOUNDS, VIDEOS, existing_file
     from ..store import weights_folder
-    wanted = {name: value for name in CURVES if (value := getattr(args, name)) is not None}
+    wanted = {name: value for name in clip_conditions() if (value := getattr(args, name)) is not None}
     if args.curves:
         wanted |= read_curves(existing_file(args.curves, "curves", "accepted is a JSON file"), set(wanted))
     if "emotion" not in wanted and args.emotion_strength is not None:
-        raise VasaError("--emotion-strength needs an --emotion: " + ", ".join(EMOTIONS))
-    for film, option, part in (("pose", "distance", "distance"), ("pose", "head_motion", "motion of the head"),
-                               ("dynamics", "emotion", "expression"), ("dynamics", "blink_rate", "blinks")):
-        if getattr(args, f"{film}_from") and option in wanted:
-            raise VasaError(f"{option} and --{film}-from both set the {part}: expected one of them")
+        raise VasaError("--emotion-strength needs an --emotion: " + CONDITIONS["emotion"].accepted)
+    for name in wanted:
+        if (film := CONDITIONS[name].track) and getattr(args, f"{film}_from"):
+            raise VasaError(f"{name} is part of what --{film}-from sets: expected one of them")
     if "-" in (args.audio, args.out) and not args.stream:
         raise VasaError("- stands for standard input and output with --stream only: expected a file")
     if args.audio == "-" and sys.stdin is None:
@@ -109,7 +109,7 @@ def animate(args):
     device = check_device(args.device)
     args.pipe = live.Pipe() if args.audio == "-" else None   # listens from here on, while weights are loaded
 
-    from ..motion.model import DEFAULT_SCALE, MotionConfig
+    from ..motion.model import MotionConfig
     from ..talking.directing import motion_controls
     motion_controls(MotionConfig(), emotion_strength=strength, **wanted)
     from ..talking.talker import Talker

@@ -30,7 +30,7 @@ from ..hearing.audio import audio_features, load_audio_encoder
 from .estimator import (LIDS, MotionEstimator, Reading, classify_emotion, correlation, face_crop,
                                         load_metrics, mouth_opening, to_size, train_metrics)
 from .lipsync import Judges, load_judges, sync_scores
-from ..motion.latents import delta_p
+from ..motion.conditions import delta_p
 from ..store import PRETRAINED, weights_folder
 from ..talking.talker import Talker
 from ..units import EMOTIONS, FPS, SAMPLE_RATE

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from ..errors import VasaError
+
 # %% ../../nbs/motion/01_diffusion.ipynb #08-010-1dc726
 class NoiseSchedule:
     """How much signal is left at each diffusion time (DDPM, Ho et al. 2020; VASA-1 eq. 1 uses it unstated).
@@ -48,9 +50,9 @@ class NoiseSchedule:
         return self.copies[t.device][t]                                           # -1 is the last: 1, the clean sample
 
     def timesteps(self, steps: int) -> list[int]:
-        "`steps` times from T-1 down, evenly spaced ('trailing' in diffusers): always starts at full noise."
+        "`steps` times from T-1 down, evenly spaced ('trailing' in diffusers): from full noise on; or VasaError."
         if not 1 <= steps <= len(self):
-            raise ValueError(f"steps is {steps}; accepted is 1 to {len(self)}")
+            raise VasaError(f"steps is {steps}; accepted is 1 to {len(self)}")
         return [round(len(self) * (1 - i / steps)) - 1 for i in range(steps)]
 
 # %% ../../nbs/motion/01_diffusion.ipynb #08-018-ff0471

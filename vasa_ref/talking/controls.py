@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['SMILE', 'SOURCES', 'Settings', 'from_file', 'portrait_of', 'speech_of', 'draw_still', 'make_video', 'sweep', 'label',
-           'choice', 'source', 'typed', 'whole', 'slider', 'make_inputs', 'shown', 'chosen_file', 'read_inputs',
-           'Controls']
+           'choice', 'source', 'typed', 'whole', 'slider', 'condition_inputs', 'make_inputs', 'shown', 'chosen_file',
+           'read_inputs', 'Controls']
 
 # %% ../../nbs/talking/03_controls.ipynb #11-003-8601e9
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -17,10 +17,9 @@ import torch
 
 from ..errors import VasaError
 from ..media.clips import Clip, load_audio, load_portrait
-from ..motion.model import DEFAULT_SCALE
-from .directing import BLINK_LIMITS, DISTANCE_LIMITS, GAZE_LIMITS, HEAD_MOTION_LIMITS, POSE_LIMITS
+from ..motion.conditions import CONDITIONS, DEFAULT_SCALE, Condition, clip_conditions
+from .directing import POSE_LIMITS
 from .talker import Talker
-from ..units import EMOTIONS
 from ..world.people import person
 from ..world.picture import portraits
 from ..world.voice import LANGUAGES, VOICES, say
@@ -28,29 +27,34 @@ from ..world.voice import LANGUAGES, VOICES, say
 # %% ../../nbs/talking/03_controls.ipynb #11-007-7286db
 @dataclass(frozen=True)
 class Settings:
-    "All that a video depends on; gaze in degrees, the others as in `Talker.animate`."
+    "All that a video depends on; `conditions` by name, in the user's units; absent ones as by default."
     portrait: int | str | Path | bytes = 3                   # seed of a person, or a picture file or its content
     audio: str | Path | bytes | None = None                  # a sound file or its content; None: say the text
     text: str = "Good morning. Nobody has ever seen me before."
     voice: str = "ada"
     language: str = "en"
-    gaze: tuple[float, float] = (0.0, 0.0)
-    distance: float = 1.0
-    emotion: str | None = None
+    conditions: dict = field(default_factory=dict)
     emotion_strength: float = 1.0
-    head_motion: float | None = None                         # relative to the mean; None: as the model likes
-    blink_rate: float | None = None                          # per minute; None: as the model likes
     pose: tuple[float, float, float] | None = None           # yaw, pitch, roll; None: the model moves the head
     cfg_audio: float = DEFAULT_SCALE["audio"]
     cfg_gaze: float = 0.0
     steps: int | None = None
     seed: int = 0
 
+    def __post_init__(self):
+        by_default = {name: CONDITIONS[name].default for name in clip_conditions()}
+        object.__setattr__(self, "conditions", by_default | self.conditions)
+
+    def but(self, **changes) -> "Settings":
+        "These settings with others in their place, conditions too."
+        told = {name: changes.pop(name) for name in clip_conditions() if name in changes}
+        return replace(self, conditions=self.conditions | told, **changes)
+
     def controls(self) -> dict:
         "The part that `Talker`'s methods take as keywords."
-        names = "gaze", "distance", "emotion", "emotion_strength", "head_motion", "blink_rate", "pose", "steps", "seed"
+        names = "emotion_strength", "pose", "steps", "seed"
         scales = DEFAULT_SCALE | {"audio": self.cfg_audio, "gaze": self.cfg_gaze}
-        return {name: getattr(self, name) for name in names} | {"cfg_scale": scales}
+        return self.conditions | {name: getattr(self, name) for name in names} | {"cfg_scale": scales}
 
 # %% ../../nbs/talking/03_controls.ipynb #11-010-80c6da
 SMILE = 0.15                                                # of a portrait, as `vasa portrait` draws it
@@ -75,8 +79,9 @@ def portrait_of(settings: Settings, size: int) -> torch.Tensor:
 def speech_of(settings: Settings) -> torch.Tensor:
     "The waveform (N,) at 16 kHz: the recording, or the text spoken with the emotion. VasaError for what has no sound."
     if settings.audio is not None: return from_file(load_audio, settings.audio)
-    feeling = dict(emotion=settings.emotion or "neutral", emotion_strength=min(settings.emotion_strength, 1.0))
-    return say(settings.text, voice=settings.voice, language=settings.language, **feeling).waveform
+    emotion, strength = settings.conditions["emotion"] or "neutral", min(settings.emotion_strength, 1.0)
+    return say(settings.text, voice=settings.voice, language=settings.language, emotion=emotion,
+               emotion_strength=strength).waveform
 
 # %% ../../nbs/talking/03_controls.ipynb #11-014-f93440
 def draw_still(talker: Talker, settings: Settings, portrait=None):
@@ -95,7 +100,7 @@ def sweep(talker: Talker, settings: Settings, field: str, values, columns: int =
     "Stills (one PIL image) of the settings with `field` set to each of `values`, labelled."
     from PIL import Image, ImageDraw, ImageFont
     portrait = talker.encode(portrait_of(settings, talker.size))
-    stills = [draw_still(talker, replace(settings, **{field: value}), portrait) for value in values]
+    stills = [draw_still(talker, settings.but(**{field: value}), portrait) for value in values]
     (side, _), foot, columns = stills[0].size, 18, min(columns, len(stills))
     sheet = Image.new("RGB", (columns * side, -(-len(stills) // columns) * (side + foot)), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
@@ -135,12 +140,22 @@ def slider(value, low, high, step, text):
                                style={"description_width": "110px"})
 
 # %% ../../nbs/talking/03_controls.ipynb #11-037-1a5d82
+def condition_inputs(row: Condition, value) -> dict:
+    "A condition's widgets: names to choose from, or a slider for each number, with a box where it may be left out."
+    text = row.name.replace("_", " ")
+    if row.choices: return {row.name: choice([(row.by_default, None), *zip(row.choices, row.choices)], value, text)}
+    box = widgets.Checkbox(value=value is not None, description=f"set {text}")
+    value = row.typical if value is None else value
+    places = zip(row.parts, value if row.size > 1 else [value], row.limits)
+    sliders = {name: slider(v, *limits, row.step, name.replace("_", " ")) for name, v, limits in places}
+    return sliders if row.default is not None else {f"set_{row.name}": box, **sliders}
+
+
 def make_inputs(settings: Settings) -> dict:
     "One widget per setting, by name, filled in from `settings`."
     s, seeds = settings, 2**31 - 1
     person, text, held = isinstance(s.portrait, int), s.audio is None, s.pose is not None
     languages = [(language.name, code) for code, language in LANGUAGES.items()]
-    emotions = [("as the voice", None), *((name, name) for name in EMOTIONS)]
     turns = zip(("yaw", "pitch", "roll"), s.pose or (0.0, 0.0, 0.0), POSE_LIMITS)
     return {
         "portrait_from": source("portrait_from", "person" if person else "path"),
@@ -152,17 +167,11 @@ def make_inputs(settings: Settings) -> dict:
         "voice": choice(list(VOICES), s.voice, "voice"), "language": choice(languages, s.language, "language"),
         "audio_path": typed("" if text else str(s.audio), "sound"),
         "audio_upload": widgets.FileUpload(accept="audio/*,video/*", description="a recording"),
-        "gaze_yaw": slider(s.gaze[0], -GAZE_LIMITS[0], GAZE_LIMITS[0], 1, "gaze yaw"),
-        "gaze_pitch": slider(s.gaze[1], -GAZE_LIMITS[1], GAZE_LIMITS[1], 1, "gaze pitch"),
-        "distance": slider(s.distance, *DISTANCE_LIMITS, 0.01, "distance"),
-        "emotion": choice(emotions, s.emotion, "emotion"),
+        **{key: widget for name in clip_conditions()
+           for key, widget in condition_inputs(CONDITIONS[name], s.conditions[name]).items()},
         "emotion_strength": slider(s.emotion_strength, 0, 2, 0.1, "strength"),
-        "liven": widgets.Checkbox(value=s.head_motion is not None, description="set the head's motion"),
-        "head_motion": slider(1.0 if s.head_motion is None else s.head_motion, *HEAD_MOTION_LIMITS, 0.1, "head motion"),
-        "blink": widgets.Checkbox(value=s.blink_rate is not None, description="set the blinks"),
-        "blink_rate": slider(20.0 if s.blink_rate is None else s.blink_rate, *BLINK_LIMITS, 5, "blinks a minute"),
         "hold": widgets.Checkbox(value=held, description="hold the head"),
-        **{f"head_{name}": slider(angle, -limit, limit, 1, f"head {name}") for name, angle, limit in turns},
+        **{f"head_{name}": slider(angle, *limits, 1, f"head {name}") for name, angle, limits in turns},
         "cfg_audio": slider(s.cfg_audio, 0, 5, 0.1, "guidance: audio"),
         "cfg_gaze": slider(s.cfg_gaze, 0, 5, 0.1, "guidance: gaze"),
         "steps": whole(s.steps or 10, 1, 500, "steps"), "seed": whole(s.seed, 0, seeds, "seed")}
@@ -171,8 +180,10 @@ def make_inputs(settings: Settings) -> dict:
 def shown(inputs: dict) -> set:
     "Names of the widgets that matter under the chosen sources."
     hidden = set() if inputs["hold"].value else {"head_yaw", "head_pitch", "head_roll"}
-    if inputs["hold"].value: hidden |= {"liven", "head_motion"}
-    hidden |= {wish for box, wish in (("liven", "head_motion"), ("blink", "blink_rate")) if not inputs[box].value}
+    for row in (CONDITIONS[name] for name in clip_conditions() if f"set_{name}" in inputs):
+        held = inputs["hold"].value and row.track == "pose"
+        hidden |= {f"set_{row.name}"} if held else set()
+        hidden |= set(row.parts) if held or not inputs[f"set_{row.name}"].value else set()
     for source, rows in SOURCES.items():
         hidden |= {name for origin in rows.keys() - {inputs[source].value} for name in rows[origin]}
     return inputs.keys() - hidden
@@ -189,15 +200,16 @@ def read_inputs(inputs: dict) -> Settings:
     "The settings that the widgets show; VasaError where a file was not chosen yet."
     names = shown(inputs)
     value = {name: widget.value if name in names else "" for name, widget in inputs.items()}
-    manner = tuple(wish for wish in ("head_motion", "blink_rate") if wish in names)
-    plain = ("distance", "emotion", "emotion_strength", "cfg_audio", "cfg_gaze", "steps", "seed")
+    told = {row.name: tuple(value[part] for part in row.parts) for row in map(CONDITIONS.get, clip_conditions())
+            if names.issuperset(row.parts)}
+    plain = ("emotion_strength", "cfg_audio", "cfg_gaze", "steps", "seed")
     speech = ("text", "voice", "language") if value["speech_from"] == "text" else ()
     files = [None if value[source] == first else chosen_file(value[f"{what}_path"], value[f"{what}_upload"])
              for source, first, what in (("portrait_from", "person", "portrait"), ("speech_from", "text", "audio"))]
     return Settings(portrait=value["person"] if files[0] is None else files[0], audio=files[1],
-                    gaze=(value["gaze_yaw"], value["gaze_pitch"]),
+                    conditions={name: values if len(values) > 1 else values[0] for name, values in told.items()},
                     pose=(value["head_yaw"], value["head_pitch"], value["head_roll"]) if value["hold"] else None,
-                    **{name: value[name] for name in plain + speech + manner})
+                    **{name: value[name] for name in plain + speech})
 
 # %% ../../nbs/talking/03_controls.ipynb #11-042-37df6a
 class Controls:

@@ -161,20 +161,15 @@ class Talker:
         batches = chain.from_iterable(self.decode(portrait, window) for window in motion)
         return counted(chain.from_iterable(batches), frames_for(len(waveform)), progress)
 
-    def animate(self, portrait, audio, *, gaze=(0.0, 0.0), distance=1.0, emotion=None, emotion_strength=1.0,
-                head_motion=None, blink_rate=None, cfg_scale=None, steps=None, sampler="ddim", temperature=None,
-                seed: int = 0, generator=None, pose=None, dynamics=None, progress=None) -> Clip:
-        """The video of a portrait that speaks, as a `Clip`: controls as in `motion_controls`, a seed or a generator, and
-        progress(frames done, frames in all).
+    def animate(self, portrait, audio, **controls) -> Clip:
+        """The video of a portrait that speaks, as a `Clip`: controls as in `motion_controls` (gaze=(yaw, pitch),
+        distance, emotion, emotion_strength, head_motion, blink_rate and what else `motion.conditions` has; cfg_scale,
+        steps, sampler, temperature), a seed or a generator, and progress(frames done, frames in all).
 
         pose: (yaw, pitch, roll) in degrees, where the head is held; or motion (T, M) as `read` gives, whose pose takes
         the place of the generated one. dynamics: such motion, whose z_dyn takes its place. The last frame of both stays."""
         waveform = waveform_tensor(audio)
-        frames = self.frames(portrait, waveform, gaze=gaze, distance=distance, emotion=emotion, pose=pose, seed=seed,
-                             head_motion=head_motion, blink_rate=blink_rate, emotion_strength=emotion_strength,
-                             cfg_scale=cfg_scale, steps=steps, sampler=sampler, dynamics=dynamics,
-                             temperature=temperature, generator=generator, progress=progress)
-        return Clip(torch.stack(list(frames)), waveform)
+        return Clip(torch.stack(list(self.frames(portrait, waveform, **controls))), waveform)
 
     def animate_to_file(self, path, portrait, audio, *, crf: int = 18, codec: str = "libx264", **options) -> Path:
         "As `animate` into an MP4: each frame goes to the encoder as soon as it is made, so memory does not grow."

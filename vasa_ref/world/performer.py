@@ -19,7 +19,7 @@ from torch import Tensor
 
 # %% ../../nbs/world/13_performer.ipynb #06p-005-a67655
 from ..errors import VasaError
-from ..units import EMOTIONS, FPS
+from ..units import EMOTIONS, FPS, emotion_offsets
 from .head import UNIT, UNITS, direction, rotation_matrix
 from .prosody import Prosody, low_pass, phrase_starts, prosody
 from .speaking import Mouth, articulate, face_of, frame_times, lean
@@ -262,21 +262,7 @@ def emotion_vector(emotion, strength=1.0) -> Tensor:
 
     emotion: a name, a dict of names to weights, or None. None and "neutral" give zeros, no offset; strength from 0 to 2
     scales the rest. Raises `VasaError` for anything else."""
-    weights = {} if emotion is None else {emotion: 1.0} if isinstance(emotion, str) else emotion
-    names = ", ".join(EMOTIONS)
-    if not isinstance(weights, dict):
-        raise VasaError(f"emotion {emotion!r} is neither a name nor a dict of weights; accepted names are {names}")
-    if not isinstance(strength, Real) or not 0 <= strength <= 2:
-        raise VasaError(f"emotion strength {strength!r} is out of range; accepted is a number from 0 to 2")
-    vector = torch.zeros(len(EMOTIONS))
-    for name, weight in weights.items():
-        if name not in EMOTIONS:
-            raise VasaError(f"unknown emotion {name!r}; accepted are {names}")
-        if not isinstance(weight, Real) or not 0 <= weight <= 2:
-            raise VasaError(f"weight {weight!r} of emotion {name!r} is out of range; accepted is a number from 0 to 2")
-        vector[EMOTIONS.index(name)] = strength * weight
-    vector[0] = 0.0
-    return vector
+    return torch.tensor(emotion_offsets(emotion, strength))
 
 # %% ../../nbs/world/13_performer.ipynb #06p-036-15ee2d
 def _units(*beginnings): return torch.tensor([name.startswith(beginnings) for name in UNITS])
