@@ -55,10 +55,10 @@ def test_drawn_shapes_and_range(face):
     pose = random_pose(2)
     images, z_id, a = portrait(face, 2, pose)
     drawn = face.draw(a, z_id, random_pose(2, 1), torch.zeros(2, 57))
-    assert drawn.image.shape == drawn.copy.shape == drawn.mirrored.shape == drawn.paint.shape == images.shape
+    assert drawn.image.shape == drawn.copy.shape == drawn.front.shape == drawn.paint.shape == images.shape
     assert drawn.logits.shape == (2, 4, 32, 32)
     assert drawn.place.shape == (2, 2, 16, 16) and drawn.depth.shape == (2, 1, 8, 8)
-    one = Appearance(*(x[:1] for x in a[:-1]), tuple(x[:1] for x in a.maps))
+    one = Appearance(*(x[:1] for x in a[:-2]), *(tuple(x[:1] for x in many) for many in a[-2:]))
     frames = face.decode(one, z_id[:1], random_pose(3), torch.zeros(3, 57))
     assert frames.shape == (3, 3, 32, 32) and 0 <= frames.min() and frames.max() <= 1
     assert face(images, images).shape == images.shape
@@ -68,7 +68,7 @@ def test_frames_in_a_batch_are_those_drawn_alone(face):
     images, z_id, a = portrait(face, 2, random_pose(2))
     pose, z_dyn = random_pose(4, 1), torch.randn(4, 57, generator=torch.Generator().manual_seed(2))
     together = face.draw(a.repeat(2), z_id.repeat_interleave(2, 0), pose, z_dyn).image.clamp(0, 1)
-    one = Appearance(*(x[1:] for x in a[:-1]), tuple(x[1:] for x in a.maps))
+    one = Appearance(*(x[1:] for x in a[:-2]), *(tuple(x[1:] for x in many) for many in a[-2:]))
     torch.testing.assert_close(face.decode(one, z_id[1:], pose[2:], z_dyn[2:]), together[2:], rtol=1e-3, atol=1e-4)
 
 
@@ -88,7 +88,7 @@ def test_shares_choose_between_copy_source_and_paint(face):
     drawn = face.draw(a, z_id, random_pose(1, 1), torch.zeros(1, 57))
     shares = drawn.logits.softmax(1)
     mixed = shares[:, :1] * (drawn.copy + drawn.shade) + shares[:, 1:2] * images + shares[:, 2:3] * drawn.paint
-    mixed = mixed + shares[:, 3:] * (drawn.mirrored + drawn.shade)
+    mixed = mixed + shares[:, 3:] * (drawn.front + drawn.shade)
     torch.testing.assert_close(drawn.image, mixed)
 
 
@@ -137,12 +137,15 @@ def test_share_loss_is_lowest_for_what_is_known():
     told = points, torch.ones(1, 2, dtype=torch.bool), torch.tensor([[True, False]])
     right = torch.full((1, 4, 8, 8), -20.0)
     right[:, 0, :, :2], right[:, 2, :, 2:6], right[:, 1, :, 6:] = 20, 20, 20
-    inside = torch.tensor([False, False])
-    good, bad = share_loss(right, mask, source_mask, told, inside), share_loss(right.roll(1, 1), mask, source_mask, told, inside)
-    assert good < 1e-3 < 1 < bad
+    nowhere, everywhere = torch.zeros(2, dtype=torch.bool), torch.ones(2, dtype=torch.bool)
+    cost = lambda logits, inside=nowhere, moving=nowhere: share_loss(logits, mask, source_mask, told, inside, moving)
+    assert cost(right) < 1e-3 < 1 < cost(right.roll(1, 1))
+    front = right.clone()
+    front[:, [0, 3], :, :2] = right[:, [3, 0], :, :2]                               # the first point is from the front
+    assert cost(front) > 1 and cost(front, moving=everywhere) < 1e-3
     worse = right.clone()
     worse[:, :, :, 2:4] = right.roll(2, 1)[:, :, :, 2:4]                            # the second point is copied, not painted
-    skin, teeth = (share_loss(worse, mask, source_mask, told, torch.tensor([False, which])) for which in (False, True))
+    skin, teeth = (cost(worse, torch.tensor([False, which])) for which in (False, True))
     assert skin == teeth > 1                                                       # alone of its kind, either counts the same
 
 
@@ -234,7 +237,7 @@ def test_progress_is_measured_with_the_averaged_weights(pool, tmp_path):
 
 def test_a_contact_sheet_has_a_row_for_each_person(face):
     sheet = contact_sheet(face, random_frames(), people=3)
-    assert sheet.shape == (3, 3 * 32, 7 * 32) and 0 <= sheet.min() and sheet.max() <= 1
+    assert sheet.shape == (3, 3 * 32, 8 * 32) and 0 <= sheet.min() and sheet.max() <= 1
     torch.testing.assert_close(sheet[:, :32, :32], random_frames().images[0, 0])
 
 

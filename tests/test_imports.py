@@ -16,7 +16,7 @@ TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "matplotlib", "
 WORLD = ["world." + name for name in ("voice", "rooms", "head", "raster", "people", "skin", "hair", "wardrobe", "camera", "truth",
                                       "picture", "speaking", "prosody", "performer", "clips", "frames")]
 ORDER = ["media.clips", *WORLD, "hearing.audio", "face.networks", "face.perceptual", "face.adversary", "face.disentangle",
-         "face.separation", "face.reading", "face.detail", "face.encoders", "face.training", "motion.diffusion",
+         "face.separation", "face.reading", "face.front", "face.detail", "face.encoders", "face.training", "motion.diffusion",
          "motion.conditions", "motion.latents", "motion.model", "talking.directing", "talking.talker", "talking.controls", "measure.estimator",
          "measure.lipsync", "measure.metrics", "measure.tables", "measure.voices", "speed.faster", "speed.latency"]
 ROOMS = ["media", "world", "hearing", "face", "motion", "talking", "measure", "speed", "app"]
@@ -148,7 +148,7 @@ def test_the_table_of_conditions_and_the_options_need_no_torch():
     assert python(code) == "[]\n"
 
 
-@pytest.mark.parametrize("name", ["face.networks", "face.reading", "face.detail", "face.perceptual", "face.adversary", "motion.diffusion"])
+@pytest.mark.parametrize("name", ["face.networks", "face.reading", "face.front", "face.detail", "face.perceptual", "face.adversary", "motion.diffusion"])
 def test_models_need_no_world(name):
     code = f"import sys, vasa_ref.{name}\nprint([m for m in sys.modules if m.startswith('vasa_ref.world')])"
     assert python(code) == "[]\n"

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LIDS', 'augment', 'pose_loss', 'dynamics_loss', 'cosface', 'contrastive_motion', 'agreement', 'arcface', 'Recogniser',
-           'pretrain_loss', 'region_weights', 'pixel_loss', 'l_consist', 'l_cross_id', 'LossWeights', 'face_loss',
-           'FaceTraining', 'inverse_sqrt', 'shrink', 'FreshFrames', 'make_pool', 'train_face']
+           'pretrain_loss', 'near_marks', 'region_weights', 'pixel_loss', 'l_consist', 'l_cross_id', 'LossWeights',
+           'face_loss', 'FaceTraining', 'inverse_sqrt', 'shrink', 'FreshFrames', 'make_pool', 'train_face']
 
 # %% ../../nbs/face/04_disentangle.ipynb #07-003-070ed4
 import math
@@ -116,29 +116,31 @@ def pretrain_loss(motion_encoder, recogniser, frames, generator=None, contrast=0
     return sum(parts.values()), parts
 
 # %% ../../nbs/face/04_disentangle.ipynb #07-027-76ee97
+def near_marks(marks, distance, size):
+    "How near each pixel is to left eye, right eye and mouth, marks (B, 3, 2) in [-1, 1]: bells (B, 3, S, S), 1 there."
+    axis = torch.linspace(-1 + 1 / size, 1 - 1 / size, size, device=marks.device)
+    dx = axis - marks[..., 0, None]                                               # (B, 3, S)
+    dy = axis - marks[..., 1, None]
+    sigma = marks.new_tensor([0.09, 0.09, 0.14])[:, None] / distance[:, None, None]
+    return torch.exp(-(dy / sigma).square() / 2)[..., :, None] * torch.exp(-(dx / sigma).square() / 2)[..., None, :]
+
 def region_weights(masks, marks, distance):
     """Where an error counts (B, 1, S, S): the background a little, the face more, eyes and mouth most; mean 1.
 
     masks (B, 1, S, S) of the head, marks (B, 3, 2) of eyes and mouth in [-1, 1], distance (B,) of the head."""
-    size = masks.shape[-1]
-    axis = torch.linspace(-1 + 1 / size, 1 - 1 / size, size, device=masks.device)
-    dx = axis - marks[..., 0, None]                                               # (B, 3, S)
-    dy = axis - marks[..., 1, None]
-    sigma = masks.new_tensor([0.09, 0.09, 0.14])[:, None] / distance[:, None, None]
-    gauss = torch.exp(-(dy / sigma).square() / 2)[..., :, None] * torch.exp(-(dx / sigma).square() / 2)[..., None, :]
-    spots = (gauss * masks.new_tensor([8.0, 8.0, 5.0])[:, None, None]).sum(dim=1, keepdim=True)
-    weights = 0.3 + masks + spots
+    bells = near_marks(marks, distance, masks.shape[-1]) * masks.new_tensor([8.0, 8.0, 5.0])[:, None, None]
+    weights = 0.3 + masks + bells.sum(dim=1, keepdim=True)
     return weights / weights.mean(dim=(1, 2, 3), keepdim=True)
 
-def pixel_loss(images, truth, weights):
-    """Weighted L1 of pixels, of their differences to the neighbours, and of the images at half and quarter size.
+def pixel_loss(images, truth, weights, factors=(2, 4)):
+    """Weighted L1 of pixels, of their differences to the neighbours, and of the images made smaller by the factors.
 
     images and truth (B, 3, S, S), weights (B, 1, S, S); a number."""
     error = images - truth
     edges = (weights[..., 1:] * error.diff(dim=-1).abs()).mean()
     edges = edges + (weights[..., 1:, :] * error.diff(dim=-2).abs()).mean()
     total = (weights * error.abs()).mean() + edges
-    for factor in (2, 4):
+    for factor in factors:
         total = total + (F.avg_pool2d(weights, factor) * F.avg_pool2d(error, factor).abs()).mean()
     return total
 

@@ -150,6 +150,8 @@ class FaceConfig:
     shrink: int = 1                         # its networks see the picture this much smaller than it copies it
     plane_widths: tuple = (96, 96, 64)      # its flow generators, from 8 x 8 up
     flow_planes: int = 4                    # planes of their flows
+    front_size: int = 96                    # pixels of the face from the front
+    front_widths: tuple = (64, 32)          # of its painter, at a quarter and half of these
 
     def __post_init__(self):
         vars(self).update({name: tuple(value) for name, value in asdict(self).items() if isinstance(value, list)})
@@ -172,7 +174,8 @@ class FaceConfig:
         return cls(size=32, volume_channels=4, volume_depth=4, volume_size=4, z_id_dim=8, z_dyn_dim=57, dynamics_dim=57,
                    detail=True, appearance_widths=(8, 8, 16), canonical_widths=(8, 8), decoder_widths=(16, 16, 8),
                    decoder_blocks=1, identity_size=32, identity_widths=(8, 16), pose_size=32, pose_widths=(8, 16),
-                   motion_size=32, motion_widths=(8, 16), plane_widths=(16, 16, 8))
+                   motion_size=32, motion_widths=(8, 16), plane_widths=(16, 16, 8), front_size=32,
+                   front_widths=(8, 8))
 
     @classmethod
     def laptop(cls):
