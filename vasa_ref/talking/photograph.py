@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['CAMERA', 'HEAD', 'HEAD_POINTS', 'INSTALL', 'VIEW', 'SURE', 'APART', 'SAME_PLACES', 'FEATHER', 'ROLL', 'SHIFT',
            'DISTANCE', 'AWAY', 'SMALLEST', 'LARGEST', 'WIDEST', 'Similarity', 'fit_similarity', 'head_turn',
-           'turned_head', 'Face', 'without_chatter', 'mediapipe_solutions', 'can_find_faces', 'cut', 'read_face',
-           'candidates', 'find_faces', 'crop_weight', 'paste_frames', 'crop_places', 'touched', 'crop_picture',
-           'centre_square', 'pose_in', 'as_trained', 'choose_face', 'load_picture', 'Photograph']
+           'turned_head', 'Face', 'centre_square', 'without_chatter', 'mediapipe_solutions', 'can_find_faces', 'cut',
+           'read_face', 'candidates', 'find_faces', 'crop_weight', 'touched', 'paste_frames', 'crop_places',
+           'crop_picture', 'pose_in', 'as_trained', 'choose_face', 'load_picture', 'Photograph']
 
 # %% ../../nbs/talking/04_photograph.ipynb #13-003-photo
 import contextlib
@@ -45,9 +45,7 @@ class Similarity(NamedTuple):
     def scale(self) -> float: return self.matrix[:, 0].norm().item()
 
     @property
-    def angle(self) -> float:
-        "Radians; clockwise in a picture, whose y points down."
-        return math.atan2(self.matrix[1, 0], self.matrix[0, 0])
+    def angle(self) -> float: return math.atan2(*self.matrix[:, 0].flip(0))      # clockwise
 
     @classmethod
     def of(cls, scale: float, angle: float, shift) -> "Similarity":
@@ -111,17 +109,25 @@ class Face:
     def points(self) -> Tensor: return self.landmarks[list(HEAD)]    # (7, 3)
 
     @property
+    def middle(self) -> list[float]: return self.points[:, :2].mean(0).tolist()
+
+    @property
     def turn(self) -> tuple[float, float, float]:
         "yaw, pitch, roll in radians, see `head_turn`."
         return head_turn(self.points)
 
     @property
     def place(self) -> Similarity:
-        "From [-1, 1], x right, y down, of a picture as in training, to px of this one."
+        "From [-1, 1], x right, y down, of a picture as in training to px of this one."
         return fit_similarity(turned_head(*self.turn[:2]), self.points[:, :2])
 
     def covers(self, x: float, y: float) -> bool:
         return self.box[0] <= x <= self.box[2] and self.box[1] <= y <= self.box[3]
+
+
+def centre_square(height: int, width: int) -> Similarity:
+    "The place of the centre square of a picture."
+    return Similarity.of(min(height, width) / 2, 0.0, (width / 2, height / 2))
 
 # %% ../../nbs/talking/04_photograph.ipynb #13-023-photo
 INSTALL = "pip install 'vasa_ref[photo]'"
@@ -220,8 +226,7 @@ def find_faces(image) -> list[Face]:
             for x, y, side in candidates(image, far, parts):
                 if any(face.covers(x, y) for face in faces): continue
                 face = read_face(image, x, y, side, near, mesh)
-                middle = face and face.points[:, :2].mean(0).tolist()
-                if face and not any(f.covers(*middle) for f in faces): faces.append(face)
+                if face and not any(f.covers(*face.middle) for f in faces): faces.append(face)
             if faces: break
     return sorted(faces, key=lambda face: -face.size)
 
@@ -233,6 +238,13 @@ def crop_weight(places: Tensor) -> Tensor:
     "How much of a crop is taken at places (..., 2): 1 inside, smoothly to 0 at its border."
     x = ((1 - places.abs()) / FEATHER).clamp(0, 1)
     return (x * x * (3 - 2 * x)).prod(-1)
+
+
+def touched(place: Similarity, picture: Tensor) -> list[tuple[int, int]]:
+    "((left, right), (top, bottom)) of the px of a picture (3, H, W) that a crop may touch."
+    reach = place.scale * (abs(math.cos(place.angle)) + abs(math.sin(place.angle)))
+    return [(max(0, min(n - 1, math.floor(c - reach))), max(1, min(n, math.ceil(c + reach))))
+            for c, n in zip(place.shift.tolist(), picture.shape[:0:-1])]
 
 
 def paste_frames(frames: Iterable, picture: Tensor, place: Similarity) -> Iterator[Tensor]:
@@ -255,13 +267,6 @@ def crop_places(size: int) -> Tensor:
     "The middles of a crop's pixels, (size, size, 2) in [-1, 1], x right, y down."
     c = (torch.arange(size) + 0.5) * 2 / size - 1
     return torch.stack(torch.meshgrid(c, c, indexing="xy"), -1)
-
-
-def touched(place: Similarity, picture: Tensor) -> list[tuple[int, int]]:
-    "((left, right), (top, bottom)) of the px of a picture (3, H, W) that a crop may touch."
-    reach = place.scale * (abs(math.cos(place.angle)) + abs(math.sin(place.angle)))
-    return [(max(0, min(n - 1, math.floor(c - reach))), max(1, min(n, math.ceil(c + reach))))
-            for c, n in zip(place.shift.tolist(), picture.shape[:0:-1])]
 
 
 def crop_picture(picture: Tensor, place: Similarity, size: int) -> Tensor:
@@ -287,23 +292,19 @@ AWAY = {"to the side": 50, "up or down": 35}                         # degrees, 
 SMALLEST = 32                                                        # px of a face's height
 
 
-def centre_square(height: int, width: int) -> Similarity:
-    "The place of the centre square of a picture."
-    return Similarity.of(min(height, width) / 2, 0.0, (width / 2, height / 2))
-
-
 def pose_in(face: Face, square: Similarity) -> Tensor:
     "The pose (6,) of a face in the crop at `square`, as the training counts it."
     (yaw, pitch, _), place = face.turn, face.place
     x, y = square.inverse()(place.shift).tolist()
-    roll = (place.angle - square.angle + math.pi) % (2 * math.pi) - math.pi
+    roll = math.remainder(place.angle - square.angle, 2 * math.pi)
     return torch.tensor([yaw, pitch, roll, x, -y, square.scale / place.scale])
 
 
 def as_trained(pose: Tensor) -> bool:
     "Whether roll, shift and distance of a pose (6,) lie within those of the training."
     roll, x, y, far = pose[2:].tolist()
-    return max(abs(x), abs(y)) <= SHIFT and abs(roll) <= ROLL and DISTANCE[0] <= far <= DISTANCE[1]
+    placed = max(abs(x), abs(y)) <= SHIFT and DISTANCE[0] <= far <= DISTANCE[1]
+    return placed and abs(roll) <= ROLL
 
 
 def choose_face(faces: list[Face], number: int | None, height: int, width: int):
@@ -320,8 +321,8 @@ def choose_face(faces: list[Face], number: int | None, height: int, width: int):
     if as_trained(pose_in(face, centre_square(height, width))): return face, True
     if face.size < SMALLEST:
         raise VasaError(f"the face is {face.size:.0f} px high: {SMALLEST} are needed{other}")
-    x, y, _ = face.points.unbind(1)
-    if min(x.min(), y.min()) < 0 or x.max() > width or y.max() > height:
+    edge = torch.tensor([width, height]) / 2
+    if ((face.points[:, :2] - edge).abs() > edge).any():
         raise VasaError(f"the face is cut off by the picture's edge{other}")
     return face, False
 
@@ -365,7 +366,7 @@ class Photograph:
         picture = load_picture(portrait)
         photo = cls(portrait, picture, centre_square(*picture.shape[1:]))
         if crop == "none": return photo
-        if not can_find_faces() and not face:
+        if not (can_find_faces() or face):
             photo.notes.append("mediapipe is not installed, so no face is looked for, and the "
                                f"picture's centre square is animated: {INSTALL}")
             return photo
@@ -378,22 +379,22 @@ class Photograph:
         return photo
 
     def portrait(self, size: int):
-        "What a `Talker` of this size takes: a crop (1, 3, size, size), or what was opened."
+        "For a `Talker` of this size: a crop (1, 3, size, size), or what was opened."
         return self.given if self.centred else crop_picture(self.picture, self.place, size)
 
     @property
     def film_size(self) -> tuple[int, int]:
-        "Width and height in px, even, of what `paste` gives."
+        "Even width and height in px of what `paste` gives."
         scale = min(1.0, WIDEST / max(self.picture.shape[1:]))
         return tuple(max(2, 2 * round(n * scale / 2)) for n in self.picture.shape[:0:-1])
 
     def paste(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
         "Frames uint8 (S, S, 3) of the crop in the whole picture, each uint8 (H, W, 3)."
+        size = {"size": self.film_size[::-1], "mode": "bilinear", "antialias": True}
+        whole = F.interpolate(self.picture[None].float(), **size)[0].round().byte()
         ratio = torch.tensor(self.film_size) / torch.tensor(self.picture.shape[:0:-1])
         place = Similarity(self.place.matrix * ratio.mean(), self.place.shift * ratio)
-        whole, size = self.picture[None].float(), self.film_size[::-1]
-        whole = F.interpolate(whole, size, mode="bilinear", antialias=True)
-        return paste_frames(frames, whole[0].round().byte(), place)
+        return paste_frames(frames, whole, place)
 
     def whole(self, clip: Clip) -> Clip:
         "A clip of the crop as a clip of the whole picture."
