@@ -114,8 +114,6 @@ def animate(args):
     motion_controls(MotionConfig(), emotion_strength=strength, **wanted)
     from ..talking.photograph import Photograph
     args.photo = Photograph.open(args.portrait, crop=args.crop, face=args.face)
-    for note in args.photo.notes if not args.quiet else ():
-        print(f"vasa: {note}", file=sys.stderr)
     from ..talking.talker import Talker
     talker = Talker.from_pretrained(folder, device=device)
     if args.fast:
@@ -126,6 +124,12 @@ def animate(args):
     wanted |= dict(emotion_strength=strength, steps=args.steps, sampler=args.sampler, temperature=args.temperature, seed=args.seed,
                    cfg_scale=DEFAULT_SCALE | {"audio": args.cfg_audio, "gaze": args.cfg_gaze})
     (play if args.stream else make_video)(args, talker, out, wanted)
+
+
+def say_notes(args):
+    """What the user should know of the picture, once the film has begun: before that, an error is the one line."""
+    for note in args.photo.notes if not args.quiet else ():
+        print(f"vasa: {note}", file=sys.stderr)
 
 
 def size_of(args, talker):
@@ -144,6 +148,8 @@ def make_video(args, talker, out, wanted):
             nonlocal frames
             frames, bar.total = done, total
             bar.update()
+            if done == 1:
+                say_notes(args)
 
         portrait, through = args.photo.portrait(talker.size), {"through": args.photo.paste} if args.full else {}
         talker.animate_to_file(out, portrait, args.audio, progress=progress, codec=args.codec, **through, **wanted)
@@ -170,6 +176,7 @@ def play(args, talker, out, wanted):
     frames = clock.shown(args.photo.paste(frames) if args.full else frames)
     if (first := next(frames, None)) is None:
         raise VasaError("no sound came: expected raw 16 bit samples on standard input")
+    say_notes(args)
     frames = itertools.chain([first], frames)
     try:
         save_video(out, frames, clock.sound, codec=args.codec, comment=MADE) if out != "-" else live.to_pipe(frames)

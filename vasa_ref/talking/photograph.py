@@ -101,9 +101,7 @@ class Face:
         return *self.landmarks[:, :2].amin(0).tolist(), *self.landmarks[:, :2].amax(0).tolist()
 
     @property
-    def size(self) -> float:
-        "px of the longer side of the box."
-        return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
+    def size(self) -> float: return 0.95 * self.place.scale          # px, from forehead to chin
 
     @property
     def points(self) -> Tensor: return self.landmarks[list(HEAD)]    # (7, 3)
