@@ -13,7 +13,8 @@ import torch.nn.functional as F
 UNLIKE = ("09", "10", "11", "12", "13")     # their solutions run in the notebook itself
 NOTEBOOKS = Path(__file__).parents[1] / "nbs"
 CHAPTERS = sorted(p for p in (NOTEBOOKS / "world").glob("*.ipynb") if p.name[:2] not in UNLIKE)
-CHAPTERS += sorted((NOTEBOOKS / "face").glob("0[6-9]_*.ipynb")) + [NOTEBOOKS / "motion/02_conditions.ipynb"]
+CHAPTERS += sorted((NOTEBOOKS / "face").glob("0[6-9]_*.ipynb"))
+CHAPTERS += [NOTEBOOKS / "motion/02_conditions.ipynb", NOTEBOOKS / "talking/04_photograph.ipynb"]
 
 
 def exercises(path):
