@@ -92,6 +92,9 @@ def test_help_of_each_command(vasa, command):
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--device", "gpu"], "device 'gpu' is not on this machine: accepted are cpu"),
     (["animate", "p.png", "-", "-o", "o.mp4"], "with --stream only"),
     (["animate", "p.png", "s.wav", "-o", "-"], "with --stream only"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--crop", "face"], "choose from 'auto', 'none'"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--face", "0"], "a whole number from 1 to 100"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--crop", "none", "--face", "1"], "crop auto"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--curves", "no.json"], "cannot read the curves 'no.json'"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--pose-from", "no.mp4"], "cannot read the video 'no.mp4'"),
     (["portrait", "-o", "p.png", "--size", "4"], "from 16 to 2048 pixels"),
@@ -176,12 +179,27 @@ class FakeTalker:
         Path(path).write_bytes(b"video")
 
 
+class FakePhotograph:
+    """Stands for the photograph: gives the portrait as it was given."""
+    opened, notes, film_size = [], [], (20, 10)
+
+    @classmethod
+    def open(cls, portrait, **options):
+        cls.opened.append((portrait, options))
+        return cls()
+
+    def portrait(self, size): return self.opened[-1][0]
+
+    def paste(self, frames): return frames
+
+
 @pytest.fixture
 def fake_talker(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     fake_weights(monkeypatch)
     monkeypatch.setitem(sys.modules, "vasa_ref.talking.talker", SimpleNamespace(Talker=FakeTalker))
-    FakeTalker.calls = []
+    monkeypatch.setitem(sys.modules, "vasa_ref.talking.photograph", SimpleNamespace(Photograph=FakePhotograph))
+    FakeTalker.calls, FakePhotograph.opened = [], []
     for name in ("p.png", "s.mp4"):
         Path(name).write_bytes(b"x")
     return FakeTalker.calls
@@ -215,6 +233,17 @@ def test_animate_by_default(vasa, fake_talker):
     call = fake_talker[1]
     assert not {"gaze", "distance", "emotion", "head_motion", "blink_rate"} & call.keys() and call["steps"] is None and call["temperature"] is None
     assert call["cfg_scale"] == {"audio": 1.0, "gaze": 0.0} and call["seed"] == 0
+
+
+def test_a_photograph_is_opened_as_asked(vasa, fake_talker, monkeypatch):
+    assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--quiet") == (0, "", "")
+    assert FakePhotograph.opened == [("p.png", {"crop": "auto", "face": None})] and "through" not in fake_talker[1]
+    monkeypatch.setattr(FakePhotograph, "notes", ["two faces"])
+    code, out, err = vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--face", "2", "--full")
+    assert (code, err) == (0, "vasa: two faces\n") and "20 x 10 pixels" in out
+    assert FakePhotograph.opened[1] == ("p.png", {"crop": "auto", "face": 2}) and fake_talker[3]["through"].__name__ == "paste"
+    assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--crop", "none", "--quiet") == (0, "", "")
+    assert FakePhotograph.opened[2][1] == {"crop": "none", "face": None}
 
 
 def test_curves_are_handed_on_as_key_frames(vasa, fake_talker):
@@ -499,7 +528,7 @@ def animate(vasa, files, tmp_path):
         out = tmp_path / "result" / "out.mp4"
         out.parent.mkdir(exist_ok=True)
         result = vasa("animate", portrait or files / "p.png", audio or files / "s.wav", "-o", out, "--weights", files / "w",
-                      "--steps", "2", *options)
+                      "--steps", "2", "--crop", "none", *options)
         frames = len(Clip.load(out)) if out.exists() else None
         out.unlink(missing_ok=True)
         assert os.listdir(out.parent) == []   # and nothing temporary is left
@@ -589,11 +618,11 @@ def test_one_sample_of_sound_is_one_frame(animate, tmp_path):
 
 def test_another_film_gives_pose_and_dynamics(animate, files, vasa, tmp_path):
     film = tmp_path / "film.mp4"
-    assert vasa("animate", files / "p.png", files / "s.wav", "-o", film, "--weights", files / "w", "--steps", "2")[0] == 0
+    assert vasa("animate", files / "p.png", "--crop", "none", files / "s.wav", "-o", film, "--weights", files / "w", "--steps", "2")[0] == 0
     for options in (("--pose-from", film), ("--dynamics-from", film), ("--pose-from", film, "--dynamics-from", film)):
         (code, out, err), frames = animate(None, None, *options)
         assert (code, err, frames) == (0, "", 13)
-    refused(vasa("animate", files / "p.png", files / "s.wav", "-o", film, "--weights", files / "w", "--pose-from", film), "also an input")
+    refused(vasa("animate", files / "p.png", "--crop", "none", files / "s.wav", "-o", film, "--weights", files / "w", "--pose-from", film), "also an input")
     refused(animate(None, None, "--dynamics-from", files / "s.wav")[0], "cannot read the video")
     refused(animate(None, None, "--pose-from", film, "--distance", "1.1")[0], "distance is part of what --pose-from sets")
     refused(animate(None, None, "--dynamics-from", film, "--blink-rate", "9")[0], "blink_rate is part of what --dynamics-from sets")
@@ -617,7 +646,7 @@ def test_a_recording_is_streamed_at_its_own_pace(animate):
 def test_standard_input_to_standard_output(files, tmp_path):
     """Raw samples in, raw frames out, the report beside them; and the same frames as for the file."""
     sound = np.random.default_rng(0).integers(-9000, 9000, 8000).astype("<i2").tobytes()
-    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", "--stream", "-", "--weights", files / "w", "--steps", "2", "-o"]
+    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", "--crop", "none", "--stream", "-", "--weights", files / "w", "--steps", "2", "-o"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     run = lambda out, data: subprocess.run([*map(str, command), str(out)], input=data, capture_output=True, env=env)
     done = run("-", sound + b"x")                                        # half a sample more
@@ -638,7 +667,7 @@ def test_standard_input_to_standard_output(files, tmp_path):
 def test_an_interrupt_ends_live_sound_and_the_video_is_whole(files, tmp_path):
     import signal
     out = tmp_path / "o.mp4"
-    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", "--stream", "-", "--weights", files / "w", "--steps", "1", "-o", out]
+    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", "--crop", "none", "--stream", "-", "--weights", files / "w", "--steps", "1", "-o", out]
     process = subprocess.Popen([*map(str, command)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
                                env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
     process.stdin.write(bytes(2 * 16_000))                                # a second, and the microphone stays open
@@ -656,7 +685,7 @@ def test_the_seed_decides_the_video(vasa, files, tmp_path):
     from vasa_ref.media.clips import Clip
     clips = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        vasa("animate", files / "p.png", files / "s.wav", "-o", tmp_path / f"{name}.mp4", "--weights", files / "w", "--seed", seed,
+        vasa("animate", files / "p.png", "--crop", "none", files / "s.wav", "-o", tmp_path / f"{name}.mp4", "--weights", files / "w", "--seed", seed,
              "--steps", 2)
         clips.append(Clip.load(tmp_path / f"{name}.mp4").frames)
     assert torch.equal(clips[0], clips[1]) and not torch.equal(clips[0], clips[2])
@@ -671,7 +700,7 @@ def test_weights_that_do_not_match(vasa, files, tmp_path, spoil, said):
     import shutil
     shutil.copytree(files / "w", tmp_path / "w")
     spoil(tmp_path / "w")
-    refused(vasa("animate", files / "p.png", files / "s.wav", "-o", tmp_path / "o.mp4", "--weights", tmp_path / "w"), said)
+    refused(vasa("animate", files / "p.png", "--crop", "none", files / "s.wav", "-o", tmp_path / "o.mp4", "--weights", tmp_path / "w"), said)
     assert os.listdir(tmp_path) == ["w"]
 
 
@@ -685,7 +714,7 @@ def test_weights_whose_tensors_have_other_shapes(vasa, files, tmp_path):
     name = next(k for k, v in state.items() if v.ndim == 4)
     save_tensors(path, state | {name: state[name][:1]}, metadata)
     assert safe_open(path, "pt").metadata()["kind"] == '"FaceConfig"'
-    refused(vasa("animate", files / "p.png", files / "s.wav", "-o", tmp_path / "o.mp4", "--weights", tmp_path / "w"),
+    refused(vasa("animate", files / "p.png", "--crop", "none", files / "s.wav", "-o", tmp_path / "o.mp4", "--weights", tmp_path / "w"),
             "does not fit DetailFace", name)
 
 

@@ -94,14 +94,24 @@ def make_parser():
                   "vasa animate her.png morning.wav -o out.mp4\n"
                   "vasa animate her.png morning.wav -o out.mp4 --gaze -20 5 --distance 1.2 --emotion sad\n"
                   "vasa animate her.png morning.wav -o out.mp4 --curves story.json\n"
+                  "vasa animate photo.jpg morning.wav -o out.mp4 --full\n"
                   "arecord -q -t raw -f S16_LE -r 16000 | vasa animate her.png --stream - -o - |\n"
                   "    ffplay -f rawvideo -pixel_format rgb24 -video_size 256x256 -framerate 25 -")
-    sub.add_argument("portrait", metavar="PORTRAIT", help="a picture of any format and size")
+    sub.add_argument("portrait", metavar="PORTRAIT", help="a picture of any format and size, of a person "
+                     "who has agreed to it; the shipped weights have seen nobody real")
     sub.add_argument("audio", metavar="AUDIO", help="speech of any format, rate and number of channels; with --stream also -, "
                      "for raw 16 bit, 16 kHz, mono on standard input")
     sub.add_argument("-o", "--out", required=True, metavar="OUT.mp4",
                      help="the video: H.264 and AAC, 25 frames per second; with --stream also -, for raw RGB frames on "
                      "standard output")
+    sub.add_argument("--crop", choices=("auto", "none"), default="auto", metavar="auto|none",
+                     help="auto: the face is found and placed as in training, unless its place is right already; "
+                     "none: the picture's centre square as it is (default: auto, which takes "
+                     "pip install 'vasa_ref[photo]')")
+    sub.add_argument("--face", type=number(1, 100, kind=int), metavar="N",
+                     help="which face of the picture: 1 is the largest (default: 1)")
+    sub.add_argument("--full", action="store_true", help="the video shows the whole picture, up to 1280 pixels wide "
+                     "or high, and the face in it moves")
     sub.add_argument("--stream", action="store_true", help="make frames while the sound arrives, and say how late they "
                      "are; a recording is played at its own pace, and an interrupt ends live sound")
     sub.add_argument("--curves", metavar="FILE", help=f"JSON with {', '.join(clip_conditions())} or some "

@@ -112,6 +112,8 @@ def animate(args):
     from ..motion.model import MotionConfig
     from ..talking.directing import motion_controls
     motion_controls(MotionConfig(), emotion_strength=strength, **wanted)
+    from ..talking.photograph import Photograph
+    args.photo = Photograph.open(args.portrait, crop=args.crop, face=args.face)
     from ..talking.talker import Talker
     talker = Talker.from_pretrained(folder, device=device)
     if args.fast:
@@ -124,6 +126,18 @@ def animate(args):
     (play if args.stream else make_video)(args, talker, out, wanted)
 
 
+def say_notes(args):
+    """What the user should know of the picture, once the film has begun: before that, an error is the one line."""
+    for note in args.photo.notes if not args.quiet else ():
+        print(f"vasa: {note}", file=sys.stderr)
+
+
+def size_of(args, talker):
+    """The film's width and height, as words."""
+    width, height = args.photo.film_size if args.full else (talker.size, talker.size)
+    return f"{width} x {height}"
+
+
 def make_video(args, talker, out, wanted):
     """The whole recording at once."""
     from tqdm import tqdm
@@ -134,17 +148,20 @@ def make_video(args, talker, out, wanted):
             nonlocal frames
             frames, bar.total = done, total
             bar.update()
+            if done == 1:
+                say_notes(args)
 
-        talker.animate_to_file(out, args.portrait, args.audio, progress=progress, codec=args.codec, **wanted)
+        portrait, through = args.photo.portrait(talker.size), {"through": args.photo.paste} if args.full else {}
+        talker.animate_to_file(out, portrait, args.audio, progress=progress, codec=args.codec, **through, **wanted)
     took, length = time.perf_counter() - began, frames / 25
     if not args.quiet:
-        print(f"{out}: {length:.1f} s of video, {talker.size} x {talker.size} pixels, made in {took:.1f} s "
+        print(f"{out}: {length:.1f} s of video, {size_of(args, talker)} pixels, made in {took:.1f} s "
               f"(real-time factor {took / length:.2f})")
 
 
 def play(args, talker, out, wanted):
     """While the sound arrives. An interrupt ends the sound; a second one ends the work."""
-    from ..media.clips import load_audio, save_video
+    from ..media.clips import MADE, load_audio, save_video
     from ..media.files import ffmpeg_exe
     if out != "-":
         ffmpeg_exe()   # or say that there is none, before sound is lost
@@ -155,18 +172,20 @@ def play(args, talker, out, wanted):
             signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGINT, stop)
     source = args.pipe or live.in_real_time(load_audio(args.audio))
-    frames = clock.shown(talker.stream(args.portrait, clock.heard(source), **wanted))
+    frames = talker.stream(args.photo.portrait(talker.size), clock.heard(source), **wanted)
+    frames = clock.shown(args.photo.paste(frames) if args.full else frames)
     if (first := next(frames, None)) is None:
         raise VasaError("no sound came: expected raw 16 bit samples on standard input")
+    say_notes(args)
     frames = itertools.chain([first], frames)
     try:
-        save_video(out, frames, clock.sound, codec=args.codec) if out != "-" else live.to_pipe(frames)
+        save_video(out, frames, clock.sound, codec=args.codec, comment=MADE) if out != "-" else live.to_pipe(frames)
     except BrokenPipeError:   # who watched has gone
         sys.stdout = open(os.devnull, "w")
     if not args.quiet:
         told = {"latency_s": "latency {:.2f} s", "latency_s_p95": "95 % within {:.2f} s", "drift": "drift {:+.3f} s per s"}
         report = [told[name].format(value) for name, value in clock.report().items()]
-        print(f"{out}: {len(clock.left) / 25:.1f} s of video, {talker.size} x {talker.size} pixels, look-ahead "
+        print(f"{out}: {len(clock.left) / 25:.1f} s of video, {size_of(args, talker)} pixels, look-ahead "
               f"{talker.delay():.2f} s, {', '.join(report)}", file=sys.stderr if out == "-" else sys.stdout)
 
 

@@ -21,7 +21,7 @@ from ..errors import VasaError
 from ..face.detail import Appearance, DetailFace, build_face, face_config, load_face
 from ..face.networks import FaceModel, resize
 from ..hearing.audio import FRAME, Wav2Vec2, Wav2Vec2Config, audio_features, load_audio_encoder
-from ..media.clips import Clip, frames_for, load_audio, load_portrait, read_frames, save_video
+from ..media.clips import MADE, Clip, frames_for, load_audio, load_portrait, read_frames, save_video
 from ..motion.model import MotionConfig, MotionModel, MotionStream, load_motion
 from ..store import weights_folder
 from .directing import held_pose, motion_controls, replaced
@@ -169,12 +169,16 @@ class Talker:
         pose: (yaw, pitch, roll) in degrees, where the head is held; or motion (T, M) as `read` gives, whose pose takes
         the place of the generated one. dynamics: such motion, whose z_dyn takes its place. The last frame of both stays."""
         waveform = waveform_tensor(audio)
-        return Clip(torch.stack(list(self.frames(portrait, waveform, **controls))), waveform)
+        return Clip(torch.stack(list(self.frames(portrait, waveform, **controls))), waveform, comment=MADE)
 
-    def animate_to_file(self, path, portrait, audio, *, crf: int = 18, codec: str = "libx264", **options) -> Path:
-        "As `animate` into an MP4: each frame goes to the encoder as soon as it is made, so memory does not grow."
+    def animate_to_file(self, path, portrait, audio, *, crf: int = 18, codec: str = "libx264", through=None,
+                        **options) -> Path:
+        """As `animate` into an MP4: each frame goes to the encoder as soon as it is made, so memory does not grow.
+
+        through: frames to frames, what is done with them on their way, such as `Photograph.paste`."""
         waveform = waveform_tensor(audio)
-        return save_video(path, self.frames(portrait, waveform, **options), waveform, crf=crf, codec=codec)
+        frames = self.frames(portrait, waveform, **options)
+        return save_video(path, through(frames) if through else frames, waveform, crf=crf, codec=codec, comment=MADE)
 
     def still(self, portrait, *, pose=None, **controls):
         """One image (PIL) of the portrait at rest under these controls.
