@@ -344,12 +344,12 @@ def test_audio_is_what_motion_learns_from(vasa, trainers):
     assert vasa("train", "all", "--audio", "x", "--out", "other")[2].startswith("vasa: --audio is what motion learns from, not all")
 
 
-def test_voices_are_what_audio_learns_from(vasa, trainers):
+def test_voices_are_what_audio_and_motion_learn_from(vasa, trainers):
     calls, _ = trainers
     Path("voices.safetensors").touch()
     assert vasa("train", "all", "--voices", "voices.safetensors", "--quiet")[0] == 0
-    assert [options.get("voices") for _, _, options in calls] == ["voices.safetensors", None, None, None, None]
-    assert vasa("train", "face", "--voices", "voices.safetensors", "--out", "other")[2].startswith("vasa: --voices is for the training of audio")
+    assert [options.get("voices") for _, _, options in calls] == ["voices.safetensors", None, "voices.safetensors", None, None]
+    assert vasa("train", "face", "--voices", "voices.safetensors", "--out", "other")[2].startswith("vasa: --voices is for audio and motion, not for face")
     assert vasa("train", "audio", "--voices", "none", "--out", "other")[2].startswith("vasa: no file at none") and not Path("other").exists()
 
 

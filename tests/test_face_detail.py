@@ -14,6 +14,7 @@ from vasa_ref.face.reading import face_crop
 from vasa_ref.face.networks import FaceConfig, FaceModel, rigid_matrix, transform
 from vasa_ref.face.training import (FacePlan, contact_sheet, draw_loss, evaluate, point_losses, share_loss,
                                     train_detail, train_face)
+from vasa_ref.training import Run
 from vasa_ref.store import read_tensors, save_tensors, save_weights
 from vasa_ref.world.frames import POINTS_KEPT, Frames, Pool, kept_points, random_bodies, random_dynamics, random_poses
 from vasa_ref.world.head import UNIT
@@ -177,20 +178,22 @@ def pool(tmp_path_factory):
 def test_training_resumes_exactly(pool, tmp_path):
     plan = FacePlan(pairs=1, drivers=2)
     def run(folder, steps, resume=None):
-        return train_detail(pool, random_frames, out=tmp_path / folder, max_steps=steps, plan=plan, config=TINY, resume=resume)[0]
+        job = Run(out=tmp_path / folder, max_steps=steps, resume=resume, quiet=True)
+        return train_detail(pool, random_frames, job, plan=plan, config=TINY)[0]
     whole = run("whole", 4)
     run("parts", 2)
     parts = run("parts", 4, tmp_path / "parts")
     for (name, a), b in zip(whole.state_dict().items(), parts.state_dict().values()): assert torch.equal(a, b), name
-    assert (tmp_path / "parts/face.safetensors").is_file()
+    assert (tmp_path / "parts/face-detail/face.safetensors").is_file()
 
 
 def test_encoders_learn_and_are_measured(pool, tmp_path):
     close = CloseUps(torch.randint(256, (6, 3, 40, 40), dtype=torch.uint8), random_frames().pose.flatten(0, 1)[:6], torch.randn(6, 54))
-    motion, steps = train_encoders(pool, close, random_frames, out=tmp_path, max_steps=3, pairs=2, frames=2, crops=4, config=TINY)
+    motion, steps = train_encoders(pool, close, random_frames, Run(out=tmp_path, max_steps=3, quiet=True), pairs=2,
+                                   frames=2, crops=4, config=TINY)
     figures = measure_reading(motion, random_frames())
     assert 0 < figures["pose_deg"] < 90 and figures["units_r2"] < 1 and steps == 3
-    assert (tmp_path / "encoders.safetensors").is_file()
+    assert (tmp_path / "face-encoders/encoders.safetensors").is_file()
 
 
 def test_close_ups_are_faces_and_are_kept(tmp_path):
@@ -230,8 +233,8 @@ def test_a_moved_picture_has_the_pose_that_is_told():
 
 def test_progress_is_measured_with_the_averaged_weights(pool, tmp_path):
     plan = FacePlan(pairs=1, drivers=2, measure=0)
-    train_detail(pool, random_frames, out=tmp_path, max_steps=40, plan=plan, config=TINY)
-    lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
+    train_detail(pool, random_frames, Run(out=tmp_path, max_steps=40, quiet=True), plan=plan, config=TINY)
+    lines = [json.loads(line) for line in (tmp_path / "face-detail/progress.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [20, 40] and all(line["psnr"] > 0 for line in lines)
 
 

@@ -121,7 +121,7 @@ def test_modules_import_only_from_modules_to_their_left():
         assert not late, f"{name} imports {late}"
 
 
-TRAINING = ["accelerate", "vasa_ref.world", "vasa_ref.training", "vasa_ref.hearing.dataset", "vasa_ref.face.perceptual",
+TRAINING = ["vasa_ref.world", "vasa_ref.training", "vasa_ref.hearing.dataset", "vasa_ref.face.perceptual",
             "vasa_ref.face.adversary", "vasa_ref.face.disentangle", "vasa_ref.face.separation", "vasa_ref.face.encoders",
             "vasa_ref.face.training", "vasa_ref.measure"]
 

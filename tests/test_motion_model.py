@@ -17,7 +17,7 @@ from vasa_ref.motion.latents import (Conditions, Latents, drop_conditions, encod
 from vasa_ref.motion.model import (EncoderLayer, MotionConfig, MotionModel, MotionStream, attention_mask,
                                    generate_motion, load_motion, motion_loss, random_conditions, train_motion)
 from vasa_ref.store import save_weights
-from vasa_ref.training import fit
+from vasa_ref.training import Recipe, Run, fit
 from vasa_ref.world.clips import make_clip, make_clips
 from vasa_ref.world.head import UNIT, look_direction
 from vasa_ref.world.voice import PHONEMES
@@ -574,8 +574,8 @@ def test_training_makes_the_mouth_follow_the_audio():
             scores += [torch.corrcoef(pair.T)[0, 1] for pair in pairs.transpose(0, 1)]
         return torch.stack(scores).mean()
     before = correlation()
-    log = fit(lambda step, gen: motion_loss(model, *random_conditions(model, train, gen), gen), {"motion": model},
-              out=None, max_steps=120, lr=config.lr, warmup=20, quiet=True)
+    loss = lambda step, gen: motion_loss(model, *random_conditions(model, train, gen), gen)
+    log = fit(Recipe("motion", {"motion": model}, loss, lr=config.lr, warmup=20), Run(max_steps=120, quiet=True))
     assert log[-1]["loss"] < 0.7 * log[0]["loss"]
     assert abs(before) < 0.4 and correlation() > 0.8
 

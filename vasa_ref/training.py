@@ -267,20 +267,21 @@ def is_over(loop: Loop, first: int, most: int | None, share: float) -> bool:
         over = bool(asked)
     return over or (most is not None and loop.step >= most)
 
-# %% ../nbs/01_training.ipynb #t01-042-ab033d
+# %% ../nbs/01_training.ipynb #t01-042-5ba3ab
 FLUSH_EVERY = 20   # steps between two readings of the losses
 
 
 def fit(recipe: Recipe, run: Run, *, share: float = 1.0, folder: Path | None = None, resume: Path | None = None,
-        watch: Callable | None = None) -> list[dict]:
+        anew: bool = False, watch: Callable | None = None) -> list[dict]:
     """Trains a recipe's modules until the run's share of time or the steps are over; returns the log, a dict per step.
 
-    folder, resume: of this recipe; None: the recipe's name in those of the run. The modules end with the averaged
-    weights, in eval mode. watch(step, log, averaged) is called every few steps of the first process.
+    folder, resume: of this recipe; None: the recipe's name in those of the run. anew: where the run that is resumed had
+    not come to this recipe, it begins. The modules end with the averaged weights, in eval mode. watch(step, log, averaged) is called every few steps of the first process.
     Raises VasaError for a `resume` that does not fit, FloatingPointError for a loss that is not finite."""
     loop, saved_at = Loop(recipe, run), time.monotonic()
     folder = folder or (Path(run.out) / recipe.name if run.out else None)
-    if resume := resume or (Path(run.resume) / recipe.name if run.resume else None): load_checkpoint(loop, resume)
+    resume = resume or run.earlier(recipe.name) or (Path(run.resume) / recipe.name if run.resume and not anew else None)
+    if resume: load_checkpoint(loop, resume)
     limits = [n for n in (recipe.steps, run.max_steps) if n is not None]
     most, first, loop.began = min(limits, default=None), loop.step, time.monotonic()
     bar = tqdm(total=most, initial=loop.step, desc=recipe.name, unit="step", disable=run.quiet or loop.process > 0)

@@ -178,7 +178,7 @@ def make_parser():
     sub.add_argument("--vgg19", metavar="FILE", help="VGG19's weights as safetensors: the paper preset's face is compared by its features too")
     sub.add_argument("--audio", metavar="NAME", help="motion learns from the features of this encoder: a folder with audio.safetensors, or "
                      "a public Wav2Vec2 checkpoint, a folder with config.json or a name such as facebook/wav2vec2-base-960h")
-    sub.add_argument("--voices", metavar="FILE", help="audio learns from these recordings too: labelled speech that tools/natural_voices.py wrote")
+    sub.add_argument("--voices", metavar="FILE", help="audio and motion learn from these recordings too: labelled speech that tools/natural_voices.py wrote")
     with_seed(sub, "of the first weights and of the draws; motion always has the same clips")
     with_device(sub)
 

@@ -21,9 +21,9 @@ from .arguments import make_parser
 __all__ = ["main", "make_parser"]
 
 TRAINERS = {   # part: module, function, where an earlier call left something to resume
-    "audio": ("hearing.audio", "train_audio", "checkpoint.safetensors"),
+    "audio": ("hearing.audio", "train_audio", "audio/checkpoint.safetensors"),
     "face": ("face.training", "train_face", "face-*/checkpoint.safetensors"),
-    "motion": ("motion.model", "train_motion", "motion-training/checkpoint.safetensors"),
+    "motion": ("motion.model", "train_motion", "motion/checkpoint.safetensors"),
     "metrics": ("measure.estimator", "train_metrics", "metrics/checkpoint.safetensors"),
     "sync": ("measure.lipsync", "train_sync", "sync/checkpoint.safetensors")}
 SHARES = {"audio": 0.15, "face": 0.45, "motion": 0.25, "metrics": 0.1, "sync": 0.05}   # of the minutes of `vasa train all`
@@ -252,8 +252,8 @@ def train(args):
         raise VasaError(f"no file at {args.vgg19}: expected VGG19's weights as safetensors")
     if args.audio and args.part != "motion":
         raise VasaError(f"--audio is what motion learns from, not {args.part}: expected vasa train motion")
-    if args.voices and "audio" not in parts:
-        raise VasaError(f"--voices is for the training of audio, not of {args.part}: expected vasa train audio or all")
+    if args.voices and not {"audio", "motion"} & set(parts):
+        raise VasaError(f"--voices is for audio and motion, not for {args.part}: expected vasa train audio, motion or all")
     if args.voices and not Path(args.voices).is_file():
         raise VasaError(f"no file at {args.voices}: expected labelled speech that tools/natural_voices.py wrote")
     for folder in {str(out), str(args.resume or out)}:
@@ -276,7 +276,8 @@ def train(args):
             origin = f"resumed from {resume}" if resume else "from the start"
             print(f"{part}: {minutes:.1f} minutes, {origin}", flush=True)
         trainer = getattr(importlib.import_module(f"vasa_ref.{module}"), function)
-        asked = {"face": {"vgg19": args.vgg19}, "motion": {"audio": args.audio}, "audio": {"voices": args.voices}}
+        asked = {"face": {"vgg19": args.vgg19}, "motion": {"audio": args.audio, "voices": args.voices},
+                 "audio": {"voices": args.voices}}
         extra = {name: value for name, value in asked.get(part, {}).items() if value}
         trainer(preset, minutes=minutes, resume=resume, out=out, device=device, seed=args.seed, quiet=args.quiet, **extra)
     if not args.quiet:

@@ -10,8 +10,7 @@ __all__ = ['LIDS', 'augment', 'pose_loss', 'dynamics_loss', 'cosface', 'contrast
 # %% ../../nbs/face/04_disentangle.ipynb #07-003-070ed4
 import math
 import tempfile
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 import torch
 import torch.nn.functional as F
@@ -22,7 +21,7 @@ from .adversary import PatchDiscriminator, adversarial_losses
 from .networks import FaceConfig, FaceModel, in_float32
 from .perceptual import Critic, VGG19, feature_loss, ssim
 from ..store import load_into, read_tensors, save_tensors, save_weights
-from ..training import CHECKPOINT, fit, within
+from ..training import Recipe, Run, fit, within
 from ..world.camera import photograph
 from ..world.frames import Frames, Pool, draw_truth, render_frames
 from ..world.head import UNIT
@@ -284,46 +283,36 @@ def make_pool(folder, plan, size, seed=0, minutes=None, quiet=True):
     return pool
 
 # %% ../../nbs/face/04_disentangle.ipynb #07-045-81a5c8
-def train_face(preset="tiny", *, minutes=None, max_steps=None, resume=None, out=None, device="cpu", seed=0,
-               quiet=False, config=None, training=None, vgg19=None, pool=None):
+def train_face(preset="tiny", *, config=None, training=None, vgg19=None, pool=None, **asked):
     """Train a `FaceModel` on the synthetic world and return it (eval).
 
     Two stages: the motion encoder and a recogniser on labelled frames, then, with the motion encoder frozen (unless the
-    plan says `together`), everything else. `minutes` is the wall clock of the whole call; the pool takes at most 20 %
-    of it, and until its steps are done, stage one up to 40 %; `max_steps` limits each stage. With `out`, a folder,
-    face.safetensors is written there at the end, checkpoints and the pool beside it; `resume` is such a folder, where
-    every part goes on.
+    plan says `together`), everything else. asked: as `training.Run`; the pool takes at most 20 % of its minutes, and until
+    its steps are done, stage one up to 40 %; its `max_steps` limits each stage. With `out`, face.safetensors is written
+    there at the end, checkpoints and the pool beside it.
     `config` (`FaceConfig`) and `training` (`FaceTraining`) override the preset, tiny or paper; `vgg19` is a file for
     `VGG19`; `pool` has `draw`, as a `Pool` does, and takes the place of the frames that are rendered here.
-    Raises VasaError for an unknown preset, a folder that holds nothing to resume, a file that is not VGG19.
+    Raises VasaError for an unknown preset, no limit, a folder that holds nothing to resume, a file that is not VGG19.
     """
     if preset not in ("tiny", "paper"): raise VasaError(f"unknown preset {preset!r}: expected tiny or paper")
-    began = time.monotonic()
-    vgg = VGG19(vgg19).to(device) if vgg19 else None
+    run = Run(**asked)
+    vgg = VGG19(vgg19).to(run.device) if vgg19 else None
     config = config or getattr(FaceConfig, preset)()
     plan = training or getattr(FaceTraining, preset)()
-    folder = Path(out) if out else Path(resume) if resume else None
-    place = lambda name: folder / name if folder else None
-    left = lambda share=1.0: None if minutes is None else max(0.0, minutes * share - (time.monotonic() - began) / 60)
-    limit = lambda steps: steps if max_steps is None else min(steps, max_steps)
-    resumed = lambda name: Path(resume) / name if resume and (Path(resume) / name / CHECKPOINT).is_file() else None
-    pretrained = Path(resume) / "face-pretrained.safetensors" if resume else None
-    if resume and not (pretrained.is_file() or resumed("face-pretrain")):
-        raise VasaError(f"cannot resume: {resume} holds no face training, expected a folder that `train_face` wrote")
+    pretrained = Path(run.resume) / "face-pretrained.safetensors" if run.resume else None
+    if run.resume and not (pretrained.is_file() or run.earlier("face-pretrain")):
+        raise VasaError(f"cannot resume: {run.resume} holds no face training, expected a folder that `train_face` wrote")
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        face = FaceModel(config).to(device)
-        recogniser = Recogniser(face.identity_encoder, config.z_id_dim).to(device)
+    face = run.new(FaceModel, config)
+    recogniser = run.new(Recogniser, face.identity_encoder, config.z_id_dim)
     stage_one = {"motion": face.motion_encoder, "recogniser": recogniser}
-    if pool is None and torch.device(device).type != "cpu": pool = FreshFrames(config.size, device)
+    if pool is None and torch.device(run.device).type != "cpu": pool = FreshFrames(config.size, run.device)
     if pool is None:
         with tempfile.TemporaryDirectory() as scratch:                             # an open pool outlives its folder
-            pool = make_pool(place("face-pool") or scratch, plan, config.size, seed, left(0.2), quiet)
+            pool = make_pool(run.place("face-pool") or scratch, plan, config.size, run.seed, run.left(0.2), run.quiet)
     def draw(pairs, frames, generator):
-        with in_float32(torch.device(device)): drawn = pool.draw(pairs, frames, generator)
-        return shrink(drawn.map(lambda x: x.to(device)), config.size)
-    common = dict(seed=seed, device=device, mixed_precision="auto", quiet=quiet)
+        with in_float32(torch.device(run.device)): drawn = pool.draw(pairs, frames, generator)
+        return shrink(drawn.map(lambda x: x.to(run.device)), config.size)
 
     encoder_steps = 0
     if pretrained and pretrained.is_file():
@@ -332,33 +321,29 @@ def train_face(preset="tiny", *, minutes=None, max_steps=None, resume=None, out=
         for name, module in stage_one.items():
             part = {k.removeprefix(name + "/"): v for k, v in tensors.items() if k.startswith(name + "/")}
             load_into(module, part, pretrained)
-    if resumed("face-pretrain") or encoder_steps == 0:
+    if run.earlier("face-pretrain") or encoder_steps == 0:
         def loss_one(step, generator):
             frames = draw(plan.pretrain_pairs, plan.pretrain_frames, generator)
             how = generator, plan.pretrain_contrast, plan.disguise
             return pretrain_loss(face.motion_encoder, recogniser, frames, *how)
-        log = fit(loss_one, stage_one, out=place("face-pretrain"), resume=resumed("face-pretrain"), minutes=left(0.4),
-                  max_steps=limit(plan.pretrain_steps), lr=inverse_sqrt(plan.lr, plan.pretrain_steps // 3),
-                  name="face: encoders", **common)
+        log = fit(Recipe("face-pretrain", stage_one, loss_one, lr=inverse_sqrt(plan.lr, plan.pretrain_steps // 3),
+                         steps=plan.pretrain_steps), run, share=0.4, folder=run.place("face-pretrain"), anew=True)
         encoder_steps = len(log)
-        if folder:
+        if place := run.place("face-pretrained.safetensors"):
             tensors = {f"{k}/{n}": v for k, m in stage_one.items() for n, v in m.state_dict().items()}
-            save_tensors(folder / "face-pretrained.safetensors", tensors, {"steps": encoder_steps})
+            save_tensors(place, tensors, {"steps": encoder_steps})
 
     critic = Critic(face.motion_encoder, recogniser)
     stage_two = dict(face.named_children())
     if not plan.together: stage_two.pop("motion_encoder").eval().requires_grad_(False)
-    if plan.judge is not None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed + 1)
-            stage_two["judge"] = PatchDiscriminator().to(device)
+    if plan.judge is not None: stage_two["judge"] = replace(run, seed=run.seed + 1).new(PatchDiscriminator)
     def loss_two(step, generator):
         frames = draw(plan.pairs, plan.drivers + 1, generator)
         ramp = min(1.0, max(0.0, (step - plan.alone) / max(1, plan.alone)))
         judge = stage_two["judge"] if plan.judge is not None and step >= plan.judge else None
         return face_loss(face, critic, frames, plan.weights, ramp, judge, vgg)
-    log = fit(loss_two, stage_two, out=place("face-joint"), resume=resumed("face-joint"), minutes=left(),
-              max_steps=limit(plan.steps), lr=inverse_sqrt(plan.lr, plan.steps // 4), name="face: all", **common)
-    if folder: save_weights(folder / "face.safetensors", face, config, dtype=torch.float16,
-                             steps={"encoders": encoder_steps, "all": len(log)})
+    log = fit(Recipe("face-joint", stage_two, loss_two, lr=inverse_sqrt(plan.lr, plan.steps // 4), steps=plan.steps,
+                     apart=("judge",)), run, folder=run.place("face-joint"), anew=True)
+    if place := run.place("face.safetensors"):
+        save_weights(place, face, config, dtype=torch.float16, steps={"encoders": encoder_steps, "all": len(log)})
     return face.requires_grad_(True).eval()

@@ -22,7 +22,7 @@ from .disentangle import inverse_sqrt, pose_loss
 from ..dynamics import SPREAD, to_z_dyn
 from .networks import FaceConfig, resize
 from .reading import FACE_CENTRE, FACE_REACH, MotionReader, face_crop
-from ..training import fit, within
+from ..training import Recipe, Run, fit, within
 from ..store import read_tensors, save_tensors, save_weights
 from ..world.camera import photograph, random_scenes
 from ..world.frames import Frames, random_bodies, random_dynamics, random_poses
@@ -181,26 +181,24 @@ class Progress:
         self.last = time.monotonic()
 
 # %% ../../nbs/face/09_encoders.ipynb #f08-053-937b5e
-def train_encoders(pool, close: CloseUps, held: Callable[[], Frames], *, out, config: FaceConfig,
-                   start: MotionReader | None = None, minutes=None, max_steps=None, resume=None, seed=0, device="cpu",
-                   pairs=3, frames=4, crops=40, lr=1.5e-3, flat=3000, quiet=True) -> tuple[MotionReader, int]:
+def train_encoders(pool, close: CloseUps, held: Callable[[], Frames], run: Run, *, config: FaceConfig,
+                   start: MotionReader | None = None, share=1.0, steps=None, pairs=3, frames=4, crops=40, lr=1.5e-3,
+                   flat=3000) -> tuple[MotionReader, int]:
     """Train a motion encoder, from `start` where given; returns it (eval, averaged weights) and the steps made.
 
     pool: what whole frames are drawn from, by `draw`; close: faces; held() gives frames of other people, to measure on.
-    In the folder `out`: checkpoint.safetensors, progress.jsonl, at the end encoders.safetensors. `resume` is such a
-    folder."""
-    out = Path(out)
+    In the run's `out`, in the folder face-encoders: checkpoint.safetensors, progress.jsonl, at the end
+    encoders.safetensors. share: of the run's time; steps: at most."""
+    out = run.place("face-encoders")
     out.mkdir(parents=True, exist_ok=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        motion = MotionReader(config).to(device)
+    motion = run.new(MotionReader, config)
     if start is not None: motion.load_state_dict(start.state_dict())
     for module in motion.modules():
         if isinstance(module, nn.Conv2d): module.to(memory_format=torch.channels_last)
-    move = lambda x: x.to(device)
+    move = lambda x: x.to(run.device)
 
-    def loss_fn(step, generator):
-        with torch.autocast(torch.device(device).type, enabled=False):
+    def loss(step, generator):
+        with torch.autocast(torch.device(run.device).type, enabled=False):
             whole = pool.draw(pairs, frames, generator).map(move)
             faces = CloseUps(*map(move, close.draw(crops, generator)))
         return read_loss(motion, whole, faces, generator)
@@ -211,8 +209,7 @@ def train_encoders(pool, close: CloseUps, held: Callable[[], Frames], *, out, co
         motion.train()
         return figures
 
-    log = fit(loss_fn, {"motion": motion}, out=out, resume=resume, minutes=minutes, max_steps=max_steps, seed=seed,
-              device=device, lr=inverse_sqrt(lr, flat), mixed_precision="auto", save_every=300, name="face: encoders",
-              quiet=quiet, watch=Progress(out, measure, quiet=quiet))
+    recipe = Recipe("face-encoders", {"motion": motion}, loss, lr=inverse_sqrt(lr, flat), steps=steps)
+    log = fit(recipe, run, share=share, watch=Progress(out, measure, quiet=run.quiet))
     save_weights(out / "encoders.safetensors", motion, config, dtype=torch.float16, steps=len(log))
     return motion, len(log)

@@ -8,7 +8,6 @@ __all__ = ['point_losses', 'draw_frames', 'share_loss', 'FacePlan', 'draw_loss',
 
 # %% ../../nbs/face/10_training.ipynb #f09-003-32e45f
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +24,7 @@ from ..errors import VasaError
 from .networks import FaceConfig, FaceModel
 from .encoders import CloseUps, Progress, told_dynamics, train_encoders
 from .perceptual import psnr, ssim
-from ..training import CHECKPOINT, fit
+from ..training import Recipe, Run, fit
 from ..store import save_weights
 from ..world.frames import Frames, draw_truth, kept_points, render_frames
 from ..world.picture import SURFACES
@@ -188,93 +187,81 @@ def contact_sheet(face: DetailFace, frames: Frames, people: int = 6) -> Tensor:
     return torch.cat([torch.cat(list(c.clamp(0, 1)), dim=1) for c in columns], dim=2)
 
 # %% ../../nbs/face/10_training.ipynb #f09-053-7931e2
-def train_detail(pool, held: Callable[[], Frames], *, out, config: FaceConfig, plan: FacePlan | None = None,
-                 encoder: MotionReader | None = None, start: DetailFace | None = None, minutes=None, max_steps=None,
-                 resume=None, seed=0, device="cpu", compiled: bool = False,
-                 quiet: bool = True) -> tuple[DetailFace, int]:
+def train_detail(pool, held: Callable[[], Frames], run: Run, *, config: FaceConfig, plan: FacePlan | None = None,
+                 encoder: MotionReader | None = None, start: DetailFace | None = None,
+                 compiled: bool = False) -> tuple[DetailFace, int]:
     """Train a `DetailFace`, from `start` where given, beside its motion `encoder`, which stays; returns it (eval,
     averaged weights) and the steps.
 
-    pool: what frames are drawn from, by `draw`; held() gives frames of other people, to measure on. In the folder
-    `out`: checkpoint.safetensors, progress.jsonl and, at the end and with each line of it, face.safetensors. `resume`
-    is such a folder. `compiled`: the loss is compiled by torch."""
-    plan, out = plan or FacePlan(), Path(out)
+    pool: what frames are drawn from, by `draw`; held() gives frames of other people, to measure on. In the run's `out`,
+    in the folder face-detail: checkpoint.safetensors, progress.jsonl and, at the end and with each line of it,
+    face.safetensors. `compiled`: the loss is compiled by torch."""
+    plan, out = plan or FacePlan(), run.place("face-detail")
     out.mkdir(parents=True, exist_ok=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        face = build_face(config).to(device)
+    face = run.new(build_face, config)
     if start is not None: face.load_state_dict(start.state_dict())
     if encoder is not None: face.motion_encoder.load_state_dict(encoder.state_dict())
     modules = dict(face.named_children())
     modules.pop("motion_encoder").eval().requires_grad_(False)
-    weight, run, step_now = kept_points()[1].to(device), torch.compile(draw_loss) if compiled else draw_loss, 0
+    weight, step_now = kept_points()[1].to(run.device), 0
+    cost = torch.compile(draw_loss) if compiled else draw_loss
 
-    def loss_fn(step, generator):
+    def loss(step, generator):
         nonlocal step_now
         step_now = step
-        with torch.autocast(torch.device(device).type, enabled=False):
+        with torch.autocast(torch.device(run.device).type, enabled=False):
             frames = pool.draw(plan.pairs, plan.drivers + 1, generator)
-            frames = shrink(frames.map(lambda x: x.to(device)), config.size)
-        return run(face, frames, plan, weight)
+            frames = shrink(frames.map(lambda x: x.to(run.device)), config.size)
+        return cost(face, frames, plan, weight)
 
     def measure():
         face.eval()
-        figures = evaluate(face, shrink(held().map(lambda x: x.to(device)), config.size))
+        figures = evaluate(face, shrink(held().map(lambda x: x.to(run.device)), config.size))
         save_weights(out / "face.safetensors", face, config, dtype=torch.float16, steps=step_now)
         face.train()
         return figures
 
-    log = fit(loss_fn, modules, out=out, resume=resume, minutes=minutes, max_steps=max_steps, seed=seed, device=device,
-              lr=inverse_sqrt(plan.lr, plan.flat), mixed_precision="auto", save_every=300, name="face: all",
-              quiet=quiet, watch=Progress(out, measure, plan.measure, quiet))
+    recipe = Recipe("face-detail", modules, loss, lr=inverse_sqrt(plan.lr, plan.flat), steps=plan.steps)
+    log = fit(recipe, run, anew=True, watch=Progress(out, measure, plan.measure, run.quiet))
     save_weights(out / "face.safetensors", face, config, dtype=torch.float16, steps=len(log))
     return face.requires_grad_(True).eval(), len(log)
 
 # %% ../../nbs/face/10_training.ipynb #f09-055-c20b51
-def train_face(preset="laptop", *, out, minutes=None, max_steps=None, resume=None, device="cpu", seed=0, quiet=False,
-               plan: FacePlan | None = None, start=None, vgg19=None) -> DetailFace | FaceModel:
+def train_face(preset="laptop", *, plan: FacePlan | None = None, start=None, vgg19=None,
+               **asked) -> DetailFace | FaceModel:
     """Train the face model of a preset on the synthetic world: face.safetensors in the folder `out`. Returns it (eval).
 
     Those that copy detail, tiny and laptop, in three stages, each with a folder of its own beside the file: frames are
     rendered (`face-pool`; on an accelerator for each step), then the motion encoder learns from these and from
-    close-ups, then, with it frozen, all else. `minutes` is the wall clock of the whole call; the pool takes at most
-    20 % of it, close-ups as well 30 %, the encoder as well 50 %; `max_steps` limits each stage. `resume` is such a
-    folder, where every stage goes on; `start` is a folder of weights to begin from.
-    paper is plain: `face.disentangle.train_face`, which also takes the file `vgg19`.
-    Raises VasaError for an unknown preset, a folder that holds nothing to resume, `vgg19` where it is of no use."""
-    config, began, folder = face_config(preset), time.monotonic(), Path(out)
-    common = dict(seed=seed, device=device, quiet=quiet)
-    if not config.detail:
-        return disentangle.train_face(preset, minutes=minutes, max_steps=max_steps, resume=resume, out=out, vgg19=vgg19,
-                                      **common)
+    close-ups, then, with it frozen, all else. asked: as `training.Run`, `out` among it; the pool takes at most 20 % of its
+    minutes, close-ups as well 30 %, the encoder as well 50 %; its `max_steps` limits each stage. `start` is a folder of
+    weights to begin from. paper is plain: `face.disentangle.train_face`, which also takes the file `vgg19`.
+    Raises VasaError for an unknown preset, no limit, a folder that holds nothing to resume, `vgg19` where it is of no
+    use."""
+    config = face_config(preset)
+    if not config.detail: return disentangle.train_face(preset, vgg19=vgg19, **asked)
     if vgg19: raise VasaError(f"VGG19 is of no use to the preset {preset}, which copies detail: it is for paper")
-    plan = plan or getattr(FacePlan, preset)()
-    resumed = lambda name: Path(resume) / name if resume and (Path(resume) / name / CHECKPOINT).is_file() else None
-    if resume and not resumed("face-encoders"):
-        raise VasaError(f"cannot resume: {resume} holds no face training, expected a folder of `vasa train face`")
-    left = lambda share=1.0: None if minutes is None else max(0.0, minutes * share - (time.monotonic() - began) / 60)
-    limit = lambda steps: steps if max_steps is None else min(steps, max_steps)
-    if torch.device(device).type != "cpu": pool = FreshFrames(config.size, device)
+    run, plan = Run(**asked), plan or getattr(FacePlan, preset)()
+    folder, size = Path(run.out), round(1.17 * config.motion_size)
+    if run.resume and not run.earlier("face-encoders"):
+        raise VasaError(f"cannot resume: {run.resume} holds no face training, expected a folder of `vasa train face`")
+    if torch.device(run.device).type != "cpu": pool = FreshFrames(config.size, run.device)
     else:
-        if resume and (Path(resume) / "face-pool").is_dir() and Path(resume) != folder:
-            shutil.copytree(Path(resume) / "face-pool", folder / "face-pool", dirs_exist_ok=True)
-        pool = make_pool(folder / "face-pool", plan, config.size, seed, left(0.2), quiet)
+        if run.resume and (Path(run.resume) / "face-pool").is_dir() and Path(run.resume) != folder:
+            shutil.copytree(Path(run.resume) / "face-pool", folder / "face-pool", dirs_exist_ok=True)
+        pool = make_pool(folder / "face-pool", plan, config.size, run.seed, run.left(0.2), run.quiet)
 
     @cache
     def held():
         generator = torch.Generator().manual_seed(1)
         return render_frames(*draw_truth(8, 4, generator, held_out=True), config.size, generator)
 
-    def stage(train, name, share, steps, *data, **options):
-        return train(pool, *data, held, out=folder / name, config=config, minutes=left(share), max_steps=limit(steps),
-                     resume=resumed(name), **options, **common)
-
-    close = CloseUps.make(folder / "face-close-ups.safetensors", plan.close_ups, round(1.17 * config.motion_size),
-                          seed=seed, minutes=left(0.3), quiet=quiet)
+    close = CloseUps.make(folder / "face-close-ups.safetensors", plan.close_ups, size, seed=run.seed,
+                          minutes=run.left(0.3), quiet=run.quiet)
     start = None if start is None else load_face(start)
-    encoder, encoder_steps = stage(train_encoders, "face-encoders", 0.5, plan.encoder_steps, close,
-                                   start=start and start.motion_encoder)
-    face, steps = stage(train_detail, "face-joint", 1.0, plan.steps, plan=plan, encoder=encoder, start=start)
+    encoder, encoder_steps = train_encoders(pool, close, held, run, config=config, share=0.5, steps=plan.encoder_steps,
+                                            start=start and start.motion_encoder)
+    face, steps = train_detail(pool, held, run, config=config, plan=plan, encoder=encoder, start=start)
     save_weights(folder / "face.safetensors", face, config, dtype=torch.float16,
                  steps={"encoders": encoder_steps, "all": steps})
     return face
