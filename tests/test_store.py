@@ -144,6 +144,41 @@ def test_a_path_appears_only_when_complete(tmp_path):
     assert out.read_text() == "done" and os.listdir(tmp_path) == ["clip.mp4"]
 
 
+def test_an_output_that_is_a_link_is_written_through(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "old.bin").write_text("old")
+    (tmp_path / "link.json").symlink_to(tmp_path / "second.json")
+    (tmp_path / "second.json").symlink_to("real/old.bin")                 # a link to a link, relative
+    with atomic_path(tmp_path / "link.json") as beside:
+        assert beside.parent == tmp_path / "real" and beside.suffix == ".json"
+        beside.write_text("new")
+    assert (tmp_path / "real" / "old.bin").read_text() == "new" and os.readlink(tmp_path / "second.json") == "real/old.bin"
+    assert (tmp_path / "link.json").is_symlink() and os.listdir(tmp_path / "real") == ["old.bin"]
+    save_tensors(tmp_path / "link.json", {"a": torch.ones(2)}, {})
+    assert (tmp_path / "link.json").is_symlink() and weights.read_tensors(tmp_path / "real" / "old.bin")[0]["a"].tolist() == [1, 1]
+
+
+def test_an_output_that_is_read_only_or_no_file_is_refused(tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_text("mine")
+    path.chmod(0o444)
+    (tmp_path / "link").symlink_to(path)
+    for name in ("w.safetensors", "link"):
+        with pytest.raises(VasaError, match=f"{name} is read-only"):
+            save_tensors(tmp_path / name, {"a": torch.ones(2)}, {})
+    (tmp_path / "device").symlink_to(os.devnull)
+    with pytest.raises(VasaError, match="is no file"), atomic_path(tmp_path / "device"):
+        pytest.fail("a device is never replaced")
+    assert path.read_text() == "mine" and sorted(os.listdir(tmp_path)) == ["device", "link", "w.safetensors"]
+
+
+def test_a_config_that_is_no_object_is_no_config(tmp_path):
+    for config in ([], "x", 3, None):
+        save_tensors(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, {"config": config, "kind": "SmallConfig"})
+        with pytest.raises(VasaError, match="no config"):
+            load_weights(tmp_path / "w.safetensors", SmallConfig)
+
+
 def test_folders(tmp_path, monkeypatch):
     with pytest.raises(VasaError, match="no weights called 'nobody': accepted are"):
         weights_folder("nobody")

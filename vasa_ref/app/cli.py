@@ -29,16 +29,17 @@ SHARES = {"audio": 0.15, "face": 0.45, "motion": 0.25, "metrics": 0.1, "sync": 0
 
 
 def check_output(path, *suffixes, inputs=()):
-    """`path` if it can become an output file: known ending, existing folder, none of the inputs."""
+    """`path` if it can become an output file: known ending, existing folder, not read-only, none of the inputs."""
+    from ..store import output_target
     path = Path(path)
     if path.suffix.lower() not in suffixes:
         raise VasaError(f"output {path} should end in {' or '.join(suffixes)}")
     if path.is_dir():
         raise VasaError(f"output {path} is a folder: expected a file name")
-    if not path.parent.is_dir():
-        raise VasaError(f"no folder {path.parent} for the output {path.name}: make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise VasaError(f"no permission to write into {path.parent}")
+    if not (folder := output_target(path).parent).is_dir():
+        raise VasaError(f"no folder {folder if path.is_symlink() else path.parent} for the output {path.name}: make it first")
+    if not os.access(folder, os.W_OK):
+        raise VasaError(f"no permission to write into {folder}")
     if path.exists() and any(path.samefile(other) for other in inputs):
         raise VasaError(f"output {path} is also an input: choose another name")
     return path
