@@ -653,6 +653,78 @@ def test_an_interrupt_ends_live_sound_and_the_video_is_whole(files, tmp_path):
     assert len(Clip.load(out)) == 25 and os.listdir(tmp_path) == ["o.mp4"]
 
 
+@pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize("streamed", [True, False], ids=["stream", "whole"])
+def test_a_signal_that_ends_the_process_leaves_nothing(files, tmp_path, name, code, streamed):
+    import signal
+
+    import soundfile
+    out, scratch = tmp_path / "out", tmp_path / "scratch"
+    out.mkdir(), scratch.mkdir()
+    soundfile.write(tmp_path / "long.wav", np.zeros(60 * 16_000), 16_000)
+    sound = ["--stream", "-"] if streamed else [tmp_path / "long.wav"]
+    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", *sound, "--weights", files / "w", "--steps", "1", "-o", out / "o.mp4"]
+    process = subprocess.Popen([*map(str, command)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                               env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(scratch)})
+    process.stdin.write(bytes(2 * 16_000))
+    process.stdin.flush()
+    began = time.monotonic()
+    while time.monotonic() - began < 100 and not any(out.rglob("silent.mp4")):
+        time.sleep(0.02)                                                  # until the video is being written
+    assert process.poll() is None
+    process.send_signal(getattr(signal, name))
+    assert process.wait(timeout=60) == code, process.stderr.read()
+    assert process.stderr.read().count(b"Traceback") == 0
+    assert os.listdir(out) == [] and os.listdir(scratch) == []
+
+
+def test_signals_are_as_before_when_a_command_has_ended(vasa, tmp_path):
+    import signal
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+    assert vasa("say", "Yes.", "-o", tmp_path / "s.wav")[0] == 0
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
+
+
+def test_a_wav_may_be_piped_in(files, tmp_path):
+    """The frames are those of the bare samples; and a WAV of another rate is refused."""
+    import io
+
+    import soundfile
+    samples = np.random.default_rng(0).integers(-9000, 9000, 8000).astype("<i2")
+    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", "--stream", "-", "--weights", files / "w", "--steps", "2", "-o", "-"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    run = lambda data: subprocess.run([*map(str, command)], input=data, capture_output=True, env=env)
+    wav = {}
+    for rate in (16_000, 48_000):
+        stream = io.BytesIO()
+        soundfile.write(stream, samples, rate, format="wav")
+        wav[rate] = stream.getvalue()
+    bare, piped, other = run(samples.tobytes()), run(wav[16_000]), run(wav[48_000])
+    assert bare.returncode == piped.returncode == 0 and len(bare.stdout) == 13 * 32 * 32 * 3 and piped.stdout == bare.stdout
+    refused((other.returncode, other.stdout.decode(), other.stderr.decode()), "48000 Hz", "16 kHz and one channel")
+
+
+@pytest.mark.parametrize("argv", [("portrait", "--size", 32, "-o", "p.png"), ("say", "hello", "-o", "s.wav"), ("latency", "--json", "l.json")],
+                         ids=lambda argv: argv[0])
+def test_an_output_that_is_a_link_or_read_only(vasa, tmp_path, monkeypatch, argv):
+    monkeypatch.chdir(tmp_path)
+    fake = SimpleNamespace(latency=lambda preset, device, tricks: {"offline_fps": 90.5})
+    monkeypatch.setitem(sys.modules, "vasa_ref.speed.latency", fake)
+    monkeypatch.setattr("vasa_ref.speed.latency", fake, raising=False)
+    name = argv[-1]
+    assert vasa(*argv[:-1], "plain" + name)[0] == 0
+    Path("real").mkdir()
+    Path(name).symlink_to(f"real/{name}")
+    assert vasa(*argv)[0] == 0
+    assert Path(name).is_symlink() and Path("real", name).read_bytes() == Path("plain" + name).read_bytes() and os.listdir("real") == [name]
+    Path("real", name).write_bytes(b"mine")
+    Path("real", name).chmod(0o444)
+    refused(vasa(*argv), f"output {name} is read-only")
+    assert Path(name).read_bytes() == b"mine" and os.listdir("real") == [name]
+    Path("gone" + name).symlink_to(f"nowhere/{name}")
+    refused(vasa(*argv[:-1], "gone" + name), "no folder", "nowhere", "make it first")
+
+
 def test_the_seed_decides_the_video(vasa, files, tmp_path):
     from vasa_ref.media.clips import Clip
     clips = []

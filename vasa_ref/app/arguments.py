@@ -87,7 +87,7 @@ def make_parser():
                   "    ffplay -f rawvideo -pixel_format rgb24 -video_size 256x256 -framerate 25 -")
     sub.add_argument("portrait", metavar="PORTRAIT", help="a picture of any format and size")
     sub.add_argument("audio", metavar="AUDIO", help="speech of any format, rate and number of channels; with --stream also -, "
-                     "for raw 16 bit, 16 kHz, mono on standard input")
+                     "for 16 bit, 16 kHz, mono on standard input, raw or as a WAV")
     sub.add_argument("-o", "--out", required=True, metavar="OUT.mp4",
                      help="the video: H.264 and AAC, 25 frames per second; with --stream also -, for raw RGB frames on "
                      "standard output")

@@ -10,7 +10,9 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..app import live
@@ -99,7 +101,7 @@ def animate(args):
     if "-" in (args.audio, args.out) and not args.stream:
         raise VasaError("- stands for standard input and output with --stream only: expected a file")
     if args.audio == "-" and sys.stdin is None:
-        raise VasaError("standard input is closed: expected raw 16 bit samples there")
+        raise VasaError("standard input is closed: expected 16 bit samples there, raw or as a WAV")
     strength = 1.0 if args.emotion_strength is None else args.emotion_strength
     folder = weights_folder(args.weights or args.preset or "laptop")
     files = [(args.portrait, "portrait", PICTURES)] + [(args.audio, "speech", SOUNDS)] * (args.audio != "-")
@@ -158,7 +160,7 @@ def play(args, talker, out, wanted):
     source = args.pipe or live.in_real_time(load_audio(args.audio))
     frames = clock.shown(talker.stream(args.portrait, clock.heard(source), **wanted))
     if (first := next(frames, None)) is None:
-        raise VasaError("no sound came: expected raw 16 bit samples on standard input")
+        raise VasaError("no sound came: expected 16 bit samples on standard input, raw or as a WAV")
     frames = itertools.chain([first], frames)
     try:
         save_video(out, frames, clock.sound, codec=args.codec) if out != "-" else live.to_pipe(frames)
@@ -303,6 +305,26 @@ def report(figures, out, quiet):
 COMMANDS = {command.__name__: command for command in (animate, portrait, say, train, bench, tables, latency)}
 
 
+@contextmanager
+def ended_in_order():
+    """Inside the block, a signal that ends the process (SIGTERM, SIGHUP) leaves as an exception does, so that nothing
+    temporary stays; the exit code is 128 and its number."""
+    def stop(number, frame):
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)   # one is enough
+        raise SystemExit(128 + number)
+    here = threading.current_thread() is threading.main_thread()   # no other may listen
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if here and hasattr(signal, name)]
+    before = {number: handler for number in numbers if (handler := signal.getsignal(number)) == signal.SIG_DFL}   # not of nohup
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def main(argv=None):
     """Run one command; the exit code is 0, or 2 with one line on stderr."""
     for stream in filter(None, (sys.stdout, sys.stderr)):   # a terminal may lack the letters of a file's name
@@ -310,7 +332,8 @@ def main(argv=None):
             stream.reconfigure(errors="backslashreplace")
     args = make_parser().parse_args(argv)
     try:
-        COMMANDS[args.command](args)
+        with ended_in_order():
+            COMMANDS[args.command](args)
     except (VasaError, OSError, FloatingPointError, MemoryError) as error:
         print(f"vasa: {explain(error)}", file=sys.stderr)
         return 2
