@@ -19,7 +19,7 @@ from tqdm import tqdm
 from .errors import VasaError
 from .store import load_into, read_tensors, save_tensors
 
-__all__ = ["CHECKPOINT", "fast_precision", "fit", "step_generator", "within"]
+__all__ = ["CHECKPOINT", "check_limit", "fast_precision", "fit", "step_generator", "within"]
 
 CHECKPOINT = "checkpoint.safetensors"
 FLUSH_EVERY = 20   # steps between two readings of the losses, each of which makes an accelerator wait
@@ -40,6 +40,12 @@ def within(items, minutes):
             return
 
 
+def check_limit(minutes, max_steps):
+    """VasaError for a training that would never end, before anything is prepared for it."""
+    if minutes is None and max_steps is None:
+        raise VasaError("training needs a limit: minutes, max_steps or both")
+
+
 def fast_precision(device) -> str:
     """What `mixed_precision` is fast on a device: "bf16" on accelerators, AMX and AVX-512 BF16, else "no".
 
@@ -51,7 +57,7 @@ def fast_precision(device) -> str:
 
 def fit(loss_fn, modules, *, out, lr=2e-4, betas=(0.9, 0.99), weight_decay=0.0, minutes=None, max_steps=None,
         resume=None, seed=0, warmup=200, ema_decay=0.999, grad_clip=1.0, save_every=120, device="cpu",
-        mixed_precision="no", name="training", quiet=False, watch=None):
+        mixed_precision="no", name="training", quiet=False, watch=None, opponents=()):
     """Train `modules` (name -> nn.Module) on `loss_fn` and return the log, one dict per step.
 
     `loss_fn(step, generator) -> (loss, {name: float tensor})` is called with the step's number and a CPU generator
@@ -68,14 +74,15 @@ def fit(loss_fn, modules, *, out, lr=2e-4, betas=(0.9, 0.99), weight_decay=0.0, 
     - `mixed_precision` "bf16" runs the forward pass under autocast, "auto" where that is faster. Under
       `accelerate launch`, gradients are averaged over the processes, each of which draws batches of its own, and
       `device` is the process's own.
+    - Gradients are clipped to a norm of `grad_clip`, all together but those of `opponents`, names of modules that play
+      against the others: each has a norm of its own, or the larger would decide how far the smaller may go.
     - `watch(step, log, averaged)` is called every few steps of the main process; `with averaged():` the modules hold
       the averages.
 
-    Raises VasaError for a `resume` that does not fit, ValueError without a limit, FloatingPointError when the loss
-    stops being finite (the last checkpoint is from before).
+    Raises VasaError for a `resume` that does not fit and without a limit, FloatingPointError when the loss stops being
+    finite (the last checkpoint is from before).
     """
-    if minutes is None and max_steps is None:
-        raise ValueError("fit needs a limit: minutes, max_steps or both")
+    check_limit(minutes, max_steps)
     began = time.monotonic()
     if mixed_precision == "auto": mixed_precision = fast_precision(device)
     # A Python process may train one model after another, on other devices and in other precisions: forget the last one.
@@ -89,6 +96,9 @@ def fit(loss_fn, modules, *, out, lr=2e-4, betas=(0.9, 0.99), weight_decay=0.0, 
         module.to(device).train()
     named = _trainable(modules)
     params = list(named.values())
+    sides = {side: [] for side in ("", *opponents)}
+    for k, p in named.items():
+        sides[module if (module := k.split("/")[0]) in opponents else ""].append(p)
     optimizer = torch.optim.AdamW(params, lr=0.0, betas=betas, weight_decay=weight_decay,
                                   fused=device.type in ("cpu", "cuda"))
     step, log = 0, []
@@ -142,7 +152,8 @@ def fit(loss_fn, modules, *, out, lr=2e-4, betas=(0.9, 0.99), weight_decay=0.0, 
                 for p in params:
                     if p.grad is not None:
                         p.grad = accelerator.reduce(p.grad, "mean")
-            norm = accelerator.clip_grad_norm_(params, grad_clip if grad_clip else math.inf)
+            norms = {f"grad_norm_{side}".rstrip("_"): accelerator.clip_grad_norm_(own, grad_clip if grad_clip else math.inf)
+                     for side, own in sides.items() if any(p.grad is not None for p in own)}
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             decay = min(ema_decay, (1 + step) / (10 + step))
@@ -150,8 +161,7 @@ def fit(loss_fn, modules, *, out, lr=2e-4, betas=(0.9, 0.99), weight_decay=0.0, 
                 get_ema_multi_avg_fn(decay)(averages, params, None)
             now = time.monotonic()
             parts = {k: v.detach() if torch.is_tensor(v) else v for k, v in parts.items()}
-            pending.append({"step": step, "seconds": spent + now - began, **parts, "loss": loss.detach(),
-                            "grad_norm": norm})
+            pending.append({"step": step, "seconds": spent + now - began, **parts, "loss": loss.detach(), **norms})
             step += 1
             bar.update()
             if step % FLUSH_EVERY == 0:

@@ -22,7 +22,7 @@ from .adversary import PatchDiscriminator, adversarial_losses
 from .networks import FaceConfig, FaceModel, in_float32
 from .perceptual import Critic, VGG19, feature_loss, ssim
 from ..store import load_into, read_tensors, save_tensors, save_weights
-from ..training import CHECKPOINT, fit, within
+from ..training import CHECKPOINT, check_limit, fit, within
 from ..world.camera import photograph
 from ..world.frames import Frames, Pool, draw_truth, render_frames
 from ..world.head import UNIT
@@ -171,20 +171,20 @@ class LossWeights:
     matching: float = 1.0
 
 
-def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge=None, vgg=None):
+def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge=None, vgg=None, generator=None):
     """Stage two on frames (P, K >= 3): the first is the source, the others drive it; then people drive one another.
 
     P is even and at least 4, neighbours share their dynamics. `disentangle` in 0..1 is the weight of all that is asked
     of swapped pictures, 0 during the first steps; `judge` is a `PatchDiscriminator` that plays against the decoder, or
     None; `vgg` a `VGG19` that compares features, or None. Where the motion encoder learns too, it reads dynamics from
-    disguised frames, and what is read from drawn pictures is compared with the frozen critic's reading of true ones.
+    disguised frames (by the `generator`), and what is read from drawn pictures is compared with the frozen critic's reading of true ones.
     Returns the loss and its weighed parts.
     """
     people, k = frames.pose.shape[:2]
     every, source, drivers = (x.flatten(0, 1) for x in (frames.images, frames.images[:, :1], frames.images[:, 1:]))
     pose = face.motion_encoder.read_pose(every)
     learns = pose.requires_grad
-    z_dyn = face.motion_encoder.read_z_dyn(augment(every) if learns else every, pose)
+    z_dyn = face.motion_encoder.read_z_dyn(augment(every, generator) if learns else every, pose)
     with torch.no_grad(): told = critic.motion.read_z_dyn(every, pose) if learns else z_dyn
     pose, z_dyn, told = (x.float().unflatten(0, (people, k)) for x in (pose, z_dyn, told))
     z_id = face.identity(source)
@@ -293,9 +293,10 @@ def train_face(preset="tiny", *, minutes=None, max_steps=None, resume=None, out=
     every part goes on.
     `config` (`FaceConfig`) and `training` (`FaceTraining`) override the preset, tiny or paper; `vgg19` is a file for
     `VGG19`; `pool` has `draw`, as a `Pool` does, and takes the place of the frames that are rendered here.
-    Raises VasaError for an unknown preset, a folder that holds nothing to resume, a file that is not VGG19.
+    Raises VasaError for an unknown preset, no limit, a folder that holds nothing to resume, a file that is not VGG19.
     """
     if preset not in ("tiny", "paper"): raise VasaError(f"unknown preset {preset!r}: expected tiny or paper")
+    check_limit(minutes, max_steps)
     began = time.monotonic()
     vgg = VGG19(vgg19).to(device) if vgg19 else None
     config = config or getattr(FaceConfig, preset)()
@@ -354,9 +355,10 @@ def train_face(preset="tiny", *, minutes=None, max_steps=None, resume=None, out=
         frames = draw(plan.pairs, plan.drivers + 1, generator)
         ramp = min(1.0, max(0.0, (step - plan.alone) / max(1, plan.alone)))
         judge = stage_two["judge"] if plan.judge is not None and step >= plan.judge else None
-        return face_loss(face, critic, frames, plan.weights, ramp, judge, vgg)
+        return face_loss(face, critic, frames, plan.weights, ramp, judge, vgg, generator)
     log = fit(loss_two, stage_two, out=place("face-joint"), resume=resumed("face-joint"), minutes=left(),
-              max_steps=limit(plan.steps), lr=inverse_sqrt(plan.lr, plan.steps // 4), name="face: all", **common)
+              max_steps=limit(plan.steps), lr=inverse_sqrt(plan.lr, plan.steps // 4), name="face: all",
+              opponents=("judge",) if "judge" in stage_two else (), **common)
     if folder: save_weights(folder / "face.safetensors", face, config, dtype=torch.float16,
                              steps={"encoders": encoder_steps, "all": len(log)})
     return face.requires_grad_(True).eval()

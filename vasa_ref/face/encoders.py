@@ -22,7 +22,7 @@ from .disentangle import inverse_sqrt, pose_loss
 from ..dynamics import SPREAD, to_z_dyn
 from .networks import FaceConfig, resize
 from .reading import FACE_CENTRE, FACE_REACH, MotionReader, face_crop
-from ..training import fit, within
+from ..training import check_limit, fit, within
 from ..store import read_tensors, save_tensors, save_weights
 from ..world.camera import photograph, random_scenes
 from ..world.frames import Frames, random_bodies, random_dynamics, random_poses
@@ -73,7 +73,7 @@ class CloseUps(NamedTuple):
             parts.append(cls.render(8, 12, size, torch.Generator().manual_seed(seed * 1_000_003 + n)))
         close = cls(*map(torch.cat, zip(*parts)))
         save_tensors(path, close._asdict(), {})
-        return close
+        return cls(*(x[:96 * -(-people // 8)] for x in close))
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> "CloseUps":
         "n of them at random, in [0, 1]."
@@ -189,6 +189,7 @@ def train_encoders(pool, close: CloseUps, held: Callable[[], Frames], *, out, co
     pool: what whole frames are drawn from, by `draw`; close: faces; held() gives frames of other people, to measure on.
     In the folder `out`: checkpoint.safetensors, progress.jsonl, at the end encoders.safetensors. `resume` is such a
     folder."""
+    check_limit(minutes, max_steps)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):

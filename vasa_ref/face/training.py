@@ -25,7 +25,7 @@ from ..errors import VasaError
 from .networks import FaceConfig, FaceModel
 from .encoders import CloseUps, Progress, told_dynamics, train_encoders
 from .perceptual import psnr, ssim
-from ..training import CHECKPOINT, fit
+from ..training import CHECKPOINT, check_limit, fit
 from ..store import save_weights
 from ..world.frames import Frames, draw_truth, kept_points, render_frames
 from ..world.picture import SURFACES
@@ -187,6 +187,7 @@ def train_detail(pool, held: Callable[[], Frames], *, out, config: FaceConfig, p
     pool: what frames are drawn from, by `draw`; held() gives frames of other people, to measure on. In the folder
     `out`: checkpoint.safetensors, progress.jsonl and, at the end and with each line of it, face.safetensors. `resume`
     is such a folder. `compiled`: the loss is compiled by torch."""
+    check_limit(minutes, max_steps)
     plan, out = plan or FacePlan(), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
@@ -230,7 +231,8 @@ def train_face(preset="laptop", *, out, minutes=None, max_steps=None, resume=Non
     20 % of it, close-ups as well 30 %, the encoder as well 50 %; `max_steps` limits each stage. `resume` is such a
     folder, where every stage goes on; `start` is a folder of weights to begin from.
     paper is plain: `face.disentangle.train_face`, which also takes the file `vgg19`.
-    Raises VasaError for an unknown preset, a folder that holds nothing to resume, `vgg19` where it is of no use."""
+    Raises VasaError for an unknown preset, no limit, a folder that holds nothing to resume, `vgg19` where it is of no use."""
+    check_limit(minutes, max_steps)
     config, began, folder = face_config(preset), time.monotonic(), Path(out)
     common = dict(seed=seed, device=device, quiet=quiet)
     if not config.detail:

@@ -350,9 +350,9 @@ def train_audio(preset="laptop", *, minutes=None, max_steps=None, resume=None, o
     `out/audio.safetensors`, float16, heads included. Returns the encoder, eval, frozen. Ours: the paper takes a public
     encoder. Raises VasaError for another preset or no limit."""
     from vasa_ref.hearing.dataset import load_tape, make_tape
-    from vasa_ref.training import fit
+    from vasa_ref.training import check_limit, fit
     if preset not in TAPES: raise VasaError(f"no audio preset {preset!r} to train: accepted are {', '.join(TAPES)}")
-    if minutes is None and max_steps is None: raise VasaError("training needs a limit: minutes, max_steps or both")
+    check_limit(minutes, max_steps)
     began, config = time.monotonic(), getattr(Wav2Vec2Config, preset)()
     voices = voices and load_tape(voices)
     tape = make_tape(TAPES[preset], seed, minutes=minutes and 0.3 * minutes, quiet=quiet)

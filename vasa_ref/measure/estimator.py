@@ -23,7 +23,7 @@ from tqdm import tqdm
 from ..errors import VasaError
 from ..store import (config_from, load_into, load_weights, read_tensors, save_tensors, save_weights,
                             weights_folder)
-from ..training import fit, within
+from ..training import check_limit, fit, within
 from ..units import EMOTIONS
 from ..world.camera import random_scenes
 from ..world.clips import draw, make_clip, plan_clip, speak
@@ -334,6 +334,7 @@ def lessons_for(plan, size, *, kept=None, pool=None, minutes=None, seed=0, devic
     told = {"frames": plan.frames, "size": size, "seed": seed, "every": numbers.step}
     begun, made_of = read_tensors(kept) if kept and kept.is_file() else (None, None)
     parts = [Lessons(**begun)] if made_of == told else []
+    if parts: parts = [Lessons(*(x[:len(numbers) * plan.frames] for x in parts[0].all()))]
     if missing := numbers[len(parts[0].pose) // plan.frames if parts else 0:]:
         made = Lessons.make(missing, plan.frames, size, seed, minutes=minutes, device=device, quiet=quiet)
         parts = [Lessons.cat(map(Lessons.all, (*parts, made)))]
@@ -349,11 +350,10 @@ def train_metrics(preset="laptop", *, minutes=None, max_steps=None, resume=None,
     preset: "tiny", or "laptop" and "paper", which are the same instrument. `minutes` is the wall clock of rendering (at
     most 30 %), training and calibration; `max_steps` limits the steps. With `out`, a folder, metrics.safetensors, the
     rendered lessons and a checkpoint are written there; `resume` is such a folder. `pool`: a folder of
-    `world.frames.Pool`, to learn from, too. Raises VasaError for an unknown preset, ValueError without a limit."""
+    `world.frames.Pool`, to learn from, too. Raises VasaError for an unknown preset and without a limit."""
     if preset not in ("tiny", "laptop", "paper"):
         raise VasaError(f"unknown preset {preset!r}: accepted are tiny, laptop, paper")
-    if minutes is None and max_steps is None:
-        raise ValueError("training needs a limit: minutes, max_steps or both")
+    check_limit(minutes, max_steps)
     began, tiny = time.monotonic(), preset == "tiny"
     config = EstimatorConfig.tiny() if tiny else EstimatorConfig()
     plan = MetricsTraining.tiny() if tiny else MetricsTraining()

@@ -24,7 +24,7 @@ from ..hearing.audio import audio_features, load_audio_encoder, log_mel
 from ..motion.model import EncoderLayer
 from ..store import (config_from, load_into, load_weights, read_tensors, save_tensors, save_weights,
                             weights_folder)
-from ..training import fit, within
+from ..training import check_limit, fit, within
 from ..units import FRAME
 from ..world.clips import make_clips
 from ..world.head import UNIT
@@ -234,12 +234,11 @@ def train_sync(preset="laptop", *, minutes=None, max_steps=None, resume=None, ou
 
     preset: "tiny", or "laptop" and "paper", which are the same. With `out`, a folder, sync.safetensors, the talks and a
     checkpoint are written there; `resume` is such a folder. Audio features are those of `out`, `resume` or the shipped
-    weights. Making the talks takes at most 70 % of `minutes`. Raises VasaError for an unknown preset, ValueError
+    weights. Making the talks takes at most 70 % of `minutes`. Raises VasaError for an unknown preset and
     without a limit."""
     if preset not in ("tiny", "laptop", "paper"):
         raise VasaError(f"unknown preset {preset!r}: accepted are tiny, laptop, paper")
-    if minutes is None and max_steps is None:
-        raise ValueError("training needs a limit: minutes, max_steps or both")
+    check_limit(minutes, max_steps)
     began, near = time.monotonic(), [Path(f) for f in (out, resume) if f and (Path(f) / "audio.safetensors").is_file()]
     ears = load_audio_encoder(near[0] if near else weights_folder("laptop"))
     config = (SyncConfig.tiny if preset == "tiny" else SyncConfig)(audio_dim=ears.config.hidden_size)

@@ -164,7 +164,9 @@ def make_latents(audio_encoder: nn.Module, count: int, *, face: nn.Module | None
     if path is not None and made_with(path) == name:
         parts = [Latents.load(path)]
         done = len(parts[0])
-    if done >= count: return parts[0]
+    if done >= count:                                                                      # the first of what is there
+        frames = int(parts[0].lengths[:count].sum())
+        return Latents(**{name: x[:frames if name in ("motion", "audio") else count] for name, x in parts[0].items()})
     if clips is None: clips = world_clips(done, count, workers)
     else: clips = (clip for i, clip in enumerate(clips) if done <= i < count)
     for clip in tqdm(clips, total=count, initial=done, desc="latents", unit="clip", disable=quiet):

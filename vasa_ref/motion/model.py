@@ -361,12 +361,12 @@ def train_motion(preset: str = "laptop", *, data=None, minutes: float | None = N
     """Train the motion model on the latents of clips (VASA-1 sec. 3.2) and return it, eval and frozen.
 
     data: folder of clips that `make_clips` wrote; None: `clips` clips of the synthetic world. audio: folder of the audio
-    encoder's weights; None: `out`, else `resume`, else the shipped `preset`; it may also be what
-    `Wav2Vec2.from_pretrained` takes, and `out` keeps a copy.
+    encoder's weights, or what `Wav2Vec2.from_pretrained` takes, kept in `out`; None: `out`, `resume` or shipped `preset`.
     Stops after `minutes` (of which latents take at most 40 %) or at `max_steps` in all; writes out/motion.safetensors;
-    `resume` is the `out` of an earlier call. Raises VasaError for unknown presets or absent weights."""
-    from vasa_ref.training import fit
+    `resume` is the `out` of an earlier call. Raises VasaError for unknown presets, absent weights, no limit."""
+    from vasa_ref.training import check_limit, fit
     from vasa_ref.world.clips import read_clips
+    check_limit(minutes, max_steps)
     if preset not in CLIPS: raise VasaError(f"no motion preset {preset!r}: accepted are {', '.join(CLIPS)}")
     began, folder = time.monotonic(), Path(out or resume) if out or resume else None
     near = [f for f in (out, resume) if f and (Path(f) / "audio.safetensors").is_file()]
