@@ -11,9 +11,9 @@ from vasa_ref.errors import VasaError
 from vasa_ref.face.separation import SWAPS
 from vasa_ref.hearing.audio import PhonemeRecogniser, Wav2Vec2, Wav2Vec2Config, load_audio_encoder
 from vasa_ref.measure import metrics
-from vasa_ref.measure.estimator import (LIDS, EstimatorConfig, Lessons, MotionEstimator, Reading, classify_emotion,
-                                        correlation, estimator_loss, face_crop, lesson, load_metrics, mirror,
-                                        mouth_opening, spoil, train_metrics)
+from vasa_ref.measure.estimator import (LIDS, EstimatorConfig, Lessons, MetricsTraining, MotionEstimator, Reading,
+                                        classify_emotion, correlation, estimator_loss, face_crop, lesson,
+                                        lessons_for, load_metrics, mirror, mouth_opening, spoil, train_metrics)
 from vasa_ref.measure.lipsync import Judges, SyncConfig, fingerprint
 from vasa_ref.measure.metrics import (Instruments, Take, angle_deg, asked_emotion, bench, closures, closures_met,
                                       coupling_figures, delta_p, frame_codes, frechet_distance, held_out_truth,
@@ -302,6 +302,15 @@ def test_lessons_are_of_people_who_do_anything_and_of_talks():
     spread = lambda pose: (pose[:, 5].amax() - pose[:, 5].amin()).item()
     assert spread(talk_pose) < 0.1 < spread(pose), "who talks keeps the distance"
     assert talk.shape == dynamics.shape == (3, 54)
+
+
+def test_fewer_lessons_than_are_kept_are_the_first(tmp_path):
+    path = tmp_path / "lessons.safetensors"
+    plan = lambda people: MetricsTraining(people=people, frames=2)
+    three = lessons_for(plan(3), 16, kept=path)
+    before, two = path.read_bytes(), lessons_for(plan(2), 16, kept=path)
+    assert len(three.images) == 6 and path.read_bytes() == before
+    assert all(torch.equal(a, b[:4]) for a, b in zip(two.all(), three.all()))
 
 
 def test_lessons_of_a_pool_are_its_frames(tmp_path):
