@@ -110,6 +110,8 @@ def test_help_of_each_command(vasa, command):
     (["train", "face", "--minutes", "0"], "from 0.01 to"),
     (["train", "face", "--resume", "no/such"], "cannot resume: no folder no/such"),
     (["bench", "--json", "no/such/b.json"], "no folder no/such"),
+    (["bench", "--device", "gpu"], "device 'gpu' is not on this machine: accepted are cpu"),
+    (["tables", "--device", "gpu"], "device 'gpu' is not on this machine: accepted are cpu"),
     (["tables", "--json", "no/such/b.json"], "no folder no/such"),
     (["latency", "--preset", "huge"], "choose from"),
     (["latency", "--json", "l.txt"], "should end in .json")])
@@ -143,8 +145,8 @@ def test_what_the_commands_call_exists_and_takes_what_they_give():
     import inspect
     calls = {(module, function): ["preset", "minutes", "resume", "out", "device", "seed", "quiet"]
              for module, function, _ in cli.TRAINERS.values()}
-    calls |= {("measure.tables", "paper_tables"): ["preset", "quick", "seed", "quiet"]}
-    calls |= {("measure.metrics", "bench"): ["preset", "quick", "seed", "quiet"], ("speed.latency", "latency"): ["preset", "device", "tricks"]}
+    calls |= {("measure.tables", "paper_tables"): ["preset", "quick", "seed", "quiet", "device"]}
+    calls |= {("measure.metrics", "bench"): ["preset", "quick", "seed", "quiet", "device"], ("speed.latency", "latency"): ["preset", "device", "tricks"]}
     for (module, function), wanted in calls.items():
         taken = inspect.signature(getattr(importlib.import_module(f"vasa_ref.{module}"), function)).parameters
         assert set(wanted) <= set(taken), (module, function)
@@ -386,12 +388,12 @@ def test_train_resumes_into_the_same_folder(vasa, trainers):
 def test_tables_print_and_write(vasa, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     asked = []
-    fake = SimpleNamespace(paper_tables=lambda folder, quick, seed, quiet: asked.append((quick, seed, quiet)) or {"clips": 4},
+    fake = SimpleNamespace(paper_tables=lambda folder, quick, seed, quiet, device: asked.append((quick, seed, quiet, device)) or {"clips": 4},
                            as_text=lambda tables: f"the tables of {tables['clips']} clips")
     monkeypatch.setitem(sys.modules, "vasa_ref.measure.tables", fake)
     monkeypatch.setattr("vasa_ref.measure.tables", fake, raising=False)
-    code, out, err = vasa("tables", "--json", "t.json", "--quick", "--seed", "3")
-    assert (code, err, asked) == (0, "", [(True, 3, False)]) and "the tables of 4 clips" in out
+    code, out, err = vasa("tables", "--json", "t.json", "--quick", "--seed", "3", "--device", "cpu")
+    assert (code, err, asked) == (0, "", [(True, 3, False, torch.device("cpu"))]) and "the tables of 4 clips" in out
     assert json.loads(Path("t.json").read_text()) == {"clips": 4}
 
 
@@ -400,7 +402,7 @@ def test_bench_and_latency_print_and_write(vasa, monkeypatch, tmp_path):
     fake_weights(monkeypatch)
     figures = {"self_psnr": 24.123456, "clips": 8, "preset": "laptop"}
     asked = []
-    bench = SimpleNamespace(bench=lambda folder, quick, seed, quiet: asked.append((folder, quick, seed)) or figures)
+    bench = SimpleNamespace(bench=lambda folder, quick, seed, quiet, device: asked.append((folder, quick, seed, device)) or figures)
     speed = SimpleNamespace(latency=lambda preset, device, tricks: asked.append((preset, device, tricks)) or {"offline_fps": 90.5})
     for name, module in (("measure.metrics", bench), ("speed.latency", speed)):
         monkeypatch.setitem(sys.modules, f"vasa_ref.{name}", module)
@@ -410,7 +412,7 @@ def test_bench_and_latency_print_and_write(vasa, monkeypatch, tmp_path):
     assert json.loads(Path("b.json").read_text()) == figures
     assert vasa("latency", "--preset", "paper", "--json", "l.json", "--quiet") == (0, "", "")
     assert json.loads(Path("l.json").read_text()) == {"offline_fps": 90.5}
-    assert asked == [(Path("shipped"), True, 0), ("paper", torch.device("cpu"), False)]
+    assert asked == [(Path("shipped"), True, 0, torch.device("cpu")), ("paper", torch.device("cpu"), False)]
     figures["fvd"] = math.nan
     with pytest.raises(ValueError):   # a figure that is not a number is a bug, and is not written
         vasa("bench", "--json", "c.json")

@@ -177,6 +177,7 @@ def make_parser():
     sub.add_argument("--quick", action="store_true", help="fewer clips: three minutes instead of ten, and wider error bars")
     with_seed(sub, "of the held-out clips")
     with_weights(sub)
+    with_device(sub)
 
     sub = command("tables", "tables 3 to 5 of VASA-1, measured again with these weights, beside the paper's figures",
                   "vasa tables --quick\nvasa tables --json tables.json")
@@ -184,6 +185,7 @@ def make_parser():
     sub.add_argument("--quick", action="store_true", help="fewer clips: five minutes instead of twenty; compare its video distance with nothing else")
     with_seed(sub, "of the held-out clips")
     with_weights(sub)
+    with_device(sub)
 
     sub = command("latency", "what each frame costs, offline and streaming",
                   "vasa latency\nvasa latency --preset paper --device cuda --json latency.json")

@@ -271,16 +271,18 @@ def bench(args):
     from ..store import weights_folder
     folder = weights_folder(args.weights or args.preset or "laptop")
     out = args.json and check_output(args.json, ".json")
+    device = check_device(args.device)
     from ..measure import metrics
-    report(metrics.bench(folder, quick=args.quick, seed=args.seed, quiet=args.quiet), out, args.quiet)
+    report(metrics.bench(folder, quick=args.quick, seed=args.seed, quiet=args.quiet, device=device), out, args.quiet)
 
 
 def tables(args):
     from ..store import weights_folder
     folder = weights_folder(args.weights or args.preset or "laptop")
     out = args.json and check_output(args.json, ".json")
+    device = check_device(args.device)
     from ..measure import tables as paper
-    measured = paper.paper_tables(folder, quick=args.quick, seed=args.seed, quiet=args.quiet)
+    measured = paper.paper_tables(folder, quick=args.quick, seed=args.seed, quiet=args.quiet, device=device)
     if not args.quiet:
         print(paper.as_text(measured))
     if out:
