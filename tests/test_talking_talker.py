@@ -38,7 +38,7 @@ def portrait():
 
 
 def speech(seconds, seed=0):
-    return 0.1 * torch.randn(round(seconds * 16_000), generator=torch.Generator().manual_seed(seed))
+    return 0.1 * torch.randn(round(seconds * 16_000), generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
 
 
 def test_portraits_of_any_kind_become_the_same_tensor(tmp_path):
@@ -311,6 +311,47 @@ def test_models_that_do_not_fit_are_refused(talker):
         Talker(talker.face, Wav2Vec2(Wav2Vec2Config.laptop()), MotionModel(MotionConfig.tiny(audio_dim=7)))
     with pytest.raises(VasaError, match="tiny, laptop, paper"):
         Talker.random("huge")
+
+
+@pytest.fixture
+def float64():
+    "A session whose numbers are doubles."
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def all_of(talker, portrait):
+    "What a talker gives, by each of its methods."
+    sound = speech(0.4)
+    curves = {"gaze": {0.0: (0, 0), 0.3: (10, 5)}, "distance": {0.0: 1.0, 0.4: 1.2}, "emotion": {0.0: "happy", 0.3: "sad"}}
+    return {"animate": talker.animate(portrait, sound, steps=2, emotion="happy", pose=(10, 0, 0)).frames,
+            "curves": talker.animate((portrait * 255).byte(), (sound * 32767).short(), steps=2, **curves).frames,
+            "stream": torch.stack(list(talker.stream(portrait, sound.split(1000), steps=2))), "motion": talker.motion(sound, steps=2, sampler="dpm"),
+            "still": torch.from_numpy(np.array(talker.still(portrait, steps=2))), "read": talker.read(torch.arange(3072).view(1, 32, 32, 3).byte())}
+
+
+def test_a_session_of_doubles_changes_nothing(request, portrait):
+    expected = all_of(Talker.random("tiny"), portrait)
+    loaded = Talker.from_pretrained("laptop").face.state_dict()
+    request.getfixturevalue("float64")
+    for name, value in all_of(Talker.random("tiny"), portrait).items():
+        assert value.dtype == expected[name].dtype and torch.equal(value, expected[name]), name
+    frames = Talker.random("tiny").frames(portrait, speech(0.1), steps=1)
+    for _ in frames: assert torch.get_default_dtype() == torch.float64
+    with pytest.raises(VasaError):
+        Talker.random("tiny").animate(portrait, torch.zeros(0))
+    assert torch.get_default_dtype() == torch.float64
+    for name, value in Talker.from_pretrained("laptop").face.state_dict().items(): assert torch.equal(value, loaded[name]) and value.dtype == loaded[name].dtype
+
+
+def test_the_default_comes_back_when_the_last_thread_leaves(float64):
+    from vasa_ref.precision import float32
+    one, other = float32(), float32()
+    one.__enter__(), other.__enter__(), one.__exit__(None, None, None)
+    assert torch.get_default_dtype() == torch.float32
+    other.__exit__(None, None, None)
+    assert torch.get_default_dtype() == torch.float64
 
 
 def test_animate_to_file(talker, portrait, tmp_path):

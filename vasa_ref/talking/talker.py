@@ -26,6 +26,7 @@ from ..hearing.audio import FRAME, Wav2Vec2, Wav2Vec2Config, audio_features, loa
 from ..media.clips import Clip, frames_for, load_audio, load_portrait, mono, read_frames, save_video
 from ..media.files import FILES, tensor_of
 from ..motion.model import MotionConfig, MotionModel, MotionStream, load_motion
+from ..precision import each_in_float32, float32
 from ..store import weights_folder
 from .directing import held_pose, motion_controls, replaced
 from ..units import SAMPLE_RATE
@@ -107,6 +108,7 @@ class Talker:
                             "training")
 
     @classmethod
+    @float32()
     def from_pretrained(cls, weights="laptop", device="cpu", **options) -> "Talker":
         "The talker of a shipped preset or of a folder that `vasa train` wrote; VasaError where that is incomplete."
         folder = weights_folder(weights)
@@ -119,6 +121,7 @@ class Talker:
     @property
     def device(self): return self.motion_model.device
 
+    @float32()
     @torch.inference_mode()
     def encode(self, portrait) -> Portrait:
         "A portrait, taken apart once."
@@ -127,21 +130,24 @@ class Talker:
         z_id = self.face.identity(image)
         return Portrait(self.face.appearance(image, z_id), z_id)
 
+    @float32()
     def performance(self, seed: int = 0, generator: torch.Generator | None = None, **controls) -> MotionStream:
         "The motion model, ready to play window by window under these controls."
         generator = torch.Generator().manual_seed(seed) if generator is None else generator
         wanted = motion_controls(self.motion_model.config, **controls)
         return MotionStream(self.motion_model, generator=generator, **wanted)
 
+    @float32()
     def windows(self, waveform: Tensor, performance: MotionStream) -> Iterator[Tensor]:
         "The motion of a waveform (N,) in portions (n <= W, M), each made when it is asked for."
-        return performance.play(audio_features(self.audio, waveform))
+        return each_in_float32(performance.play(audio_features(self.audio, waveform)))
 
     def motion(self, audio, **controls) -> Tensor:
         "Speech to motion (T, M): columns 0 to 5 are the pose, in radians and relative distance, the others z_dyn."
         performance = self.performance(**controls)
         return torch.cat(list(self.windows(waveform_tensor(audio), performance)))
 
+    @float32()
     @torch.inference_mode()
     def read(self, video) -> Tensor:
         "The motion (T, M) of a film of one face: a `Clip`, a video's path or content, or frames uint8 (T, H, W, 3)."
@@ -152,6 +158,7 @@ class Talker:
         if not motion: raise VasaError(f"the film has no frames; {FILMS}")
         return torch.cat(motion)
 
+    @float32()
     def tracks(self, pose=None, dynamics=None) -> dict:
         "What takes the place of generated motion, see `animate`, as the tracks of `replaced`; or VasaError."
         width = self.motion_model.config.motion_dim
@@ -159,6 +166,7 @@ class Talker:
         pose, dynamics = held_pose(pose) if one else motion_track(pose, width), motion_track(dynamics, width)
         return {"pose": pose if pose is None else pose[:, :6], "z_dyn": dynamics if dynamics is None else dynamics[:, 6:]}
 
+    @float32()
     @torch.no_grad()
     def images(self, portrait: Portrait, motion: Tensor) -> Tensor:
         "Motion (n, M) to images (n, 3, S, S) in [0, 1], all at once, on the talker's device."
@@ -201,6 +209,7 @@ class Talker:
         waveform = waveform_tensor(audio)
         return save_video(path, self.frames(portrait, waveform, **options), waveform, crf=crf, codec=codec)
 
+    @float32()
     def still(self, portrait, *, pose=None, **controls):
         """One image (PIL) of the portrait at rest under these controls.
 
@@ -211,6 +220,7 @@ class Talker:
         motion = most_typical(torch.cat(list(self.windows(silence, performance))))                       # (1, M)
         return show_image(next(self.decode(portrait, next(replaced([motion], **tracks))))[0])
 
+    @float32()
     def stream(self, portrait, chunks: Iterable, *, new_frames: int = 5, lookahead: int = 2, pose=None, dynamics=None,
                **controls) -> Iterator[Tensor]:
         """Frames uint8 (S, S, 3) while the speech still arrives: `chunks` gives samples (n,) at 16 kHz, any n.
@@ -219,7 +229,8 @@ class Talker:
         the sound is cut, the frames are the same; memory is constant. Errors in the arguments come at once."""
         check_steps(self.motion_model.config, new_frames, lookahead)
         tracks, performance, portrait = self.tracks(pose, dynamics), self.performance(**controls), self.encode(portrait)
-        motion = replaced(stream_motion(FeatureStream(self.audio), performance, chunks, new_frames, lookahead), **tracks)
+        motion = stream_motion(FeatureStream(self.audio), performance, chunks, new_frames, lookahead)
+        motion = replaced(each_in_float32(motion), **tracks)
         return chain.from_iterable(chain.from_iterable(self.decode(portrait, part) for part in motion))
 
     def delay(self, new_frames: int = 5, lookahead: int = 2) -> float:
@@ -227,6 +238,7 @@ class Talker:
         return FeatureStream(self.audio).needed(new_frames + lookahead) / (25 * FRAME)
 
     @classmethod
+    @float32()
     def random(cls, preset="tiny", seed: int = 0, device="cpu", **options) -> "Talker":
         "A talker of the preset's sizes ('tiny', 'laptop', 'paper') that has learned nothing: for tests and timings."
         sizes = {"tiny": Wav2Vec2Config.tiny, "laptop": Wav2Vec2Config.laptop, "paper": Wav2Vec2Config.base}
