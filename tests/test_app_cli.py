@@ -362,6 +362,16 @@ def test_one_folder_has_one_preset_and_one_training(vasa, trainers):
     assert code == 2 and "go on with --resume other" in err and len(calls) == 1
 
 
+@pytest.mark.parametrize("part, place", [("audio", "audio"), ("face", "face-encoders"), ("motion", "motion"), ("metrics", "metrics"), ("sync", "sync")])
+def test_where_each_part_keeps_its_checkpoint(vasa, trainers, part, place):
+    calls, _ = trainers
+    Path("mine", place).mkdir(parents=True)
+    Path("mine", place, "checkpoint.safetensors").touch()
+    refused(vasa("train", part, "--preset", "tiny", "--out", "mine"), "holds trained weights")
+    assert vasa("train", "all", "--resume", "mine", "--preset", "tiny", "--quiet")[0] == 0
+    assert [name for name, _, options in calls if options["resume"]] == [part]
+
+
 def test_train_all_shares_the_minutes(vasa, trainers):
     calls, clock = trainers
     assert vasa("train", "all", "--minutes", "20", "--quiet") == (0, "", "")

@@ -21,10 +21,10 @@ from .arguments import CURVES, EMOTIONS, make_parser
 
 __all__ = ["main", "make_parser"]
 
-TRAINERS = {   # part: module, function, where an earlier call left something to resume
-    "audio": ("hearing.audio", "train_audio", "checkpoint.safetensors"),
+TRAINERS = {   # part: module, function, where an earlier call left something to resume; the face has a folder for each stage
+    "audio": ("hearing.audio", "train_audio", "audio/checkpoint.safetensors"),
     "face": ("face.training", "train_face", "face-*/checkpoint.safetensors"),
-    "motion": ("motion.model", "train_motion", "motion-training/checkpoint.safetensors"),
+    "motion": ("motion.model", "train_motion", "motion/checkpoint.safetensors"),
     "metrics": ("measure.estimator", "train_metrics", "metrics/checkpoint.safetensors"),
     "sync": ("measure.lipsync", "train_sync", "sync/checkpoint.safetensors")}
 SHARES = {"audio": 0.15, "face": 0.45, "motion": 0.25, "metrics": 0.1, "sync": 0.05}   # of the minutes of `vasa train all`

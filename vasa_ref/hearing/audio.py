@@ -364,8 +364,8 @@ def train_audio(preset="laptop", *, minutes=None, max_steps=None, resume=None, o
     if minutes is not None: minutes = max(0.0, minutes - (time.monotonic() - began) / 60)
     loss = lambda step, generator: recogniser_loss(model, tape, generator, device=device, voices=voices)
     log = fit(loss, {"audio": model}, lr=lambda step: 1e-3 / (1 + step / 1000) ** 0.5, weight_decay=0.01, warmup=100,
-              minutes=minutes, max_steps=max_steps, resume=resume, out=out, seed=seed, device=device, name="audio",
-              quiet=quiet)
+              minutes=minutes, max_steps=max_steps, resume=resume and Path(resume) / "audio", out=out and Path(out) / "audio",
+              seed=seed, device=device, name="audio", quiet=quiet)
     if out is not None:
         save_weights(Path(out) / "audio.safetensors", model, config, dtype=torch.float16, preset=preset,
                      steps=len(log), phonemes=PHONEMES)

@@ -384,8 +384,8 @@ def train_motion(preset: str = "laptop", *, data=None, minutes: float | None = N
     model.set_statistics(**dict(latents.items()))
     def loss_fn(step, generator): return motion_loss(model, *random_conditions(model, latents, generator), generator)
     left = None if minutes is None else max(0.0, minutes - (time.monotonic() - began) / 60)
-    log = fit(loss_fn, {"motion": model}, out=folder and folder / "motion-training", minutes=left, max_steps=max_steps,
-              resume=resume and Path(resume) / "motion-training", lr=config.lr, seed=seed, device=device,
+    log = fit(loss_fn, {"motion": model}, out=folder and folder / "motion", minutes=left, max_steps=max_steps,
+              resume=resume and Path(resume) / "motion", lr=config.lr, seed=seed, device=device,
               mixed_precision="auto", name="motion", quiet=quiet)
     if folder:
         save_weights(folder / "motion.safetensors", model, config, dtype=torch.float16, clips=len(latents), steps=len(log))
