@@ -202,6 +202,10 @@ def test_close_ups_are_faces_and_are_kept(tmp_path):
     one = CloseUps.make(path, 8, 48, seed=3)
     again = CloseUps.make(path, 8, 48, seed=3)
     assert one.images.shape == (96, 3, 48, 48) and torch.equal(one.images, again.images)
+    twice = CloseUps(*(torch.cat([x, x.flip(0)]) for x in one))
+    save_tensors(tmp_path / "more.safetensors", twice._asdict(), {})
+    fewer = CloseUps.make(tmp_path / "more.safetensors", 8, 48, seed=3)              # of what is kept, the first
+    assert all(map(torch.equal, fewer, one)) and len(read_tensors(tmp_path / "more.safetensors")[0]["images"]) == 192
     crop = face_crop(one.images[:8].float() / 255, one.pose[:8], 24)
     generator = torch.Generator().manual_seed(3_000_009)
     who, pose = random_people(8, generator), random_poses(96, generator)

@@ -129,6 +129,29 @@ def test_incomplete_batches_are_filled_for_compiled_painters(talker, monkeypatch
     assert seen == [5] and len(got) == 3
 
 
+def test_compiled_talkers_leave_others_compiled(talker, monkeypatch):
+    "Neither does one more talker make torch forget what others have compiled, nor do many exhaust its patience with one function."
+    built, compile = [], torch.compile
+    def backend(graph, inputs):
+        built.append(graph)
+        return graph.forward
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: compile(function, dynamic=dynamic, backend=backend))
+    mine = compile(lambda x: x + 1, backend=backend)
+    mine(torch.ones(3))
+    portrait, motion = talker.encode(PORTRAIT), torch.ones(4, talker.motion_model.config.motion_dim)
+    plain = talker.images(portrait, motion)
+    with torch._dynamo.config.patch(recompile_limit=1), torch.no_grad():
+        for batch in (4, 5, 6):
+            before = len(built)
+            paint = painter(talker.face, Tricks(compiled=True, batch=batch))
+            for _ in range(2):
+                torch.testing.assert_close(paint(portrait.appearance, portrait.z_id, motion[:, :6], motion[:, 6:]), plain, atol=1e-5, rtol=0)
+            assert len(built) > before, f"batch {batch} was not compiled"
+        before = len(built)
+        mine(torch.ones(3))
+        assert len(built) == before
+
+
 def test_trick_table(talker):
     rows = trick_table(talker, [Tricks(half=True), Tricks(batch=4)], repeats=1)
     assert [row["tricks"] for row in rows] == ["none", "half", "batch 4"]

@@ -172,20 +172,20 @@ class LossWeights:
     matching: float = 1.0
 
 
-def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge=None, vgg=None):
+def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge=None, vgg=None, generator=None):
     """Stage two on frames (P, K >= 3): the first is the source, the others drive it; then people drive one another.
 
     P is even and at least 4, neighbours share their dynamics. `disentangle` in 0..1 is the weight of all that is asked
     of swapped pictures, 0 during the first steps; `judge` is a `PatchDiscriminator` that plays against the decoder, or
     None; `vgg` a `VGG19` that compares features, or None. Where the motion encoder learns too, it reads dynamics from
-    disguised frames, and what is read from drawn pictures is compared with the frozen critic's reading of true ones.
+    disguised frames (by the `generator`), and what is read from drawn pictures is compared with the frozen critic's reading of true ones.
     Returns the loss and its weighed parts.
     """
     people, k = frames.pose.shape[:2]
     every, source, drivers = (x.flatten(0, 1) for x in (frames.images, frames.images[:, :1], frames.images[:, 1:]))
     pose = face.motion_encoder.read_pose(every)
     learns = pose.requires_grad
-    z_dyn = face.motion_encoder.read_z_dyn(augment(every) if learns else every, pose)
+    z_dyn = face.motion_encoder.read_z_dyn(augment(every, generator) if learns else every, pose)
     with torch.no_grad(): told = critic.motion.read_z_dyn(every, pose) if learns else z_dyn
     pose, z_dyn, told = (x.float().unflatten(0, (people, k)) for x in (pose, z_dyn, told))
     z_id = face.identity(source)
@@ -341,7 +341,7 @@ def train_face(preset="tiny", *, config=None, training=None, vgg19=None, pool=No
         frames = draw(plan.pairs, plan.drivers + 1, generator)
         ramp = min(1.0, max(0.0, (step - plan.alone) / max(1, plan.alone)))
         judge = stage_two["judge"] if plan.judge is not None and step >= plan.judge else None
-        return face_loss(face, critic, frames, plan.weights, ramp, judge, vgg)
+        return face_loss(face, critic, frames, plan.weights, ramp, judge, vgg, generator)
     log = fit(Recipe("face-joint", stage_two, loss_two, lr=inverse_sqrt(plan.lr, plan.steps // 4), steps=plan.steps,
                      apart=("judge",)), run, folder=run.place("face-joint"), anew=True)
     if place := run.place("face.safetensors"):

@@ -73,7 +73,7 @@ class CloseUps(NamedTuple):
             parts.append(cls.render(8, 12, size, torch.Generator().manual_seed(seed * 1_000_003 + n)))
         close = cls(*map(torch.cat, zip(*parts)))
         save_tensors(path, close._asdict(), {})
-        return close
+        return cls(*(x[:96 * -(-people // 8)] for x in close))
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> "CloseUps":
         "n of them at random, in [0, 1]."

@@ -235,7 +235,10 @@ class Wav2Vec2(nn.Module):
         Accepts what `read_checkpoint` does: a folder, or a name of the Hugging Face hub such as
         "facebook/wav2vec2-base-960h". Raises VasaError for whatever does not fit."""
         values, preprocessor, state = read_checkpoint(folder_or_hub_name)
-        model = cls(_our_config(values, preprocessor, folder_or_hub_name))
+        config = _our_config(values, preprocessor, folder_or_hub_name)
+        try: model = cls(config)
+        except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:     # sizes that are no sizes
+            raise VasaError(f"{folder_or_hub_name}: its config.json makes no Wav2Vec2 ({str(error).splitlines()[0]})") from error
         return load_into(model, _our_names(state), folder_or_hub_name).eval().requires_grad_(False)
 
 # %% ../../nbs/hearing/01_audio.ipynb #05-044-985221
@@ -249,7 +252,7 @@ def _our_names(state):
     return {k: v.float() for k, v in state.items() if k.startswith(parts)}
 
 def _our_config(values, preprocessor, name):
-    "The config.json and preprocessor_config.json of a public checkpoint as a Wav2Vec2Config."
+    "The config.json and the preprocessor's settings of a public checkpoint as a Wav2Vec2Config."
     supported = {"model_type": "wav2vec2", "hidden_act": "gelu", "feat_extract_activation": "gelu",
                  "add_adapter": False, "adapter_attn_dim": None}
     for key, wanted in supported.items():

@@ -333,6 +333,7 @@ def lessons_for(plan, size, *, kept=None, pool=None, minutes=None, seed=0, devic
     told = {"frames": plan.frames, "size": size, "seed": seed, "every": numbers.step}
     begun, made_of = read_tensors(kept) if kept and kept.is_file() else (None, None)
     parts = [Lessons(**begun)] if made_of == told else []
+    if parts: parts = [Lessons(*(x[:len(numbers) * plan.frames] for x in parts[0].all()))]
     if missing := numbers[len(parts[0].pose) // plan.frames if parts else 0:]:
         made = Lessons.make(missing, plan.frames, size, seed, minutes=minutes, device=device, quiet=quiet)
         parts = [Lessons.cat(map(Lessons.all, (*parts, made)))]

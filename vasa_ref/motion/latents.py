@@ -54,6 +54,11 @@ class Latents:
     def cat(cls, parts: list["Latents"]) -> "Latents":
         return cls.of(**{name: torch.cat([dict(part.items())[name] for part in parts]) for name, _ in parts[0].items()})
 
+    def first(self, count: int) -> "Latents":
+        "The first clips."
+        frames = int(self.lengths[:count].sum())
+        return Latents.of(**{name: x[:frames if name in ("motion", "audio") else count] for name, x in self.items()})
+
     def save(self, path, **metadata) -> None: save_tensors(path, dict(self.items()), metadata)
 
     @classmethod
@@ -164,7 +169,7 @@ def make_latents(audio_encoder: nn.Module, count: int, *, face: nn.Module | None
     if path is not None and made_with(path) == name:
         parts = [Latents.load(path)]
         done = len(parts[0])
-    if done >= count: return parts[0]
+    if done >= count: return parts[0].first(count)
     if clips is None: clips = world_clips(done, count, workers)
     else: clips = (clip for i, clip in enumerate(clips) if done <= i < count)
     for clip in tqdm(clips, total=count, initial=done, desc="latents", unit="clip", disable=quiet):
