@@ -152,7 +152,7 @@ def fit(loss_fn, modules, *, out, lr=2e-4, betas=(0.9, 0.99), weight_decay=0.0, 
                 for p in params:
                     if p.grad is not None:
                         p.grad = accelerator.reduce(p.grad, "mean")
-            norms = {f"grad_norm_{side}".rstrip("_"): accelerator.clip_grad_norm_(own, grad_clip if grad_clip else math.inf)
+            norms = {f"grad_norm_{side}".rstrip("_"): accelerator.clip_grad_norm_(own, grad_clip or math.inf)
                      for side, own in sides.items() if any(p.grad is not None for p in own)}
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

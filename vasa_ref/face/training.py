@@ -231,7 +231,7 @@ def train_face(preset="laptop", *, out, minutes=None, max_steps=None, resume=Non
     20 % of it, close-ups as well 30 %, the encoder as well 50 %; `max_steps` limits each stage. `resume` is such a
     folder, where every stage goes on; `start` is a folder of weights to begin from.
     paper is plain: `face.disentangle.train_face`, which also takes the file `vgg19`.
-    Raises VasaError for an unknown preset, no limit, a folder that holds nothing to resume, `vgg19` where it is of no use."""
+    Raises VasaError for an unknown preset, no limit, a folder that holds nothing to resume, a `vgg19` of no use."""
     check_limit(minutes, max_steps)
     config, began, folder = face_config(preset), time.monotonic(), Path(out)
     common = dict(seed=seed, device=device, quiet=quiet)

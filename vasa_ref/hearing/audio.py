@@ -239,7 +239,7 @@ class Wav2Vec2(nn.Module):
         config = _our_config(values, preprocessor, folder_or_hub_name)
         try: model = cls(config)
         except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:     # sizes that are no sizes
-            raise VasaError(f"{folder_or_hub_name}: its config.json makes no Wav2Vec2 ({str(error).splitlines()[0]})") from error
+            raise VasaError(f"{folder_or_hub_name} has a config of no Wav2Vec2: {str(error).splitlines()[0]}") from error
         return load_into(model, _our_names(state), folder_or_hub_name).eval().requires_grad_(False)
 
 # %% ../../nbs/hearing/01_audio.ipynb #05-044-985221
@@ -363,9 +363,10 @@ def train_audio(preset="laptop", *, minutes=None, max_steps=None, resume=None, o
     if start is not None: load_into(model, load_weights(weights_folder(start) / "audio.safetensors")[0], start)
     if minutes is not None: minutes = max(0.0, minutes - (time.monotonic() - began) / 60)
     loss = lambda step, generator: recogniser_loss(model, tape, generator, device=device, voices=voices)
+    place = lambda folder: folder and Path(folder) / "audio"
     log = fit(loss, {"audio": model}, lr=lambda step: 1e-3 / (1 + step / 1000) ** 0.5, weight_decay=0.01, warmup=100,
-              minutes=minutes, max_steps=max_steps, resume=resume and Path(resume) / "audio", out=out and Path(out) / "audio",
-              seed=seed, device=device, name="audio", quiet=quiet)
+              minutes=minutes, max_steps=max_steps, resume=place(resume), out=place(out), seed=seed, device=device,
+              name="audio", quiet=quiet)
     if out is not None:
         save_weights(Path(out) / "audio.safetensors", model, config, dtype=torch.float16, preset=preset,
                      steps=len(log), phonemes=PHONEMES)

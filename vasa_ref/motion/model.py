@@ -361,7 +361,7 @@ def train_motion(preset: str = "laptop", *, data=None, minutes: float | None = N
     """Train the motion model on the latents of clips (VASA-1 sec. 3.2) and return it, eval and frozen.
 
     data: folder of clips that `make_clips` wrote; None: `clips` clips of the synthetic world. audio: folder of the audio
-    encoder's weights, or what `Wav2Vec2.from_pretrained` takes, kept in `out`; None: `out`, `resume` or shipped `preset`.
+    encoder's weights, or what `Wav2Vec2.from_pretrained` takes, kept in `out`; None: `out`, `resume`, shipped `preset`.
     Stops after `minutes` (of which latents take at most 40 %) or at `max_steps` in all; writes out/motion.safetensors;
     `resume` is the `out` of an earlier call. Raises VasaError for unknown presets, absent weights, no limit."""
     from vasa_ref.training import check_limit, fit
