@@ -12,8 +12,8 @@ _lock, _defaults = threading.Lock(), []   # of each block that is open, the firs
 
 @contextmanager
 def float32():
-    """Inside, and in what it decorates, torch makes float32 numbers. The session's own default, which all threads share,
-    comes back when the last of the blocks is left."""
+    """Inside, and in what it decorates, torch makes float32 numbers. The session's own default, which all threads
+    share, comes back when the last of the blocks is left."""
     with _lock:
         _defaults.append(torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)

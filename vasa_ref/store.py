@@ -41,8 +41,8 @@ def output_target(path):
 def atomic_path(path):
     """Give a temporary path beside `path`; what was written there takes the place of `path` when the block ends well.
 
-    A symbolic link stays, and what it points at is written. The temporary name keeps the suffix, which tells writers the
-    format. On any error it is removed, `path` untouched. Raises VasaError as `output_target` does, OSError as the file
+    A symbolic link stays, and what it points at is written. The temporary name keeps the suffix, which tells writers
+    the format. On any error it is removed, `path` untouched. Raises VasaError as `output_target` does, OSError as the file
     system does (no such folder, no permission, disk full).
     """
     target = output_target(path)
@@ -165,7 +165,7 @@ def weights_folder(name_or_path="laptop") -> Path:
 
 
 NEEDED = "config.json", "model.safetensors"
-PROCESSOR, PREPROCESSOR = OPTIONAL = "processor_config.json", "preprocessor_config.json"   # newer and older transformers
+PROCESSOR, PREPROCESSOR = OPTIONAL = "processor_config.json", "preprocessor_config.json"   # newer, older transformers
 
 
 def read_checkpoint(folder_or_hub_name):

@@ -22,7 +22,7 @@ from .arguments import make_parser
 
 __all__ = ["main", "make_parser"]
 
-TRAINERS = {   # part: module, function, where an earlier call left something to resume; the face has a folder for each stage
+TRAINERS = {   # part: module, function, where an earlier call left something to resume; face has one for each stage
     "audio": ("hearing.audio", "train_audio", "audio/checkpoint.safetensors"),
     "face": ("face.training", "train_face", "face-*/checkpoint.safetensors"),
     "motion": ("motion.model", "train_motion", "motion/checkpoint.safetensors"),
@@ -40,7 +40,8 @@ def check_output(path, *suffixes, inputs=()):
     if path.is_dir():
         raise VasaError(f"output {path} is a folder: expected a file name")
     if not (folder := output_target(path).parent).is_dir():
-        raise VasaError(f"no folder {folder if path.is_symlink() else path.parent} for the output {path.name}: make it first")
+        missing = folder if path.is_symlink() else path.parent
+        raise VasaError(f"no folder {missing} for the output {path.name}: make it first")
     if not os.access(folder, os.W_OK):
         raise VasaError(f"no permission to write into {folder}")
     if path.exists() and any(path.samefile(other) for other in inputs):
@@ -337,7 +338,7 @@ def ended_in_order():
         raise SystemExit(128 + number)
     here = threading.current_thread() is threading.main_thread()   # no other may listen
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if here and hasattr(signal, name)]
-    before = {number: handler for number in numbers if (handler := signal.getsignal(number)) == signal.SIG_DFL}   # not of nohup
+    before = {number: signal.SIG_DFL for number in numbers if signal.getsignal(number) == signal.SIG_DFL}   # not of nohup
     for number in before:
         signal.signal(number, stop)
     try:

@@ -91,14 +91,14 @@ def read_header(data):
             if coding == 0xFFFE:   # extensible: the coding stands further back
                 coding = int.from_bytes(data[at + 32:at + 34], "little")
             if (coding, channels, rate, bits) != (1, 1, SAMPLE_RATE, 16):
-                kind = "" if coding == 1 else f", coding {coding}"
-                raise VasaError(f"the WAV on standard input has {bits} bit, {rate} Hz and {channels} channels{kind}; {STANDARD_INPUT}")
+                kind = f"{bits} bit, {rate} Hz and {channels} channels" + f", coding {coding}" * (coding != 1)
+                raise VasaError(f"the WAV on standard input has {kind}; {STANDARD_INPUT}")
         at += 8 + size + size % 2
     return None
 
 
 def without_header(arrivals):
-    """The (time, bytes) that are raw samples: all of them or, of a WAV, those between its header and what follows them."""
+    """The (time, bytes) that are raw samples: all or, of a WAV, those between its header and what follows them."""
     head, left = b"", None   # what may be a header; how many bytes are still samples
     for when, data in arrivals:
         if head is not None:

@@ -178,7 +178,8 @@ def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge
     P is even and at least 4, neighbours share their dynamics. `disentangle` in 0..1 is the weight of all that is asked
     of swapped pictures, 0 during the first steps; `judge` is a `PatchDiscriminator` that plays against the decoder, or
     None; `vgg` a `VGG19` that compares features, or None. Where the motion encoder learns too, it reads dynamics from
-    disguised frames (by the `generator`), and what is read from drawn pictures is compared with the frozen critic's reading of true ones.
+    frames disguised by the `generator`, and what is read from drawn pictures is compared with the frozen critic's reading
+    of true ones.
     Returns the loss and its weighed parts.
     """
     people, k = frames.pose.shape[:2]

@@ -238,7 +238,7 @@ class Wav2Vec2(nn.Module):
         config = _our_config(values, preprocessor, folder_or_hub_name)
         try: model = cls(config)
         except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:     # sizes that are no sizes
-            raise VasaError(f"{folder_or_hub_name}: its config.json makes no Wav2Vec2 ({str(error).splitlines()[0]})") from error
+            raise VasaError(f"{folder_or_hub_name} has a config of no Wav2Vec2: {str(error).splitlines()[0]}") from error
         return load_into(model, _our_names(state), folder_or_hub_name).eval().requires_grad_(False)
 
 # %% ../../nbs/hearing/01_audio.ipynb #05-044-985221

@@ -190,8 +190,8 @@ class Instruments:
 
 
 def load_instruments(folder="laptop", device="cpu"):
-    """A folder's or preset's own `Instruments`, else the shipped ones; the reader of frames on `device`, the others on the
-    CPU. VasaError for judges of other ears."""
+    """A folder's or preset's own `Instruments`, else the shipped ones; the reader of frames on `device`, the others on
+    the CPU. VasaError for judges of other ears."""
     own = lambda name: folder if (weights_folder(folder) / name).is_file() else PRETRAINED / "laptop"
     judges = own("sync.safetensors")
     ears = load_audio_encoder(judges)
@@ -291,8 +291,8 @@ def bench(preset="laptop", quick=False, seed=0, quiet=False, device="cpu"):
     """Every quality figure of a preset's or folder's weights, on held-out people, voices and sentences: a flat dict.
 
     A quarter of an hour or so on two cores, half of it to draw true pictures; `quick` takes fewer clips, and three
-    minutes. The instruments are the folder's own, else the shipped ones. `device` draws, reads and plays. Raises VasaError
-    for incomplete weights."""
+    minutes. The instruments are the folder's own, else the shipped ones. `device` draws, reads and plays.
+    Raises VasaError for incomplete weights."""
     folder = weights_folder(preset)
     talker = Talker.from_pretrained(folder, device)
     instruments = load_instruments(folder, device)
@@ -323,7 +323,8 @@ def bench(preset="laptop", quick=False, seed=0, quiet=False, device="cpu"):
         bar.update()
         few, many = ((4, 4), (8, 6)) if quick else ((16, 8), (24, 16))
         casts = {"plain": many, "dressed": few, "held_out": few}
-        read = {looks: read_codes(talker.face, held_out_cast(*cast, 2_000_003 + seed, talker.face.config.size, looks, device))
+        size = talker.face.config.size
+        read = {looks: read_codes(talker.face, held_out_cast(*cast, 2_000_003 + seed, size, looks, device))
                 for looks, cast in casts.items()}
         figures |= leak_table(*read.pop("plain")) | looks_table(read)
         bar.update()

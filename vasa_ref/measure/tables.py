@@ -53,8 +53,8 @@ def table_row(takes, real, instruments, window=50):
 def paper_tables(preset="laptop", quick=False, seed=0, quiet=False, device="cpu"):
     """Tables 3, 4 and 5 of VASA-1 for a preset's or folder's weights, as a dict of dicts.
 
-    Twenty minutes on two cores; `quick` takes 4 clips for 14 and 6 talks for 24. `device` draws, reads and plays. VasaError
-    for incomplete weights."""
+    Twenty minutes on two cores; `quick` takes 4 clips for 14 and 6 talks for 24. `device` draws, reads and plays.
+    VasaError for incomplete weights."""
     folder = weights_folder(preset)
     talker, instruments = Talker.from_pretrained(folder, device), load_instruments(folder, device)
     clips, talks, seconds = (4, 6, 2.0) if quick else (14, 24, 3.2)

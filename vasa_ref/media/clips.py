@@ -74,7 +74,8 @@ def colours(image, size: tuple) -> np.ndarray:
 
 
 def load_portrait(path, size: int = 256) -> torch.Tensor:
-    """Picture file (its path or content, or a PIL image) -> (1, 3, size, size) float32 in [0, 1]: upright, centre square, alpha on mid grey.
+    """Picture file (path or content, or PIL image) -> (1, 3, size, size) float32 in [0, 1]: upright, centre square,
+    alpha on mid grey.
 
     Any PIL mode: grey, palette, alpha, 16 bits, CMYK. Raises `VasaError` in one sentence for what is no picture,
     under 16 px or over 100 megapixels. The portrait I of VASA-1 sec. 3.3.
@@ -103,7 +104,7 @@ def mono(samples, rate, what: str = "the speech") -> torch.Tensor:
 def load_audio(path) -> torch.Tensor:
     """Audio file, or video file with sound (path or content) -> waveform (N,) as `mono` makes it.
 
-    The sound of a video that begins after its pictures begins with silence. Raises `VasaError` for what is no sound, too."""
+    The sound of a video that begins after its pictures begins with silence. Raises `VasaError` for what is no sound."""
     path = content_of(path, "speech", SOUNDS)
     return mono(*decode_audio(path), called(path, "speech"))
 
@@ -142,7 +143,8 @@ def save_video(path, frames, waveform, fps: int = FPS, crf: int = 18, codec: str
                     raise ValueError(f"frame {count} has shape {frame.shape}, the first one {first.shape}")
                 process.stdin.write(frame.tobytes())
                 count += 1
-        waveform = tensor_of(waveform() if callable(waveform) else waveform, "sound", "accepted are samples").clamp(-1, 1)
+        waveform = waveform() if callable(waveform) else waveform
+        waveform = tensor_of(waveform, "sound", "accepted are samples").clamp(-1, 1)
         if count != (wanted := frames_for(len(waveform), fps)):
             raise ValueError(f"{count} frames do not fit {len(waveform)} samples, which need {wanted}")
         np.pad(waveform.float().numpy(), (0, count * SAMPLE_RATE // fps - len(waveform))).tofile(f"{folder}/sound.f32")
@@ -217,8 +219,8 @@ class Clip:
     def load(cls, path) -> "Clip":
         """Any video file with sound (path or content) as a clip at 25 fps without truth.
 
-        The sound is cut or padded to the frames, and stays in time with them: of two tracks that begin apart, the later one
-        begins with silence or with its first frame held."""
+        The sound is cut or padded to the frames, and stays in time with them: of two tracks that begin apart, the later
+        one begins with silence or with its first frame held."""
         path = content_of(path, "video", VIDEOS)
         frames = list(read_frames(path))
         if not frames:

@@ -1,4 +1,4 @@
-"""Files and arrays at the edge of the package: what can go wrong with pictures, sound and video, each said in one sentence.
+"""Files and arrays at the edge of the package: what can go wrong with pictures, sound and video, said in one sentence.
 
 Every function that opens one raises `VasaError` with what was given, what is wrong, and what is accepted. The program ffmpeg is the
 one on PATH, or the one of imageio-ffmpeg.
@@ -31,7 +31,7 @@ FILES = str, os.PathLike, bytes, bytearray, memoryview   # a path, or the conten
 
 
 def existing_file(path, role, accepted):
-    "`path`, in which ~ is the home folder, as a readable, non-empty file; the error names its `role` and what is `accepted`."
+    "`path` (~ is home) as a readable, non-empty file; the error names its `role` and what is `accepted`."
     if not isinstance(path, (str, os.PathLike)):
         raise VasaError(f"the {role} is {'missing (None)' if path is None else f'a {type(path).__name__}'}; {accepted}")
     path = os.path.expanduser(path)
@@ -68,7 +68,7 @@ def content_of(source, role, accepted):
 
 @contextmanager
 def media_file(source, role, accepted):
-    "Yields the path of an `existing_file`, or of a temporary one with the content that `source` is: bytes, or an open file."
+    "Yields the path of an `existing_file`, or of a temporary one with the content that `source` is: bytes or an open file."
     content = content_of(source, role, accepted)
     if not isinstance(content, (bytes, bytearray, memoryview)):
         yield existing_file(content, role, accepted)
@@ -97,7 +97,8 @@ def video_path(path):
     path = Path(path)
     problem = ("videos are MP4; give a name that ends in .mp4" if path.suffix.lower() != ".mp4"
                else "that is a folder; give the name of a file" if path.is_dir()
-               else f"there is no folder {str(folder)!r}; make it first" if not (folder := output_target(path).parent).is_dir()
+               else f"there is no folder {str(folder)!r}; make it first"
+               if not (folder := output_target(path).parent).is_dir()
                else "permission denied; give a folder that may be written" if not os.access(folder, os.W_OK)
                else None)
     if problem:
@@ -146,7 +147,7 @@ def upright(image):
 
 
 def decode_audio(path):
-    """Samples (N, channels) float32 and their rate in Hz, of any file (its path or content) in which ffmpeg finds sound.
+    """Samples (N, channels) float32 and their rate in Hz, of any file (path or content) in which ffmpeg finds sound.
 
     They come through a pipe as AU: six numbers, then bare samples to the end. No header's word is taken for the length.
     Where a track begins later than the pictures beside it, it begins with silence, so that it stays in time.

@@ -121,8 +121,8 @@ def named(tricks: Tricks) -> str:
 
 
 def compiled(method: Callable) -> Callable:
-    """A compiled method for tensors of fixed shapes, with code of its own: torch counts the compilations of each piece of
-    code, whoever calls it, and gives up after a few."""
+    """A compiled method for tensors of fixed shapes, with code of its own: torch counts the compilations of each piece
+    of code, whoever calls it, and gives up after a few."""
     f = method.__func__
     twin = FunctionType(f.__code__.replace(), f.__globals__, f.__name__, f.__defaults__, f.__closure__)
     return torch.compile(MethodType(twin, method.__self__), dynamic=False)

@@ -37,7 +37,7 @@ def sampled(neighbours: int) -> Callable:
 
 
 UNCOUNTED = {aten.grid_sampler_2d: sampled(4), aten.grid_sampler_3d: sampled(8),
-             aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *rest, **options: sdpa_flop_count(q, k, v)}
+             aten._scaled_dot_product_flash_attention_for_cpu: lambda *shapes, **options: sdpa_flop_count(*shapes[:3])}
 
 # %% ../../nbs/speed/02_latency.ipynb #13-009-bcc4bc
 class Ledger(TorchDispatchMode):
@@ -63,7 +63,8 @@ class Ledger(TorchDispatchMode):
 
     @property
     def macs(self) -> dict[str, int]:
-        return {str(op).removeprefix("aten.").lstrip("_"): n // 2 for op, n in self.flops.get_flop_counts()["Global"].items()}
+        counts = self.flops.get_flop_counts()["Global"]
+        return {str(op).removeprefix("aten.").lstrip("_"): n // 2 for op, n in counts.items()}
 
     @property
     def total(self) -> int: return self.flops.get_total_flops() // 2

@@ -182,7 +182,7 @@ def chosen_file(path: str, upload: tuple | dict):
     "The path that was typed, or the bytes that were uploaded; VasaError where there is neither yet."
     if path: return path
     if not upload: raise VasaError("no file yet: type its path, or choose one to upload")
-    files = upload.values() if isinstance(upload, dict) else upload                 # by name in ipywidgets 7, as on Colab
+    files = upload.values() if isinstance(upload, dict) else upload            # by name in ipywidgets 7, as on Colab
     return bytes(next(iter(files))["content"])
 
 

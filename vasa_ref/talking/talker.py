@@ -32,8 +32,8 @@ from .directing import held_pose, motion_controls, replaced
 from ..units import SAMPLE_RATE
 
 # %% ../../nbs/talking/02_talker.ipynb #10-009-053332
-PORTRAITS = ("accepted are a picture's path or content, a PIL image, or an array (H, W), (H, W, C) or (C, H, W) of 1, 3 or 4 "
-             "channels, uint8 or float in [0, 1]")
+PORTRAITS = ("accepted are a picture's path or content, a PIL image, or an array (H, W), (H, W, C) or (C, H, W) of 1, 3 or "
+             "4 channels, uint8 or float in [0, 1]")
 
 
 def portrait_tensor(portrait, size: int) -> Tensor:
@@ -57,25 +57,27 @@ def portrait_tensor(portrait, size: int) -> Tensor:
     return resize(image.expand(3, -1, -1)[None, :, top:top + side, left:left + side], size).clamp(0, 1)
 
 # %% ../../nbs/talking/02_talker.ipynb #10-012-2c3e6f
-WAVEFORMS = ("accepted are a file's path or content, samples (N,) at 16 kHz, or a pair of samples, (N,) or of up to 8 channels, and "
-             "their rate; samples are float, int16, int32 or uint8")
+WAVEFORMS = ("accepted are a file's path or content, samples (N,) at 16 kHz, or a pair of samples, (N,) or of up to 8 "
+             "channels, and their rate; samples are float, int16, int32 or uint8")
 FULL = {torch.uint8: 2 ** 7, torch.int16: 2 ** 15, torch.int32: 2 ** 31}                    # what stands for 1
 
 
 def waveform_tensor(audio, chunk: bool = False) -> Tensor:
-    """Sound in any form of `WAVEFORMS` -> float32 (N,) at 16 kHz in [-1, 1] on the CPU, as `mono` makes it; or VasaError.
+    """Sound in any form of `WAVEFORMS` -> float32 (N,) at 16 kHz in [-1, 1] on the CPU, by `mono`; or VasaError.
 
     A `chunk` of a stream is at 16 kHz and may be empty; in it, what is beyond 1 is cut off."""
     rate, chunk_rates = None, range(SAMPLE_RATE, SAMPLE_RATE + 1)
     if isinstance(audio, (tuple, list)) and sorted(isinstance(x, Real) for x in audio) == [False, True]:
         audio, rate = sorted(audio, key=lambda x: isinstance(x, Real))
         if rate not in (rates := chunk_rates if chunk else range(1000, 1_000_001)):
-            raise VasaError(f"the speech has a rate of {rate} Hz; accepted is a whole number from {rates[0]} to {rates[-1]}")
+            accepted = f"accepted is a whole number from {rates[0]} to {rates[-1]}"
+            raise VasaError(f"the speech has a rate of {rate} Hz; {accepted}")
     elif not isinstance(audio, (np.ndarray, Tensor)): return load_audio(audio)
     waveform = tensor_of(audio, "speech", WAVEFORMS)
     kind, shape = str(waveform.dtype).removeprefix("torch."), tuple(waveform.shape)
     if full := FULL.get(waveform.dtype): waveform = (waveform.float() - full * (waveform.dtype == torch.uint8)) / full
-    if waveform.ndim == 2 and rate and min(shape) <= 8: waveform = (waveform.mT if shape[0] >= shape[1] else waveform).float().mean(0)
+    if waveform.ndim == 2 and rate and min(shape) <= 8:
+        waveform = waveform.float().mean(1 if shape[0] >= shape[1] else 0)                  # of the channels
     if waveform.ndim != 1 or not waveform.is_floating_point() or not (chunk or len(waveform)):
         raise VasaError(f"the speech is a {kind} array {shape}; {WAVEFORMS}, with at least one sample")
     if not chunk: return mono(waveform.float()[:, None].numpy(), int(rate or SAMPLE_RATE))
@@ -281,7 +283,8 @@ def film_frames(video) -> Iterable[Tensor]:
 def motion_track(motion, width: int) -> Tensor | None:
     "Motion (T, width) as a tensor, None where there is none; or VasaError."
     if motion is None: return None
-    track = tensor_of(motion, "track", f"accepted is motion (T, {width})") if isinstance(motion, (np.ndarray, Tensor)) else torch.zeros(0)
+    given = motion if isinstance(motion, (np.ndarray, Tensor)) else torch.zeros(0)
+    track = tensor_of(given, "track", f"accepted is motion (T, {width})")
     if track.ndim != 2 or track.shape[1] != width or not len(track) or not track.isfinite().all():
         given = f"array {tuple(track.shape)}" if len(track) else type(motion).__name__
         raise VasaError(f"a track is a {given}; accepted is finite motion (T, {width}), as `read` gives")

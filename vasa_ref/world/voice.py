@@ -296,7 +296,8 @@ def say(text, voice="ada", language="en", rate=175, pitch=50, emotion="neutral",
     if set(phonemes) <= {SILENCE}:
         raise VasaError(f"text {text!r} has nothing to speak in {LANGUAGES[code].name}; accepted are its words")
     ends = starts[1:] + [len(waveform)]
-    if not isinstance(voice, str): voice = next((name for name, known in VOICES.items() if known == voice), voice.variant)
+    if not isinstance(voice, str):
+        voice = next((name for name, known in VOICES.items() if known == voice), voice.variant)
     return Speech(waveform, phonemes, torch.tensor(starts), torch.tensor(ends), text, voice, code)
 
 # %% ../../nbs/world/09_voice.ipynb #02-062-5ce16c
