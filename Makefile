@@ -41,7 +41,7 @@ demo: $(VENV)/installed  ## a portrait speaks: demo/out.mp4 with the shipped wei
 	$(BIN)/vasa animate demo/portrait.png demo/speech.wav -o demo/out.mp4 --emotion happy
 
 test: $(VENV)/installed-dev  ## lint, tests, every notebook, every page, and whether notebooks, modules and README agree
-	$(BIN)/ruff check --select F vasa_ref tests tools setup.py
+	$(BIN)/ruff check vasa_ref tests tools setup.py
 	$(BIN)/python tools/check_notebooks.py
 	$(BIN)/python tools/readme.py --check
 	$(BIN)/python tools/check_site.py

@@ -472,6 +472,7 @@ def test_portrait(vasa, tmp_path):
 
 def test_a_portrait_of_somebody_asked_for(vasa, tmp_path):
     from PIL import Image
+
     from vasa_ref.world.people import person
     from vasa_ref.world.picture import portraits
     assert vasa("portrait", "-o", tmp_path / "p.png", "--size", 48, "--seed", 2, "--age", 64.5, "--sex", "female", "--origin", "asian",
@@ -514,6 +515,7 @@ def files(tmp_path_factory):
     """A folder with random weights of the tiny size, one good portrait and a good short recording."""
     import soundfile
     from PIL import Image
+
     from vasa_ref.hearing.audio import PhonemeRecogniser
     from vasa_ref.store import save_weights
     from vasa_ref.talking.talker import Talker
@@ -790,7 +792,9 @@ def test_weights_that_do_not_match(vasa, files, tmp_path, spoil, said):
 
 def test_weights_whose_tensors_have_other_shapes(vasa, files, tmp_path):
     import shutil
+
     from safetensors import safe_open
+
     from vasa_ref.store import load_weights, save_tensors
     shutil.copytree(files / "w", tmp_path / "w")
     path = tmp_path / "w" / "face.safetensors"

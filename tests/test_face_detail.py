@@ -7,15 +7,31 @@ import torch
 
 from vasa_ref.dynamics import from_z_dyn, to_z_dyn
 from vasa_ref.errors import VasaError
-from vasa_ref.face.detail import (Appearance, DetailFace, build_face, face_config, load_face, pixel_places,
-                                  read_flow, sample_map)
+from vasa_ref.face.detail import (
+    Appearance,
+    DetailFace,
+    build_face,
+    face_config,
+    load_face,
+    pixel_places,
+    read_flow,
+    sample_map,
+)
 from vasa_ref.face.encoders import CloseUps, measure_reading, mirror, moved, train_encoders
-from vasa_ref.face.reading import face_crop
 from vasa_ref.face.networks import FaceConfig, FaceModel, rigid_matrix, transform
-from vasa_ref.face.training import (FacePlan, contact_sheet, draw_loss, evaluate, point_losses, share_loss,
-                                    train_detail, train_face)
-from vasa_ref.training import Run
+from vasa_ref.face.reading import face_crop
+from vasa_ref.face.training import (
+    FacePlan,
+    contact_sheet,
+    draw_loss,
+    evaluate,
+    point_losses,
+    share_loss,
+    train_detail,
+    train_face,
+)
 from vasa_ref.store import read_tensors, save_tensors, save_weights
+from vasa_ref.training import Run
 from vasa_ref.world.frames import POINTS_KEPT, Frames, Pool, kept_points, random_bodies, random_dynamics, random_poses
 from vasa_ref.world.head import UNIT
 from vasa_ref.world.people import random_people

@@ -10,10 +10,27 @@ from vasa_ref.errors import VasaError
 from vasa_ref.face import disentangle
 from vasa_ref.face.adversary import PatchDiscriminator
 from vasa_ref.face.detail import load_face
-from vasa_ref.face.disentangle import (FaceTraining, FreshFrames, LossWeights, Recogniser, agreement, arcface,
-                                       contrastive_motion, cosface, dynamics_loss, face_loss, inverse_sqrt, l_consist,
-                                       l_cross_id, make_pool, pixel_loss, pretrain_loss, region_weights, shrink,
-                                       train_face)
+from vasa_ref.face.disentangle import (
+    FaceTraining,
+    FreshFrames,
+    LossWeights,
+    Recogniser,
+    agreement,
+    arcface,
+    contrastive_motion,
+    cosface,
+    dynamics_loss,
+    face_loss,
+    inverse_sqrt,
+    l_consist,
+    l_cross_id,
+    make_pool,
+    pixel_loss,
+    pretrain_loss,
+    region_weights,
+    shrink,
+    train_face,
+)
 from vasa_ref.face.networks import FaceConfig, FaceModel
 from vasa_ref.face.perceptual import VGG19, Critic, feature_loss
 from vasa_ref.store import load_weights, read_tensors, save_tensors, save_weights

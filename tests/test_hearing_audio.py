@@ -9,8 +9,16 @@ from safetensors.torch import load_file, save_file
 
 from vasa_ref.errors import VasaError
 from vasa_ref.hearing import audio
-from vasa_ref.hearing.audio import (Wav2Vec2, Wav2Vec2Config, audio_features, band_mask, load_audio_encoder,
-                                    load_recogniser, log_mel, train_audio)
+from vasa_ref.hearing.audio import (
+    Wav2Vec2,
+    Wav2Vec2Config,
+    audio_features,
+    band_mask,
+    load_audio_encoder,
+    load_recogniser,
+    log_mel,
+    train_audio,
+)
 from vasa_ref.hearing.dataset import make_tape
 from vasa_ref.world.voice import PHONEMES
 

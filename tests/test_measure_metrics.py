@@ -12,15 +12,53 @@ from vasa_ref.errors import VasaError
 from vasa_ref.face.separation import SWAPS
 from vasa_ref.hearing.audio import PhonemeRecogniser, Wav2Vec2, Wav2Vec2Config, load_audio_encoder
 from vasa_ref.measure import metrics
-from vasa_ref.measure.estimator import (LIDS, EstimatorConfig, Lessons, MetricsTraining, MotionEstimator, Reading,
-                                        classify_emotion, correlation, estimator_loss, face_crop, lesson,
-                                        lessons_for, load_metrics, mirror, mouth_opening, spoil, train_metrics)
+from vasa_ref.measure.estimator import (
+    LIDS,
+    EstimatorConfig,
+    Lessons,
+    MetricsTraining,
+    MotionEstimator,
+    Reading,
+    classify_emotion,
+    correlation,
+    estimator_loss,
+    face_crop,
+    lesson,
+    lessons_for,
+    load_metrics,
+    mirror,
+    mouth_opening,
+    spoil,
+    train_metrics,
+)
 from vasa_ref.measure.lipsync import Judges, SyncConfig, fingerprint
-from vasa_ref.measure.metrics import (Instruments, Take, angle_deg, asked_emotion, bench, closures, closures_met,
-                                      coupling_figures, delta_p, earlier, frame_codes, frechet_distance, held_out_truth,
-                                      lag_curve, load_instruments, main_gaze, make_take, mouth_sync, runs,
-                                      sequence_codes, silent_frames, take_figures, true_take, video_distance,
-                                      window_jumps)
+from vasa_ref.measure.metrics import (
+    Instruments,
+    Take,
+    angle_deg,
+    asked_emotion,
+    bench,
+    closures,
+    closures_met,
+    coupling_figures,
+    delta_p,
+    earlier,
+    frame_codes,
+    frechet_distance,
+    held_out_truth,
+    lag_curve,
+    load_instruments,
+    main_gaze,
+    make_take,
+    mouth_sync,
+    runs,
+    sequence_codes,
+    silent_frames,
+    take_figures,
+    true_take,
+    video_distance,
+    window_jumps,
+)
 from vasa_ref.store import save_weights
 from vasa_ref.talking.talker import Talker
 from vasa_ref.units import EMOTIONS

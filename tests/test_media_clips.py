@@ -22,7 +22,6 @@ from vasa_ref.media.clips import Clip, frames_for, load_audio, load_portrait, re
 from vasa_ref.world.clips import draw, plan_clip, speak
 from vasa_ref.world.voice import LANGUAGES, VOICES, say
 
-
 AAC_BLOCK = 1024  # samples; ffmpeg before 6 does not cut what fills up the last one
 
 

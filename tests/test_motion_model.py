@@ -12,10 +12,30 @@ from vasa_ref.face.detail import DetailFace
 from vasa_ref.face.networks import FaceConfig, FaceModel
 from vasa_ref.hearing.audio import PhonemeRecogniser, Wav2Vec2, Wav2Vec2Config, load_audio_encoder
 from vasa_ref.motion.conditions import CONDITIONS, blink_rate, clip_conditions, delta_p, main_direction
-from vasa_ref.motion.latents import (Conditions, Latents, drop_conditions, encode_clip, fingerprint, made_with,
-                                     make_latents, noisy as noisy_clip, random_windows, world_clips)
-from vasa_ref.motion.model import (EncoderLayer, MotionConfig, MotionModel, MotionStream, attention_mask,
-                                   generate_motion, load_motion, motion_loss, random_conditions, train_motion)
+from vasa_ref.motion.latents import (
+    Conditions,
+    Latents,
+    drop_conditions,
+    encode_clip,
+    fingerprint,
+    made_with,
+    make_latents,
+    random_windows,
+    world_clips,
+)
+from vasa_ref.motion.latents import noisy as noisy_clip
+from vasa_ref.motion.model import (
+    EncoderLayer,
+    MotionConfig,
+    MotionModel,
+    MotionStream,
+    attention_mask,
+    generate_motion,
+    load_motion,
+    motion_loss,
+    random_conditions,
+    train_motion,
+)
 from vasa_ref.store import save_weights
 from vasa_ref.training import Recipe, Run, fit
 from vasa_ref.world.clips import make_clip, make_clips

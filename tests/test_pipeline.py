@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
-import pipeline  # noqa: E402
+import pipeline
 
 
 def test_the_files_are_what_the_tool_draws(capsys):

@@ -13,8 +13,19 @@ from vasa_ref.face.networks import FaceConfig, WeightStandardised
 from vasa_ref.hearing.audio import FRAME
 from vasa_ref.media.clips import save_video
 from vasa_ref.motion.model import MotionConfig, MotionModel
-from vasa_ref.speed.faster import (FastTalker, Graphed, Tricks, ahead, each_and_all, fetch, fold, named, painter,
-                                   stirred, trick_table)
+from vasa_ref.speed.faster import (
+    FastTalker,
+    Graphed,
+    Tricks,
+    ahead,
+    each_and_all,
+    fetch,
+    fold,
+    named,
+    painter,
+    stirred,
+    trick_table,
+)
 from vasa_ref.talking.talker import Talker
 
 compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")

@@ -9,8 +9,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from vasa_ref.errors import VasaError
 from vasa_ref.face.detail import build_face
 from vasa_ref.face.networks import FaceConfig
-from vasa_ref.speed.latency import (Stage, count, decoder_parts, drift, floor_seconds, latency, machine_limits,
-                                    offline_fps, stages, stream_figures, stream_latency)
+from vasa_ref.speed.latency import (
+    Stage,
+    count,
+    decoder_parts,
+    drift,
+    floor_seconds,
+    latency,
+    machine_limits,
+    offline_fps,
+    stages,
+    stream_figures,
+    stream_latency,
+)
 from vasa_ref.talking.talker import Talker
 
 

@@ -14,8 +14,16 @@ from torch import nn
 
 import vasa_ref.store as weights
 from vasa_ref.errors import VasaError
-from vasa_ref.store import (atomic_path, config_from, load_into, load_weights, save_tensors, save_weights,
-                            shipped_presets, weights_folder)
+from vasa_ref.store import (
+    atomic_path,
+    config_from,
+    load_into,
+    load_weights,
+    save_tensors,
+    save_weights,
+    shipped_presets,
+    weights_folder,
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,18 @@ from PIL import Image
 
 from vasa_ref.errors import VasaError
 from vasa_ref.talking import controls
-from vasa_ref.talking.controls import (Controls, Settings, chosen_file, draw_still, make_video, portrait_of, read_inputs,
-                                       shown, speech_of, sweep)
+from vasa_ref.talking.controls import (
+    Controls,
+    Settings,
+    chosen_file,
+    draw_still,
+    make_video,
+    portrait_of,
+    read_inputs,
+    shown,
+    speech_of,
+    sweep,
+)
 from vasa_ref.talking.talker import Talker
 
 QUICK = Settings(text="Yes.", steps=2)

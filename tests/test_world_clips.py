@@ -6,8 +6,18 @@ from safetensors.torch import save_file
 from vasa_ref.errors import VasaError
 from vasa_ref.media.clips import Clip
 from vasa_ref.world import clips
-from vasa_ref.world.clips import (MOTION, Truth, draw, make_clip, make_clips, plan_clip, read_clip, read_clips,
-                                  render_motion, write_clip)
+from vasa_ref.world.clips import (
+    MOTION,
+    Truth,
+    draw,
+    make_clip,
+    make_clips,
+    plan_clip,
+    read_clip,
+    read_clips,
+    render_motion,
+    write_clip,
+)
 from vasa_ref.world.people import random_people
 from vasa_ref.world.performer import perform
 from vasa_ref.world.picture import make_figures, studio

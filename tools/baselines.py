@@ -14,8 +14,9 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import vasa_ref  # noqa: F401 - before torch: it says how threads wait
 import torch
+
+import vasa_ref  # noqa: F401 - before torch: it says how threads wait
 from vasa_ref.app.cli import write_json
 from vasa_ref.measure.metrics import held_out_truth, load_instruments, make_take, true_take
 from vasa_ref.measure.tables import table_row
