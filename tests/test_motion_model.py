@@ -370,7 +370,7 @@ def test_latents_grow_and_are_made_anew_for_other_encoders(ears, face, clips, tm
     fewer = make_latents(ears, 2, clips=iter(clips), path=path, quiet=True)               # of what is there, the first
     assert len(fewer) == 2 and path.read_bytes() == before
     for (name, values), (_, first) in zip(fewer.items(), two.items()): assert torch.equal(values, first) or name == "emotion", name
-    torch.testing.assert_close(fewer.emotion, two.emotion, equal_nan=True)
+    torch.testing.assert_close(fewer.conditions["emotion"], two.conditions["emotion"], equal_nan=True)
     assert len(make_latents(ears, 3, clips=iter(clips), minutes=0, quiet=True)) == 1
     torch.manual_seed(1)
     other = Wav2Vec2(Wav2Vec2Config.tiny()).eval()
