@@ -173,10 +173,11 @@ def utterances(tape, least=1.5, most=8.0, pause=0.3, sure=0.8):
     """(first, last) label of the pieces of a tape that stand between pauses of `pause` seconds or more, from `least` to
     `most` seconds long, of which at least the share `sure` has a known phoneme."""
     per_second = 16000 // STEP
-    silent, edges = tape.labels == 0, []
+    silent, edges = tape.labels == 0, [0]
     changes = torch.cat([torch.tensor([0]), silent.int().diff().nonzero()[:, 0] + 1, torch.tensor([len(silent)])])
     for first, last in zip(changes[:-1].tolist(), changes[1:].tolist()):
         if silent[first] and last - first >= pause * per_second: edges.append((first + last) // 2)
+    edges.append(len(silent))
     whole = lambda a, b: least * per_second <= b - a <= most * per_second
     known = lambda a, b: (tape.labels[a:b] != UNKNOWN).float().mean() >= sure
     frame = FRAME // STEP
