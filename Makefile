@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # A package index with CPU-only builds of torch, where the default one is too large. Empty: the default index.
 TORCH_INDEX ?=
+# The versions that were tested. Empty: whatever pip finds.
+CONSTRAINTS ?= -c constraints.txt
 # Processes for the notebooks' run in `make test`.
 WORKERS ?= 1
 
@@ -11,7 +13,7 @@ OMP_WAIT_POLICY ?= PASSIVE
 export OMP_WAIT_POLICY
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS)
 SENTENCE := The weights came with the package, and this voice and this face were made by it.
 
 help:  ## this list
@@ -39,7 +41,7 @@ demo: $(VENV)/installed  ## a portrait speaks: demo/out.mp4 with the shipped wei
 	$(BIN)/vasa animate demo/portrait.png demo/speech.wav -o demo/out.mp4 --emotion happy
 
 test: $(VENV)/installed-dev  ## lint, tests, every notebook, every page, and whether notebooks, modules and README agree
-	$(BIN)/ruff check --select F vasa_ref tests tools setup.py
+	$(BIN)/ruff check vasa_ref tests tools setup.py
 	$(BIN)/python tools/check_notebooks.py
 	$(BIN)/python tools/readme.py --check
 	$(BIN)/python tools/check_site.py

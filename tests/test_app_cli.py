@@ -114,6 +114,8 @@ def test_help_of_each_command(vasa, command):
     (["train", "face", "--minutes", "0"], "from 0.01 to"),
     (["train", "face", "--resume", "no/such"], "cannot resume: no folder no/such"),
     (["bench", "--json", "no/such/b.json"], "no folder no/such"),
+    (["bench", "--device", "gpu"], "device 'gpu' is not on this machine: accepted are cpu"),
+    (["tables", "--device", "gpu"], "device 'gpu' is not on this machine: accepted are cpu"),
     (["tables", "--json", "no/such/b.json"], "no folder no/such"),
     (["latency", "--preset", "huge"], "choose from"),
     (["latency", "--json", "l.txt"], "should end in .json")])
@@ -145,8 +147,8 @@ def test_what_the_commands_call_exists_and_takes_what_they_give():
     import inspect
     calls = {(module, function): ["preset", "minutes", "resume", "out", "device", "seed", "quiet"]
              for module, function, _ in cli.TRAINERS.values()}
-    calls |= {("measure.tables", "paper_tables"): ["preset", "quick", "seed", "quiet"]}
-    calls |= {("measure.metrics", "bench"): ["preset", "quick", "seed", "quiet"], ("speed.latency", "latency"): ["preset", "device", "tricks"]}
+    calls |= {("measure.tables", "paper_tables"): ["preset", "quick", "seed", "quiet", "device"]}
+    calls |= {("measure.metrics", "bench"): ["preset", "quick", "seed", "quiet", "device"], ("speed.latency", "latency"): ["preset", "device", "tricks"]}
     for (module, function), wanted in calls.items():
         taken = inspect.signature(getattr(importlib.import_module(f"vasa_ref.{module}"), function)).parameters
         assert set(wanted) <= set(taken), (module, function)
@@ -344,12 +346,12 @@ def test_audio_is_what_motion_learns_from(vasa, trainers):
     assert vasa("train", "all", "--audio", "x", "--out", "other")[2].startswith("vasa: --audio is what motion learns from, not all")
 
 
-def test_voices_are_what_audio_learns_from(vasa, trainers):
+def test_voices_are_what_audio_and_motion_learn_from(vasa, trainers):
     calls, _ = trainers
     Path("voices.safetensors").touch()
     assert vasa("train", "all", "--voices", "voices.safetensors", "--quiet")[0] == 0
-    assert [options.get("voices") for _, _, options in calls] == ["voices.safetensors", None, None, None, None]
-    assert vasa("train", "face", "--voices", "voices.safetensors", "--out", "other")[2].startswith("vasa: --voices is for the training of audio")
+    assert [options.get("voices") for _, _, options in calls] == ["voices.safetensors", None, "voices.safetensors", None, None]
+    assert vasa("train", "face", "--voices", "voices.safetensors", "--out", "other")[2].startswith("vasa: --voices is for audio and motion, not for face")
     assert vasa("train", "audio", "--voices", "none", "--out", "other")[2].startswith("vasa: no file at none") and not Path("other").exists()
 
 
@@ -388,6 +390,16 @@ def test_one_folder_has_one_preset_and_one_training(vasa, trainers):
     assert code == 2 and "go on with --resume other" in err and len(calls) == 1
 
 
+@pytest.mark.parametrize("part, place", [("audio", "audio"), ("face", "face-encoders"), ("motion", "motion"), ("metrics", "metrics"), ("sync", "sync")])
+def test_where_each_part_keeps_its_checkpoint(vasa, trainers, part, place):
+    calls, _ = trainers
+    Path("mine", place).mkdir(parents=True)
+    Path("mine", place, "checkpoint.safetensors").touch()
+    refused(vasa("train", part, "--preset", "tiny", "--out", "mine"), "holds trained weights")
+    assert vasa("train", "all", "--resume", "mine", "--preset", "tiny", "--quiet")[0] == 0
+    assert [name for name, _, options in calls if options["resume"]] == [part]
+
+
 def test_train_all_shares_the_minutes(vasa, trainers):
     calls, clock = trainers
     assert vasa("train", "all", "--minutes", "20", "--quiet") == (0, "", "")
@@ -414,12 +426,12 @@ def test_train_resumes_into_the_same_folder(vasa, trainers):
 def test_tables_print_and_write(vasa, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     asked = []
-    fake = SimpleNamespace(paper_tables=lambda folder, quick, seed, quiet: asked.append((quick, seed, quiet)) or {"clips": 4},
+    fake = SimpleNamespace(paper_tables=lambda folder, quick, seed, quiet, device: asked.append((quick, seed, quiet, device)) or {"clips": 4},
                            as_text=lambda tables: f"the tables of {tables['clips']} clips")
     monkeypatch.setitem(sys.modules, "vasa_ref.measure.tables", fake)
     monkeypatch.setattr("vasa_ref.measure.tables", fake, raising=False)
-    code, out, err = vasa("tables", "--json", "t.json", "--quick", "--seed", "3")
-    assert (code, err, asked) == (0, "", [(True, 3, False)]) and "the tables of 4 clips" in out
+    code, out, err = vasa("tables", "--json", "t.json", "--quick", "--seed", "3", "--device", "cpu")
+    assert (code, err, asked) == (0, "", [(True, 3, False, torch.device("cpu"))]) and "the tables of 4 clips" in out
     assert json.loads(Path("t.json").read_text()) == {"clips": 4}
 
 
@@ -428,7 +440,7 @@ def test_bench_and_latency_print_and_write(vasa, monkeypatch, tmp_path):
     fake_weights(monkeypatch)
     figures = {"self_psnr": 24.123456, "clips": 8, "preset": "laptop"}
     asked = []
-    bench = SimpleNamespace(bench=lambda folder, quick, seed, quiet: asked.append((folder, quick, seed)) or figures)
+    bench = SimpleNamespace(bench=lambda folder, quick, seed, quiet, device: asked.append((folder, quick, seed, device)) or figures)
     speed = SimpleNamespace(latency=lambda preset, device, tricks: asked.append((preset, device, tricks)) or {"offline_fps": 90.5})
     for name, module in (("measure.metrics", bench), ("speed.latency", speed)):
         monkeypatch.setitem(sys.modules, f"vasa_ref.{name}", module)
@@ -438,7 +450,7 @@ def test_bench_and_latency_print_and_write(vasa, monkeypatch, tmp_path):
     assert json.loads(Path("b.json").read_text()) == figures
     assert vasa("latency", "--preset", "paper", "--json", "l.json", "--quiet") == (0, "", "")
     assert json.loads(Path("l.json").read_text()) == {"offline_fps": 90.5}
-    assert asked == [(Path("shipped"), True, 0), ("paper", torch.device("cpu"), False)]
+    assert asked == [(Path("shipped"), True, 0, torch.device("cpu")), ("paper", torch.device("cpu"), False)]
     figures["fvd"] = math.nan
     with pytest.raises(ValueError):   # a figure that is not a number is a bug, and is not written
         vasa("bench", "--json", "c.json")
@@ -460,6 +472,7 @@ def test_portrait(vasa, tmp_path):
 
 def test_a_portrait_of_somebody_asked_for(vasa, tmp_path):
     from PIL import Image
+
     from vasa_ref.world.people import person
     from vasa_ref.world.picture import portraits
     assert vasa("portrait", "-o", tmp_path / "p.png", "--size", 48, "--seed", 2, "--age", 64.5, "--sex", "female", "--origin", "asian",
@@ -502,6 +515,7 @@ def files(tmp_path_factory):
     """A folder with random weights of the tiny size, one good portrait and a good short recording."""
     import soundfile
     from PIL import Image
+
     from vasa_ref.hearing.audio import PhonemeRecogniser
     from vasa_ref.store import save_weights
     from vasa_ref.talking.talker import Talker
@@ -681,6 +695,78 @@ def test_an_interrupt_ends_live_sound_and_the_video_is_whole(files, tmp_path):
     assert len(Clip.load(out)) == 25 and os.listdir(tmp_path) == ["o.mp4"]
 
 
+@pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize("streamed", [True, False], ids=["stream", "whole"])
+def test_a_signal_that_ends_the_process_leaves_nothing(files, tmp_path, name, code, streamed):
+    import signal
+
+    import soundfile
+    out, scratch = tmp_path / "out", tmp_path / "scratch"
+    out.mkdir(), scratch.mkdir()
+    soundfile.write(tmp_path / "long.wav", np.zeros(60 * 16_000), 16_000)
+    sound = ["--stream", "-"] if streamed else [tmp_path / "long.wav"]
+    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", *sound, "--weights", files / "w", "--steps", "1", "-o", out / "o.mp4"]
+    process = subprocess.Popen([*map(str, command)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                               env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(scratch)})
+    process.stdin.write(bytes(2 * 16_000))
+    process.stdin.flush()
+    began = time.monotonic()
+    while time.monotonic() - began < 100 and not any(out.rglob("silent.mp4")):
+        time.sleep(0.02)                                                  # until the video is being written
+    assert process.poll() is None
+    process.send_signal(getattr(signal, name))
+    assert process.wait(timeout=60) == code, process.stderr.read()
+    assert process.stderr.read().count(b"Traceback") == 0
+    assert os.listdir(out) == [] and os.listdir(scratch) == []
+
+
+def test_signals_are_as_before_when_a_command_has_ended(vasa, tmp_path):
+    import signal
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+    assert vasa("say", "Yes.", "-o", tmp_path / "s.wav")[0] == 0
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
+
+
+def test_a_wav_may_be_piped_in(files, tmp_path):
+    """The frames are those of the bare samples; and a WAV of another rate is refused."""
+    import io
+
+    import soundfile
+    samples = np.random.default_rng(0).integers(-9000, 9000, 8000).astype("<i2")
+    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", "--stream", "-", "--weights", files / "w", "--steps", "2", "-o", "-"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    run = lambda data: subprocess.run([*map(str, command)], input=data, capture_output=True, env=env)
+    wav = {}
+    for rate in (16_000, 48_000):
+        stream = io.BytesIO()
+        soundfile.write(stream, samples, rate, format="wav")
+        wav[rate] = stream.getvalue()
+    bare, piped, other = run(samples.tobytes()), run(wav[16_000]), run(wav[48_000])
+    assert bare.returncode == piped.returncode == 0 and len(bare.stdout) == 13 * 32 * 32 * 3 and piped.stdout == bare.stdout
+    refused((other.returncode, other.stdout.decode(), other.stderr.decode()), "48000 Hz", "16 kHz and one channel")
+
+
+@pytest.mark.parametrize("argv", [("portrait", "--size", 32, "-o", "p.png"), ("say", "hello", "-o", "s.wav"), ("latency", "--json", "l.json")],
+                         ids=lambda argv: argv[0])
+def test_an_output_that_is_a_link_or_read_only(vasa, tmp_path, monkeypatch, argv):
+    monkeypatch.chdir(tmp_path)
+    fake = SimpleNamespace(latency=lambda preset, device, tricks: {"offline_fps": 90.5})
+    monkeypatch.setitem(sys.modules, "vasa_ref.speed.latency", fake)
+    monkeypatch.setattr("vasa_ref.speed.latency", fake, raising=False)
+    name = argv[-1]
+    assert vasa(*argv[:-1], "plain" + name)[0] == 0
+    Path("real").mkdir()
+    Path(name).symlink_to(f"real/{name}")
+    assert vasa(*argv)[0] == 0
+    assert Path(name).is_symlink() and Path("real", name).read_bytes() == Path("plain" + name).read_bytes() and os.listdir("real") == [name]
+    Path("real", name).write_bytes(b"mine")
+    Path("real", name).chmod(0o444)
+    refused(vasa(*argv), f"output {name} is read-only")
+    assert Path(name).read_bytes() == b"mine" and os.listdir("real") == [name]
+    Path("gone" + name).symlink_to(f"nowhere/{name}")
+    refused(vasa(*argv[:-1], "gone" + name), "no folder", "nowhere", "make it first")
+
+
 def test_the_seed_decides_the_video(vasa, files, tmp_path):
     from vasa_ref.media.clips import Clip
     clips = []
@@ -706,7 +792,9 @@ def test_weights_that_do_not_match(vasa, files, tmp_path, spoil, said):
 
 def test_weights_whose_tensors_have_other_shapes(vasa, files, tmp_path):
     import shutil
+
     from safetensors import safe_open
+
     from vasa_ref.store import load_weights, save_tensors
     shutil.copytree(files / "w", tmp_path / "w")
     path = tmp_path / "w" / "face.safetensors"

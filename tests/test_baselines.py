@@ -9,6 +9,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 import baselines
+
 from vasa_ref.motion.conditions import CONDITIONS, clip_conditions
 from vasa_ref.motion.latents import Latents
 from vasa_ref.motion.model import MotionConfig, random_conditions

@@ -7,14 +7,31 @@ import torch
 
 from vasa_ref.dynamics import from_z_dyn, to_z_dyn
 from vasa_ref.errors import VasaError
-from vasa_ref.face.detail import (Appearance, DetailFace, build_face, face_config, load_face, pixel_places,
-                                  read_flow, sample_map)
+from vasa_ref.face.detail import (
+    Appearance,
+    DetailFace,
+    build_face,
+    face_config,
+    load_face,
+    pixel_places,
+    read_flow,
+    sample_map,
+)
 from vasa_ref.face.encoders import CloseUps, measure_reading, mirror, moved, train_encoders
-from vasa_ref.face.reading import face_crop
 from vasa_ref.face.networks import FaceConfig, FaceModel, rigid_matrix, transform
-from vasa_ref.face.training import (FacePlan, contact_sheet, draw_loss, evaluate, point_losses, share_loss,
-                                    train_detail, train_face)
+from vasa_ref.face.reading import face_crop
+from vasa_ref.face.training import (
+    FacePlan,
+    contact_sheet,
+    draw_loss,
+    evaluate,
+    point_losses,
+    share_loss,
+    train_detail,
+    train_face,
+)
 from vasa_ref.store import read_tensors, save_tensors, save_weights
+from vasa_ref.training import Run
 from vasa_ref.world.frames import POINTS_KEPT, Frames, Pool, kept_points, random_bodies, random_dynamics, random_poses
 from vasa_ref.world.head import UNIT
 from vasa_ref.world.people import random_people
@@ -55,10 +72,10 @@ def test_drawn_shapes_and_range(face):
     pose = random_pose(2)
     images, z_id, a = portrait(face, 2, pose)
     drawn = face.draw(a, z_id, random_pose(2, 1), torch.zeros(2, 57))
-    assert drawn.image.shape == drawn.copy.shape == drawn.mirrored.shape == drawn.paint.shape == images.shape
+    assert drawn.image.shape == drawn.copy.shape == drawn.front.shape == drawn.paint.shape == images.shape
     assert drawn.logits.shape == (2, 4, 32, 32)
     assert drawn.place.shape == (2, 2, 16, 16) and drawn.depth.shape == (2, 1, 8, 8)
-    one = Appearance(*(x[:1] for x in a[:-1]), tuple(x[:1] for x in a.maps))
+    one = Appearance(*(x[:1] for x in a[:-2]), *(tuple(x[:1] for x in many) for many in a[-2:]))
     frames = face.decode(one, z_id[:1], random_pose(3), torch.zeros(3, 57))
     assert frames.shape == (3, 3, 32, 32) and 0 <= frames.min() and frames.max() <= 1
     assert face(images, images).shape == images.shape
@@ -68,7 +85,7 @@ def test_frames_in_a_batch_are_those_drawn_alone(face):
     images, z_id, a = portrait(face, 2, random_pose(2))
     pose, z_dyn = random_pose(4, 1), torch.randn(4, 57, generator=torch.Generator().manual_seed(2))
     together = face.draw(a.repeat(2), z_id.repeat_interleave(2, 0), pose, z_dyn).image.clamp(0, 1)
-    one = Appearance(*(x[1:] for x in a[:-1]), tuple(x[1:] for x in a.maps))
+    one = Appearance(*(x[1:] for x in a[:-2]), *(tuple(x[1:] for x in many) for many in a[-2:]))
     torch.testing.assert_close(face.decode(one, z_id[1:], pose[2:], z_dyn[2:]), together[2:], rtol=1e-3, atol=1e-4)
 
 
@@ -88,7 +105,7 @@ def test_shares_choose_between_copy_source_and_paint(face):
     drawn = face.draw(a, z_id, random_pose(1, 1), torch.zeros(1, 57))
     shares = drawn.logits.softmax(1)
     mixed = shares[:, :1] * (drawn.copy + drawn.shade) + shares[:, 1:2] * images + shares[:, 2:3] * drawn.paint
-    mixed = mixed + shares[:, 3:] * (drawn.mirrored + drawn.shade)
+    mixed = mixed + shares[:, 3:] * (drawn.front + drawn.shade)
     torch.testing.assert_close(drawn.image, mixed)
 
 
@@ -137,12 +154,15 @@ def test_share_loss_is_lowest_for_what_is_known():
     told = points, torch.ones(1, 2, dtype=torch.bool), torch.tensor([[True, False]])
     right = torch.full((1, 4, 8, 8), -20.0)
     right[:, 0, :, :2], right[:, 2, :, 2:6], right[:, 1, :, 6:] = 20, 20, 20
-    inside = torch.tensor([False, False])
-    good, bad = share_loss(right, mask, source_mask, told, inside), share_loss(right.roll(1, 1), mask, source_mask, told, inside)
-    assert good < 1e-3 < 1 < bad
+    nowhere, everywhere = torch.zeros(2, dtype=torch.bool), torch.ones(2, dtype=torch.bool)
+    cost = lambda logits, inside=nowhere, moving=nowhere: share_loss(logits, mask, source_mask, told, inside, moving)
+    assert cost(right) < 1e-3 < 1 < cost(right.roll(1, 1))
+    front = right.clone()
+    front[:, [0, 3], :, :2] = right[:, [3, 0], :, :2]                               # the first point is from the front
+    assert cost(front) > 1 and cost(front, moving=everywhere) < 1e-3
     worse = right.clone()
     worse[:, :, :, 2:4] = right.roll(2, 1)[:, :, :, 2:4]                            # the second point is copied, not painted
-    skin, teeth = (share_loss(worse, mask, source_mask, told, torch.tensor([False, which])) for which in (False, True))
+    skin, teeth = (cost(worse, torch.tensor([False, which])) for which in (False, True))
     assert skin == teeth > 1                                                       # alone of its kind, either counts the same
 
 
@@ -174,20 +194,22 @@ def pool(tmp_path_factory):
 def test_training_resumes_exactly(pool, tmp_path):
     plan = FacePlan(pairs=1, drivers=2)
     def run(folder, steps, resume=None):
-        return train_detail(pool, random_frames, out=tmp_path / folder, max_steps=steps, plan=plan, config=TINY, resume=resume)[0]
+        job = Run(out=tmp_path / folder, max_steps=steps, resume=resume, quiet=True)
+        return train_detail(pool, random_frames, job, plan=plan, config=TINY)[0]
     whole = run("whole", 4)
     run("parts", 2)
     parts = run("parts", 4, tmp_path / "parts")
     for (name, a), b in zip(whole.state_dict().items(), parts.state_dict().values()): assert torch.equal(a, b), name
-    assert (tmp_path / "parts/face.safetensors").is_file()
+    assert (tmp_path / "parts/face-detail/face.safetensors").is_file()
 
 
 def test_encoders_learn_and_are_measured(pool, tmp_path):
     close = CloseUps(torch.randint(256, (6, 3, 40, 40), dtype=torch.uint8), random_frames().pose.flatten(0, 1)[:6], torch.randn(6, 54))
-    motion, steps = train_encoders(pool, close, random_frames, out=tmp_path, max_steps=3, pairs=2, frames=2, crops=4, config=TINY)
+    motion, steps = train_encoders(pool, close, random_frames, Run(out=tmp_path, max_steps=3, quiet=True), pairs=2,
+                                   frames=2, crops=4, config=TINY)
     figures = measure_reading(motion, random_frames())
     assert 0 < figures["pose_deg"] < 90 and figures["units_r2"] < 1 and steps == 3
-    assert (tmp_path / "encoders.safetensors").is_file()
+    assert (tmp_path / "face-encoders/encoders.safetensors").is_file()
 
 
 def test_close_ups_are_faces_and_are_kept(tmp_path):
@@ -196,6 +218,10 @@ def test_close_ups_are_faces_and_are_kept(tmp_path):
     one = CloseUps.make(path, 8, 48, seed=3)
     again = CloseUps.make(path, 8, 48, seed=3)
     assert one.images.shape == (96, 3, 48, 48) and torch.equal(one.images, again.images)
+    twice = CloseUps(*(torch.cat([x, x.flip(0)]) for x in one))
+    save_tensors(tmp_path / "more.safetensors", twice._asdict(), {})
+    fewer = CloseUps.make(tmp_path / "more.safetensors", 8, 48, seed=3)              # of what is kept, the first
+    assert all(map(torch.equal, fewer, one)) and len(read_tensors(tmp_path / "more.safetensors")[0]["images"]) == 192
     crop = face_crop(one.images[:8].float() / 255, one.pose[:8], 24)
     generator = torch.Generator().manual_seed(3_000_009)
     who, pose = random_people(8, generator), random_poses(96, generator)
@@ -227,14 +253,14 @@ def test_a_moved_picture_has_the_pose_that_is_told():
 
 def test_progress_is_measured_with_the_averaged_weights(pool, tmp_path):
     plan = FacePlan(pairs=1, drivers=2, measure=0)
-    train_detail(pool, random_frames, out=tmp_path, max_steps=40, plan=plan, config=TINY)
-    lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
+    train_detail(pool, random_frames, Run(out=tmp_path, max_steps=40, quiet=True), plan=plan, config=TINY)
+    lines = [json.loads(line) for line in (tmp_path / "face-detail/progress.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [20, 40] and all(line["psnr"] > 0 for line in lines)
 
 
 def test_a_contact_sheet_has_a_row_for_each_person(face):
     sheet = contact_sheet(face, random_frames(), people=3)
-    assert sheet.shape == (3, 3 * 32, 7 * 32) and 0 <= sheet.min() and sheet.max() <= 1
+    assert sheet.shape == (3, 3 * 32, 8 * 32) and 0 <= sheet.min() and sheet.max() <= 1
     torch.testing.assert_close(sheet[:, :32, :32], random_frames().images[0, 0])
 
 
@@ -257,7 +283,7 @@ def test_the_face_of_a_preset_is_trained_in_three_stages_and_goes_on(tmp_path, m
 def test_what_training_refuses(tmp_path):
     with pytest.raises(VasaError, match="tiny, laptop, paper"): train_face("huge", out=tmp_path)
     with pytest.raises(VasaError, match="of no use"): train_face("tiny", out=tmp_path, vgg19="vgg19.safetensors")
-    with pytest.raises(VasaError, match="cannot resume"): train_face("tiny", out=tmp_path, resume=tmp_path)
+    with pytest.raises(VasaError, match="cannot resume"): train_face("tiny", max_steps=1, out=tmp_path, resume=tmp_path)
 
 
 def test_the_right_class_is_built_and_loaded(tmp_path):

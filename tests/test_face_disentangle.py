@@ -10,10 +10,27 @@ from vasa_ref.errors import VasaError
 from vasa_ref.face import disentangle
 from vasa_ref.face.adversary import PatchDiscriminator
 from vasa_ref.face.detail import load_face
-from vasa_ref.face.disentangle import (FaceTraining, FreshFrames, LossWeights, Recogniser, agreement, arcface,
-                                       contrastive_motion, cosface, dynamics_loss, face_loss, inverse_sqrt, l_consist,
-                                       l_cross_id, make_pool, pixel_loss, pretrain_loss, region_weights, shrink,
-                                       train_face)
+from vasa_ref.face.disentangle import (
+    FaceTraining,
+    FreshFrames,
+    LossWeights,
+    Recogniser,
+    agreement,
+    arcface,
+    contrastive_motion,
+    cosface,
+    dynamics_loss,
+    face_loss,
+    inverse_sqrt,
+    l_consist,
+    l_cross_id,
+    make_pool,
+    pixel_loss,
+    pretrain_loss,
+    region_weights,
+    shrink,
+    train_face,
+)
 from vasa_ref.face.networks import FaceConfig, FaceModel
 from vasa_ref.face.perceptual import VGG19, Critic, feature_loss
 from vasa_ref.store import load_weights, read_tensors, save_tensors, save_weights
@@ -288,7 +305,26 @@ def test_face_loss_teaches_everything_but_the_motion_encoder(pool, parts, share,
     assert dead == {"motion_encoder"}
 
 
+def test_the_drivers_disguise_comes_from_the_generator(pool, parts):
+    face, _, critic = parts
+    face.motion_encoder.requires_grad_(True)
+    def loss(ours, others):
+        torch.manual_seed(others)
+        with torch.enable_grad(): return face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(), generator=generator(ours))[0].item()
+    assert loss(1, 0) == loss(1, 7) != loss(2, 0)
+    before = torch.random.get_rng_state()
+    face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(), generator=generator())
+    assert torch.equal(torch.random.get_rng_state(), before)
+    face.motion_encoder.requires_grad_(False)
+
+
 # Training
+
+def test_the_discriminator_is_clipped_apart(pool, tmp_path):
+    train(pool, 2, dataclasses.replace(PLAN, judge=1), out=tmp_path)
+    log = read_tensors(tmp_path / "face-joint/checkpoint.safetensors")[0]
+    assert log["log/grad_norm_judge"].isnan().tolist() == [True, False] and log["log/grad_norm"].isfinite().all()
+
 
 def test_training_writes_weights_that_load(pool, tmp_path):
     face = train(pool, 2, out=tmp_path)

@@ -5,8 +5,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vasa_ref.face.networks import (FaceConfig, FaceModel, FlowGenerator, align, bound_pose, from_canonical_grid,
-                                    identity_grid, rigid_matrix, sample, standardise, to_canonical_grid, transform)
+from vasa_ref.face.networks import (
+    FaceConfig,
+    FaceModel,
+    FlowGenerator,
+    align,
+    bound_pose,
+    from_canonical_grid,
+    identity_grid,
+    rigid_matrix,
+    sample,
+    standardise,
+    to_canonical_grid,
+    transform,
+)
 from vasa_ref.geometry import neutral_pose, rotation_matrix
 from vasa_ref.world.head import CAMERA
 from vasa_ref.world.people import random_people

@@ -3,6 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from torch import nn
 
 from vasa_ref.errors import VasaError
 from vasa_ref.face.disentangle import Recogniser
@@ -40,17 +41,21 @@ def test_vgg_is_a_frozen_chain_of_convolutions(vgg):
     assert not any(p.requires_grad for p in vgg.parameters()) and sum(p.numel() for p in vgg.features.parameters()) == 20_024_384 - 3 * (9 * 512 * 512 + 512)
 
 
-def test_vgg_is_torchvisions(tmp_path):
-    try: from torchvision import models
-    except (ImportError, RuntimeError) as error: pytest.skip(f"no torchvision that fits this torch: {error}")   # its build must match
+def test_vgg_reads_torchvisions_weights(tmp_path):
+    "torchvision's `vgg19().features`, written as its make_layers does: a list in which a layer's place is its name."
     torch.manual_seed(1)
-    theirs = models.vgg19(weights=None).eval()
-    save_file(theirs.state_dict(), tmp_path / "vgg19.safetensors", {"format": "pt"})
+    layers, before = [], 3
+    for width in (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512, 512, 512, 512, "M"):
+        if width == "M": layers.append(nn.MaxPool2d(2))
+        else: layers, before = [*layers, nn.Conv2d(before, width, 3, padding=1), nn.ReLU()], width
+    theirs = nn.Sequential(*layers)
+    state = {f"features.{name}": x for name, x in theirs.state_dict().items()} | {"classifier.0.bias": torch.zeros(4096)}
+    save_file(state, tmp_path / "vgg19.safetensors", {"format": "pt"})
     ours = VGG19(tmp_path / "vgg19.safetensors")
     images = torch.rand(1, 3, 64, 64)
     x, expected = (images - ours.mean) / ours.std, []
     with torch.no_grad():
-        for number, layer in enumerate(theirs.features):
+        for number, layer in enumerate(theirs):
             x = layer(x)
             if number in (1, 6, 11, 20, 29): expected.append(x.clone())           # relu1_1 to relu5_1
     for one, other in zip(ours(images), expected, strict=True): assert torch.allclose(one, other, atol=1e-5)

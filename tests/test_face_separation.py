@@ -6,9 +6,26 @@ import torch
 
 from vasa_ref.face.networks import FaceConfig, FaceModel
 from vasa_ref.face.perceptual import psnr, ssim
-from vasa_ref.face.separation import (BROWS, LIDS, LOOKS, MOUTH, SWAPS, fit_mlp, fit_ridge, gradient_energy,
-                                      held_out_cast, leak_matrix, leak_table, looks_table, probe_identity, probe_r2,
-                                      read_codes, reading_errors, said_r2, swap_table)
+from vasa_ref.face.separation import (
+    BROWS,
+    LIDS,
+    LOOKS,
+    MOUTH,
+    SWAPS,
+    fit_mlp,
+    fit_ridge,
+    gradient_energy,
+    held_out_cast,
+    leak_matrix,
+    leak_table,
+    looks_table,
+    probe_identity,
+    probe_r2,
+    read_codes,
+    reading_errors,
+    said_r2,
+    swap_table,
+)
 from vasa_ref.world.head import UNIT
 from vasa_ref.world.people import HATS, LOOK
 

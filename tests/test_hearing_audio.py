@@ -9,8 +9,16 @@ from safetensors.torch import load_file, save_file
 
 from vasa_ref.errors import VasaError
 from vasa_ref.hearing import audio
-from vasa_ref.hearing.audio import (Wav2Vec2, Wav2Vec2Config, audio_features, band_mask, load_audio_encoder,
-                                    load_recogniser, log_mel, train_audio)
+from vasa_ref.hearing.audio import (
+    Wav2Vec2,
+    Wav2Vec2Config,
+    audio_features,
+    band_mask,
+    load_audio_encoder,
+    load_recogniser,
+    log_mel,
+    train_audio,
+)
 from vasa_ref.hearing.dataset import make_tape
 from vasa_ref.world.voice import PHONEMES
 
@@ -89,6 +97,38 @@ def test_the_input_is_normed_as_the_preprocessor_does(tmp_path):
     assert (audio_features(ours, waveform) - expected).abs().max() < 1e-4
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}))
     assert not Wav2Vec2.from_pretrained(tmp_path).config.do_normalize
+    (tmp_path / "processor_config.json").write_text(json.dumps({"processor_class": "Wav2Vec2Processor"}))   # tells nothing of it
+    assert not Wav2Vec2.from_pretrained(tmp_path).config.do_normalize
+    (tmp_path / "preprocessor_config.json").unlink()
+    assert Wav2Vec2.from_pretrained(tmp_path).config.do_normalize
+
+
+@pytest.mark.parametrize("normed", [True, False])
+def test_the_processor_of_newer_transformers_is_read(normed, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**SMALL, **LAYOUTS["large"])).save_pretrained(tmp_path)
+    (tmp_path / "vocab.json").write_text(json.dumps({name: i for i, name in enumerate(("<pad>", "<s>", "</s>", "<unk>", "|", "a"))}))
+    extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=normed)
+    tokenizer = transformers.Wav2Vec2CTCTokenizer(tmp_path / "vocab.json")
+    transformers.Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(tmp_path)
+    assert (tmp_path / "processor_config.json").is_file() != (tmp_path / "preprocessor_config.json").is_file()
+    assert Wav2Vec2.from_pretrained(tmp_path).config.do_normalize == normed
+    told = {"feature_extractor": {"do_normalize": normed}}                          # whichever version is here
+    (tmp_path / "processor_config.json").write_text(json.dumps(told))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_normalize": not normed}))
+    assert Wav2Vec2.from_pretrained(tmp_path).config.do_normalize == normed
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "processor_config.json"])
+@pytest.mark.parametrize("text", ["[]", '"wav2vec2"', "7", "null", "[" * 100_000, "\xff", '{"feature_extractor": []}', '{"hidden_size": "x"}',
+                                  '{"conv_kernel": 3}', '{"num_conv_pos_embedding_groups": 0}'])
+def test_settings_that_are_no_settings_are_one_sentence(name, text, tmp_path, encoder):
+    (tmp_path / "config.json").write_text("{}")
+    save_file({k: v.contiguous() for k, v in encoder.state_dict().items()}, tmp_path / "model.safetensors")
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(VasaError) as error:
+        Wav2Vec2.from_pretrained(tmp_path)
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 500
 
 
 def test_what_is_no_checkpoint_is_said_in_one_sentence(tmp_path, encoder):

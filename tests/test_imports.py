@@ -16,7 +16,7 @@ TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "matplotlib", "
 WORLD = ["world." + name for name in ("voice", "rooms", "head", "raster", "people", "skin", "hair", "wardrobe", "camera", "truth",
                                       "picture", "speaking", "prosody", "performer", "clips", "frames")]
 ORDER = ["media.clips", *WORLD, "hearing.audio", "face.networks", "face.perceptual", "face.adversary", "face.disentangle",
-         "face.separation", "face.reading", "face.detail", "face.encoders", "face.training", "motion.diffusion",
+         "face.separation", "face.reading", "face.front", "face.detail", "face.encoders", "face.training", "motion.diffusion",
          "motion.conditions", "motion.latents", "motion.model", "talking.directing", "talking.talker", "talking.controls",
          "talking.photograph", "measure.estimator",
          "measure.lipsync", "measure.metrics", "measure.tables", "measure.voices", "speed.faster", "speed.latency"]
@@ -121,7 +121,7 @@ def test_modules_import_only_from_modules_to_their_left():
         assert not late, f"{name} imports {late}"
 
 
-TRAINING = ["accelerate", "vasa_ref.world", "vasa_ref.training", "vasa_ref.hearing.dataset", "vasa_ref.face.perceptual",
+TRAINING = ["vasa_ref.world", "vasa_ref.training", "vasa_ref.hearing.dataset", "vasa_ref.face.perceptual",
             "vasa_ref.face.adversary", "vasa_ref.face.disentangle", "vasa_ref.face.separation", "vasa_ref.face.encoders",
             "vasa_ref.face.training", "vasa_ref.measure"]
 
@@ -149,7 +149,7 @@ def test_the_table_of_conditions_and_the_options_need_no_torch():
     assert python(code) == "[]\n"
 
 
-@pytest.mark.parametrize("name", ["face.networks", "face.reading", "face.detail", "face.perceptual", "face.adversary", "motion.diffusion"])
+@pytest.mark.parametrize("name", ["face.networks", "face.reading", "face.front", "face.detail", "face.perceptual", "face.adversary", "motion.diffusion"])
 def test_models_need_no_world(name):
     code = f"import sys, vasa_ref.{name}\nprint([m for m in sys.modules if m.startswith('vasa_ref.world')])"
     assert python(code) == "[]\n"

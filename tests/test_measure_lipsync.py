@@ -7,9 +7,22 @@ import torch.nn.functional as F
 
 from vasa_ref.errors import VasaError
 from vasa_ref.hearing.audio import Wav2Vec2, Wav2Vec2Config, load_audio_encoder
-from vasa_ref.measure.lipsync import (CAPP, Judges, SyncConfig, SyncNet, Talks, judges_loss, load_judges,
-                                      matching_loss, mel_rows, mouth_of, pair_loss, sync_curve, sync_scores,
-                                      train_sync)
+from vasa_ref.measure.lipsync import (
+    CAPP,
+    Judges,
+    SyncConfig,
+    SyncNet,
+    Talks,
+    judges_loss,
+    load_judges,
+    matching_loss,
+    mel_rows,
+    mouth_of,
+    pair_loss,
+    sync_curve,
+    sync_scores,
+    train_sync,
+)
 from vasa_ref.world.head import UNIT
 
 CONFIG = SyncConfig.tiny(audio_dim=12)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,15 +12,53 @@ from vasa_ref.errors import VasaError
 from vasa_ref.face.separation import SWAPS
 from vasa_ref.hearing.audio import PhonemeRecogniser, Wav2Vec2, Wav2Vec2Config, load_audio_encoder
 from vasa_ref.measure import metrics
-from vasa_ref.measure.estimator import (LIDS, EstimatorConfig, Lessons, MotionEstimator, Reading, classify_emotion,
-                                        correlation, estimator_loss, face_crop, lesson, load_metrics, mirror,
-                                        mouth_opening, spoil, train_metrics)
+from vasa_ref.measure.estimator import (
+    LIDS,
+    EstimatorConfig,
+    Lessons,
+    MetricsTraining,
+    MotionEstimator,
+    Reading,
+    classify_emotion,
+    correlation,
+    estimator_loss,
+    face_crop,
+    lesson,
+    lessons_for,
+    load_metrics,
+    mirror,
+    mouth_opening,
+    spoil,
+    train_metrics,
+)
 from vasa_ref.measure.lipsync import Judges, SyncConfig, fingerprint
-from vasa_ref.measure.metrics import (Instruments, Take, angle_deg, asked_emotion, bench, closures, closures_met,
-                                      coupling_figures, delta_p, frame_codes, frechet_distance, held_out_truth,
-                                      lag_curve, load_instruments, main_gaze, make_take, mouth_sync, runs,
-                                      sequence_codes, silent_frames, take_figures, true_take, video_distance,
-                                      window_jumps)
+from vasa_ref.measure.metrics import (
+    Instruments,
+    Take,
+    angle_deg,
+    asked_emotion,
+    bench,
+    closures,
+    closures_met,
+    coupling_figures,
+    delta_p,
+    earlier,
+    frame_codes,
+    frechet_distance,
+    held_out_truth,
+    lag_curve,
+    load_instruments,
+    main_gaze,
+    make_take,
+    mouth_sync,
+    runs,
+    sequence_codes,
+    silent_frames,
+    take_figures,
+    true_take,
+    video_distance,
+    window_jumps,
+)
 from vasa_ref.store import save_weights
 from vasa_ref.talking.talker import Talker
 from vasa_ref.units import EMOTIONS
@@ -118,6 +157,28 @@ def test_closures():
     assert closures_met(units, torch.zeros(30)) == [False], "a mouth that never opens closes nothing"
     assert closures_met(units, torch.full((30,), 0.4)) == [False]
     assert closures_met(0.1 * units, opening) == [], "the true mouth was hardly open"
+
+
+def test_a_late_track_is_taken_earlier_without_wrapping_around():
+    assert earlier(torch.arange(5), 2).tolist() == [2, 3, 4, 4, 4] and earlier(torch.arange(5), -2).tolist() == [0, 0, 0, 1, 2]
+    assert earlier(torch.arange(5), 0).tolist() == [0, 1, 2, 3, 4] and earlier(torch.arange(3), 9).tolist() == [2, 2, 2]
+
+
+def test_what_a_late_film_shows_first_counts_for_no_closure_at_its_end(truth, estimator):
+    """A film three frames late with lips that meet only in its first frames, which a wrap would put under the last closure."""
+    frames = len(truth.motion)
+    opening = mouth_opening(truth.motion.units)
+    units = truth.motion.units.clone()
+    units[-6:], units[-3:-1] = units[opening.argmax()], 0                                # open, shut, open at the very end
+    true = mouth_opening(units)
+    late = torch.cat([torch.zeros(3), true])[:frames]
+    assert closures(units)[-1] == (frames - 3, frames - 1)
+    take = perfect_take(truth)
+    take.truth, take.reading = replace(truth, motion=replace(truth.motion, units=units)), replace(take.reading, opening=late)
+    figures = take_figures([take], estimator, window=50)
+    met = closures_met(units, earlier(late, 3))
+    assert figures["mouth_lag_frames"] == 3 and not met[-1] and figures["closure_recall"] == sum(met) / len(met)
+    assert closures_met(units, late.roll(-3))[-1], "a wrap would have met it"
 
 
 def test_silence_at_the_ends_and_a_mouth_that_stays_shut_are_no_closures():
@@ -302,6 +363,15 @@ def test_lessons_are_of_people_who_do_anything_and_of_talks():
     spread = lambda pose: (pose[:, 5].amax() - pose[:, 5].amin()).item()
     assert spread(talk_pose) < 0.1 < spread(pose), "who talks keeps the distance"
     assert talk.shape == dynamics.shape == (3, 54)
+
+
+def test_fewer_lessons_than_are_kept_are_the_first(tmp_path):
+    path = tmp_path / "lessons.safetensors"
+    plan = lambda people: MetricsTraining(people=people, frames=2)
+    three = lessons_for(plan(3), 16, kept=path)
+    before, two = path.read_bytes(), lessons_for(plan(2), 16, kept=path)
+    assert len(three.images) == 6 and path.read_bytes() == before
+    assert all(torch.equal(a, b[:4]) for a, b in zip(two.all(), three.all()))
 
 
 def test_lessons_of_a_pool_are_its_frames(tmp_path):

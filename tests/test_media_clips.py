@@ -22,7 +22,6 @@ from vasa_ref.media.clips import Clip, frames_for, load_audio, load_portrait, re
 from vasa_ref.world.clips import draw, plan_clip, speak
 from vasa_ref.world.voice import LANGUAGES, VOICES, say
 
-
 AAC_BLOCK = 1024  # samples; ffmpeg before 6 does not cut what fills up the last one
 
 
@@ -490,6 +489,72 @@ def test_bad_videos(tmp_path, make, reason):
 
 
 # the clip
+
+@pytest.fixture(scope="module")
+def flashes(tmp_path_factory):
+    "A film of 3 s that is white from 1 s on, and a second of silence and two of noise, in tracks of their own."
+    folder = tmp_path_factory.mktemp("flashes")
+    frames = torch.zeros(75, 32, 32, 3, dtype=torch.uint8)
+    frames[25:] = 255
+    noise = 0.3 * torch.randn(48_000, generator=torch.Generator().manual_seed(0)).clamp(-3, 3)
+    noise[:16_000] = 0
+    return save_video(folder / "a.mp4", frames, noise)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "mov"])
+@pytest.mark.parametrize("offset", [-1.0, 0.0, 0.4, 1.0])
+def test_tracks_that_begin_apart_stay_in_time(tmp_path, each_ffmpeg, flashes, kind, offset):
+    "The sound's track is `offset` seconds late; light and noise, together in the source, are as far apart in the clip."
+    path = tmp_path / f"a.{kind}"
+    late = ["-itsoffset", offset, "-i", flashes, "-i", flashes, "-map", "0:a", "-map", "1:v"]
+    if offset < 0: late = ["-i", flashes, "-itsoffset", -offset, "-i", flashes, "-map", "0:a", "-map", "1:v"]
+    ffmpeg(*late, "-c", "copy", path)
+    back = Clip.load(path)
+    light = int((back.frames.float().mean((1, 2, 3)) > 128).nonzero()[0])
+    sound = int((back.waveform.abs() > 0.1).nonzero()[0])
+    assert sound - light * 640 == pytest.approx(offset * 16_000, abs=AAC_BLOCK + 640)
+    assert len(back) == 75 + 25 * (offset < 0) and light == 25 + 25 * (offset < 0)
+
+
+def test_a_film_from_its_content(video):
+    expected = Clip.load(video)
+    with open(video, "rb") as file:
+        for form in (video.read_bytes(), file):
+            clip = Clip.load(form)
+            assert torch.equal(clip.frames, expected.frames) and torch.equal(clip.waveform, expected.waveform)
+    for wrong in (b"", None, 3, b"no film"):
+        with pytest.raises(VasaError, match="the video"):
+            Clip.load(wrong)
+
+
+def test_frames_and_sound_of_any_layout_are_written(clip, tmp_path):
+    flipped = clip.frames.numpy()[:, :, :, ::-1], clip.waveform.numpy()[::-1]
+    plain = tuple(np.ascontiguousarray(x) for x in flipped)
+    written = [Clip.load(save_video(tmp_path / f"{i}.mp4", *parts)) for i, parts in enumerate((flipped, plain))]
+    assert torch.equal(written[0].frames, written[1].frames) and torch.equal(written[0].waveform, written[1].waveform)
+    assert psnr(written[0].frames, torch.from_numpy(plain[0])) > 34
+    assert np.array_equal(np.asarray(show_frames(flipped[0])), np.asarray(show_frames(plain[0])))
+
+
+def test_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    picture().save(tmp_path / "p.png")
+    soundfile.write(tmp_path / "s.wav", tone(), 16_000)
+    assert torch.equal(load_portrait("~/p.png", 48), load_portrait(tmp_path / "p.png", 48))
+    assert torch.equal(load_audio("~/s.wav"), load_audio(tmp_path / "s.wav"))
+
+
+def test_an_output_that_is_a_link_or_read_only(clip, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "real" / "film.bin")
+    clip.save(tmp_path / "link.mp4")
+    assert (tmp_path / "link.mp4").is_symlink() and len(Clip.load(tmp_path / "real" / "film.bin")) == len(clip)
+    (tmp_path / "real" / "film.bin").chmod(0o444)
+    drawn = (pytest.fail("a frame was asked for") for _ in range(1))
+    with pytest.raises(VasaError, match="read-only"):
+        save_video(tmp_path / "link.mp4", drawn, tone())
+    assert len(Clip.load(tmp_path / "link.mp4")) == len(clip) and names(tmp_path / "real") == ["film.bin"]
+
 
 def test_a_clip_is_consistent(clip):
     assert len(clip) == 13 and repr(clip) == "Clip(13 frames, 64 x 48 px, 0.51 s)"

@@ -3,8 +3,17 @@ import diffusers
 import pytest
 import torch
 
-from vasa_ref.motion.diffusion import (NoiseSchedule, add_noise, ddim_step, ddpm_step, dpm_step, guide, randn, sample,
-                                       sampling)
+from vasa_ref.motion.diffusion import (
+    NoiseSchedule,
+    add_noise,
+    ddim_step,
+    ddpm_step,
+    dpm_step,
+    guide,
+    randn,
+    sample,
+    sampling,
+)
 
 SCHEDULES = {"cosine": (NoiseSchedule.cosine, dict(beta_schedule="squaredcos_cap_v2")),
              "linear": (NoiseSchedule.linear, dict(beta_schedule="linear", beta_start=2e-4, beta_end=4e-2))}

@@ -12,12 +12,32 @@ from vasa_ref.face.detail import DetailFace
 from vasa_ref.face.networks import FaceConfig, FaceModel
 from vasa_ref.hearing.audio import PhonemeRecogniser, Wav2Vec2, Wav2Vec2Config, load_audio_encoder
 from vasa_ref.motion.conditions import CONDITIONS, blink_rate, clip_conditions, delta_p, main_direction
-from vasa_ref.motion.latents import (Conditions, Latents, drop_conditions, encode_clip, fingerprint, made_with,
-                                     make_latents, noisy as noisy_clip, random_windows, world_clips)
-from vasa_ref.motion.model import (EncoderLayer, MotionConfig, MotionModel, MotionStream, attention_mask,
-                                   generate_motion, load_motion, motion_loss, random_conditions, train_motion)
+from vasa_ref.motion.latents import (
+    Conditions,
+    Latents,
+    drop_conditions,
+    encode_clip,
+    fingerprint,
+    made_with,
+    make_latents,
+    random_windows,
+    world_clips,
+)
+from vasa_ref.motion.latents import noisy as noisy_clip
+from vasa_ref.motion.model import (
+    EncoderLayer,
+    MotionConfig,
+    MotionModel,
+    MotionStream,
+    attention_mask,
+    generate_motion,
+    load_motion,
+    motion_loss,
+    random_conditions,
+    train_motion,
+)
 from vasa_ref.store import save_weights
-from vasa_ref.training import fit
+from vasa_ref.training import Recipe, Run, fit
 from vasa_ref.world.clips import make_clip, make_clips
 from vasa_ref.world.head import UNIT, look_direction
 from vasa_ref.world.voice import PHONEMES
@@ -346,6 +366,11 @@ def test_latents_grow_and_are_made_anew_for_other_encoders(ears, face, clips, tm
     three = make_latents(ears, 3, clips=iter(clips), path=path, quiet=True)
     assert len(two) == 2 and len(three) == 3 and torch.equal(three.motion[:20], two.motion)
     assert torch.equal(three.motion, make_latents(ears, 3, clips=iter(clips), quiet=True).motion)
+    before = path.read_bytes()
+    fewer = make_latents(ears, 2, clips=iter(clips), path=path, quiet=True)               # of what is there, the first
+    assert len(fewer) == 2 and path.read_bytes() == before
+    for (name, values), (_, first) in zip(fewer.items(), two.items()): assert torch.equal(values, first) or name == "emotion", name
+    torch.testing.assert_close(fewer.conditions["emotion"], two.conditions["emotion"], equal_nan=True)
     assert len(make_latents(ears, 3, clips=iter(clips), minutes=0, quiet=True)) == 1
     torch.manual_seed(1)
     other = Wav2Vec2(Wav2Vec2Config.tiny()).eval()
@@ -574,8 +599,8 @@ def test_training_makes_the_mouth_follow_the_audio():
             scores += [torch.corrcoef(pair.T)[0, 1] for pair in pairs.transpose(0, 1)]
         return torch.stack(scores).mean()
     before = correlation()
-    log = fit(lambda step, gen: motion_loss(model, *random_conditions(model, train, gen), gen), {"motion": model},
-              out=None, max_steps=120, lr=config.lr, warmup=20, quiet=True)
+    loss = lambda step, gen: motion_loss(model, *random_conditions(model, train, gen), gen)
+    log = fit(Recipe("motion", {"motion": model}, loss, lr=config.lr, warmup=20), Run(max_steps=120, quiet=True))
     assert log[-1]["loss"] < 0.7 * log[0]["loss"]
     assert abs(before) < 0.4 and correlation() > 0.8
 

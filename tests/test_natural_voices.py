@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from vasa_ref.errors import VasaError
 from vasa_ref.hearing import audio
 from vasa_ref.hearing.audio import Wav2Vec2Config, train_audio
@@ -148,7 +149,7 @@ def test_readers_find_sounds_with_their_texts(tmp_path, monkeypatch):
 
 def test_asterisk_lists_its_texts(tmp_path, monkeypatch):
     listed = tmp_path / "core.txt.gz"
-    listed.write_bytes(gzip.compress("; a comment\n\nactivated: Activated.\nabsent: Not there.\n".encode()))
+    listed.write_bytes(gzip.compress(b"; a comment\n\nactivated: Activated.\nabsent: Not there.\n"))
     monkeypatch.setattr(natural, "ASTERISK_TEXTS", str(listed))
     (tmp_path / "activated.g722").touch()
     assert [found[2].strip() for found in natural.asterisk("en", tmp_path)] == ["Activated."]
@@ -188,6 +189,7 @@ def test_silence_is_labelled_where_the_sound_has_died_away():
 def test_sound_comes_whole_through_every_ffmpeg(tmp_path, monkeypatch, program, ending):
     import imageio_ffmpeg
     import soundfile
+
     from vasa_ref.media import files
     exe = shutil.which("ffmpeg") if program == "that of the machine" else imageio_ffmpeg.get_ffmpeg_exe()
     if exe is None: pytest.skip("no ffmpeg on this machine")

@@ -13,8 +13,19 @@ from vasa_ref.face.networks import FaceConfig, WeightStandardised
 from vasa_ref.hearing.audio import FRAME
 from vasa_ref.media.clips import save_video
 from vasa_ref.motion.model import MotionConfig, MotionModel
-from vasa_ref.speed.faster import (FastTalker, Graphed, Tricks, ahead, each_and_all, fetch, fold, named, painter,
-                                   stirred, trick_table)
+from vasa_ref.speed.faster import (
+    FastTalker,
+    Graphed,
+    Tricks,
+    ahead,
+    each_and_all,
+    fetch,
+    fold,
+    named,
+    painter,
+    stirred,
+    trick_table,
+)
 from vasa_ref.talking.talker import Talker
 
 compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
@@ -127,6 +138,29 @@ def test_incomplete_batches_are_filled_for_compiled_painters(talker, monkeypatch
         paint = painter(talker.face, Tricks(compiled=True, batch=5))
         got = paint(portrait.appearance, portrait.z_id, motion[:, :6], motion[:, 6:])
     assert seen == [5] and len(got) == 3
+
+
+def test_compiled_talkers_leave_others_compiled(talker, monkeypatch):
+    "Neither does one more talker make torch forget what others have compiled, nor do many exhaust its patience with one function."
+    built, compile = [], torch.compile
+    def backend(graph, inputs):
+        built.append(graph)
+        return graph.forward
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: compile(function, dynamic=dynamic, backend=backend))
+    mine = compile(lambda x: x + 1, backend=backend)
+    mine(torch.ones(3))
+    portrait, motion = talker.encode(PORTRAIT), torch.ones(4, talker.motion_model.config.motion_dim)
+    plain = talker.images(portrait, motion)
+    with torch._dynamo.config.patch(recompile_limit=1), torch.no_grad():
+        for batch in (4, 5, 6):
+            before = len(built)
+            paint = painter(talker.face, Tricks(compiled=True, batch=batch))
+            for _ in range(2):
+                torch.testing.assert_close(paint(portrait.appearance, portrait.z_id, motion[:, :6], motion[:, 6:]), plain, atol=1e-5, rtol=0)
+            assert len(built) > before, f"batch {batch} was not compiled"
+        before = len(built)
+        mine(torch.ones(3))
+        assert len(built) == before
 
 
 def test_trick_table(talker):

@@ -1,7 +1,10 @@
 """Weights on disk: what is saved comes back, and what is wrong with a file is said in one sentence."""
+import ast
 import dataclasses
+import importlib
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +14,16 @@ from torch import nn
 
 import vasa_ref.store as weights
 from vasa_ref.errors import VasaError
-from vasa_ref.store import (atomic_path, config_from, load_into, load_weights, save_tensors, save_weights,
-                            shipped_presets, weights_folder)
+from vasa_ref.store import (
+    atomic_path,
+    config_from,
+    load_into,
+    load_weights,
+    save_tensors,
+    save_weights,
+    shipped_presets,
+    weights_folder,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +155,41 @@ def test_a_path_appears_only_when_complete(tmp_path):
     assert out.read_text() == "done" and os.listdir(tmp_path) == ["clip.mp4"]
 
 
+def test_an_output_that_is_a_link_is_written_through(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "old.bin").write_text("old")
+    (tmp_path / "link.json").symlink_to(tmp_path / "second.json")
+    (tmp_path / "second.json").symlink_to("real/old.bin")                 # a link to a link, relative
+    with atomic_path(tmp_path / "link.json") as beside:
+        assert beside.parent == tmp_path / "real" and beside.suffix == ".json"
+        beside.write_text("new")
+    assert (tmp_path / "real" / "old.bin").read_text() == "new" and os.readlink(tmp_path / "second.json") == "real/old.bin"
+    assert (tmp_path / "link.json").is_symlink() and os.listdir(tmp_path / "real") == ["old.bin"]
+    save_tensors(tmp_path / "link.json", {"a": torch.ones(2)}, {})
+    assert (tmp_path / "link.json").is_symlink() and weights.read_tensors(tmp_path / "real" / "old.bin")[0]["a"].tolist() == [1, 1]
+
+
+def test_an_output_that_is_read_only_or_no_file_is_refused(tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_text("mine")
+    path.chmod(0o444)
+    (tmp_path / "link").symlink_to(path)
+    for name in ("w.safetensors", "link"):
+        with pytest.raises(VasaError, match=f"{name} is read-only"):
+            save_tensors(tmp_path / name, {"a": torch.ones(2)}, {})
+    (tmp_path / "device").symlink_to(os.devnull)
+    with pytest.raises(VasaError, match="is no file"), atomic_path(tmp_path / "device"):
+        pytest.fail("a device is never replaced")
+    assert path.read_text() == "mine" and sorted(os.listdir(tmp_path)) == ["device", "link", "w.safetensors"]
+
+
+def test_a_config_that_is_no_object_is_no_config(tmp_path):
+    for config in ([], "x", 3, None):
+        save_tensors(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, {"config": config, "kind": "SmallConfig"})
+        with pytest.raises(VasaError, match="no config"):
+            load_weights(tmp_path / "w.safetensors", SmallConfig)
+
+
 def test_folders(tmp_path, monkeypatch):
     with pytest.raises(VasaError, match="no weights called 'nobody': accepted are"):
         weights_folder("nobody")
@@ -155,6 +201,34 @@ def test_folders(tmp_path, monkeypatch):
     assert shipped_presets() == []
     (tmp_path / "pretrained" / "pocket").mkdir(parents=True)
     assert weights_folder("pocket") == tmp_path / "pretrained" / "pocket"
+
+
+LOADERS = ("face.detail.load_face", "hearing.audio.load_recogniser", "hearing.audio.load_audio_encoder", "motion.model.load_motion",
+           "measure.estimator.load_metrics", "measure.lipsync.load_judges", "measure.metrics.load_instruments")
+NO_WEIGHTS = {"hearing.dataset.load_tape", "media.clips.load_audio", "media.clips.load_portrait", "world.head.load_mesh", "world.head.load_targets"}
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_every_loader_takes_a_preset_and_a_folder(name):
+    """By a preset's name, the same weights as from its folder (a path or its text), eval and frozen; else one sentence."""
+    module, function = name.rsplit(".", 1)
+    load = getattr(importlib.import_module(f"vasa_ref.{module}"), function)
+    def weights_of(loaded):
+        modules = [m for m in vars(loaded).values() if isinstance(m, nn.Module)] if not isinstance(loaded, nn.Module) else [loaded]
+        assert modules and not any(m.training or any(p.requires_grad for p in m.parameters()) for m in modules)
+        return [x for m in modules for x in m.state_dict().values()]
+    by_name, folder = weights_of(load("laptop")), weights_folder("laptop")
+    for form in (folder, str(folder)):
+        assert all(map(torch.equal, by_name, weights_of(load(form))))
+    with pytest.raises(VasaError, match="no weights called 'nobody': accepted are a shipped preset"):
+        load("nobody")
+
+
+def test_no_loader_is_missing_above():
+    package = Path(weights.__file__).parent
+    found = {".".join([*path.relative_to(package).with_suffix("").parts, node.name]) for path in package.rglob("*.py") if path.stem != "store"
+             for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef) and node.name.startswith("load_")}
+    assert found == {*LOADERS} | NO_WEIGHTS
 
 
 def test_the_shipped_weights_say_what_they_are():

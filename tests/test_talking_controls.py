@@ -12,8 +12,18 @@ from PIL import Image
 
 from vasa_ref.errors import VasaError
 from vasa_ref.talking import controls
-from vasa_ref.talking.controls import (Controls, Settings, draw_still, make_video, portrait_of, read_inputs, shown,
-                                       speech_of, sweep)
+from vasa_ref.talking.controls import (
+    Controls,
+    Settings,
+    chosen_file,
+    draw_still,
+    make_video,
+    portrait_of,
+    read_inputs,
+    shown,
+    speech_of,
+    sweep,
+)
 from vasa_ref.talking.talker import Talker
 
 QUICK = Settings(text="Yes.", steps=2)
@@ -163,6 +173,26 @@ def test_uploads(panel):
     assert len(panel.clip) == 10 and panel.message.value == ""
     upload(panel.inputs["portrait_upload"], "p.png", b"no picture")
     assert panel.message.value
+
+
+def test_uploads_of_ipywidgets_7_too():
+    seven = {"p.png": {"metadata": {"name": "p.png"}, "content": b"the picture"}}
+    eight = ({"name": "p.png", "content": memoryview(b"the picture")},)
+    assert chosen_file("", seven) == chosen_file("", eight) == b"the picture" and chosen_file("typed", seven) == "typed"
+    for nothing in ({}, ()):
+        with pytest.raises(VasaError, match="no file yet"):
+            chosen_file("", nothing)
+
+
+def test_paths_of_the_panel_may_begin_at_home(panel, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "p.png").write_bytes(picture())
+    (tmp_path / "s.wav").write_bytes(recording(0.4))
+    panel.inputs["portrait_from"].value = panel.inputs["speech_from"].value = "path"
+    panel.inputs["portrait_path"].value, panel.inputs["audio_path"].value = "~/p.png", "~/s.wav"
+    panel.button.click()
+    assert panel.message.value == "" and len(panel.clip) == 10
+    assert torch.equal(portrait_of(panel.settings, 32), portrait_of(Settings(portrait=picture()), 32))
 
 
 def test_only_what_matters_is_shown(panel):

@@ -11,9 +11,31 @@ from vasa_ref.errors import VasaError
 from vasa_ref.geometry import neutral_pose
 from vasa_ref.media.clips import MADE, Clip, read_comment, save_video
 from vasa_ref.talking import photograph
-from vasa_ref.talking.photograph import (AWAY, DISTANCE, HEAD, HEAD_POINTS, LARGEST, ROLL, SHIFT, Face, Photograph, Similarity, as_trained,
-                                         centre_square, choose_face, crop_picture, crop_places, crop_weight, find_faces, fit_similarity,
-                                         head_turn, load_picture, paste_frames, pose_in, turned_head)
+from vasa_ref.talking.photograph import (
+    AWAY,
+    DISTANCE,
+    HEAD,
+    HEAD_POINTS,
+    LARGEST,
+    ROLL,
+    SHIFT,
+    Face,
+    Photograph,
+    Similarity,
+    as_trained,
+    centre_square,
+    choose_face,
+    crop_picture,
+    crop_places,
+    crop_weight,
+    find_faces,
+    fit_similarity,
+    head_turn,
+    load_picture,
+    paste_frames,
+    pose_in,
+    turned_head,
+)
 from vasa_ref.talking.talker import Talker, portrait_tensor
 
 torch.set_num_threads(1)

@@ -1,8 +1,10 @@
 """The talker with random models of the tiny preset: wiring, promises and errors, not quality."""
+import io
 import math
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from PIL import Image
 
@@ -36,7 +38,7 @@ def portrait():
 
 
 def speech(seconds, seed=0):
-    return 0.1 * torch.randn(round(seconds * 16_000), generator=torch.Generator().manual_seed(seed))
+    return 0.1 * torch.randn(round(seconds * 16_000), generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
 
 
 def test_portraits_of_any_kind_become_the_same_tensor(tmp_path):
@@ -54,17 +56,83 @@ def test_portrait_is_cut_from_the_centre():
     assert portrait_tensor(wide, 16).min() > 0.99
 
 
-@pytest.mark.parametrize("wrong", [torch.zeros(64, 64), torch.zeros(4, 64, 64), torch.full((3, 64, 64), 2.0), torch.zeros(3, 8, 64),
-                                   torch.full((3, 64, 64), math.nan), torch.zeros(3, 64, 64, dtype=torch.int64)])
+def content(image):
+    stream = io.BytesIO()
+    image.save(stream, "png")
+    return stream                                                    # which stands at its end
+
+
+def test_portraits_in_any_layout_keep_their_values():
+    generator = torch.Generator().manual_seed(1)
+    rgba = (torch.rand(48, 48, 4, generator=generator) * 255).byte().numpy()
+    rgb, grey = rgba[..., :3], rgba[..., 0]
+    told = lambda array: torch.from_numpy(array.copy()).movedim(-1, 0)[None] / 255
+    alpha = told(rgba[..., 3:])
+    expected = {"plain": told(rgb), "bgr": told(rgb[..., ::-1]), "grey": told(grey[..., None]).expand(-1, 3, -1, -1),
+                "rgba": told(rgb) * alpha + 0.5 * (1 - alpha)}
+    backwards = lambda array: np.ascontiguousarray(array[::-1])[::-1]        # the same values, negative strides
+    image = Image.fromarray(rgb)
+    forms = [("bgr", rgb[:, :, ::-1]), ("plain", backwards(rgb)), ("plain", np.asfortranarray(rgb)), ("plain", rgb.transpose(2, 0, 1)),
+             ("plain", (rgb / 255).astype(">f4")), ("plain", rgb / 255), ("plain", (rgb / 255).astype(np.float16)),
+             ("plain", np.asarray(image)), ("plain", content(image)), ("plain", content(image).getvalue()), ("plain", expected["plain"].requires_grad_()),
+             ("grey", grey), ("grey", grey[None]), ("grey", torch.from_numpy(grey.copy()) / 255), ("rgba", rgba), ("rgba", rgba.transpose(2, 0, 1)),
+             ("rgba", rgba / 255), ("rgba", Image.fromarray(rgba))]
+    for name, form in forms:
+        torch.testing.assert_close(portrait_tensor(form, 48), expected[name].detach(), atol=1e-3 if getattr(form, "dtype", 0) == np.float16 else 1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(64), torch.zeros(5, 64, 64), torch.zeros(2, 3, 64, 64), torch.full((3, 64, 64), 2.0), torch.zeros(3, 8, 64),
+                                   torch.full((3, 64, 64), math.nan), torch.zeros(3, 64, 64, dtype=torch.int64), torch.zeros(64, 64, dtype=torch.bool),
+                                   np.full((64, 64), "a"), np.zeros((64, 64), complex), np.zeros((64, 64, 3), np.longdouble), np.zeros(()),
+                                   None, 7, [[0.5]], b"", b"no picture", io.BytesIO(), io.StringIO("x")], ids=str)
 def test_wrong_portraits_are_refused(wrong):
-    with pytest.raises(VasaError, match="accepted"):
+    with pytest.raises(VasaError, match="the portrait.*accepted") as error:
         portrait_tensor(wrong, 32)
+    assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("wrong", [torch.zeros(0), torch.zeros(2, 9), torch.tensor([1, 2]), torch.tensor([math.inf]), np.array(["a"])[:0].astype(float)])
+@pytest.mark.parametrize("wrong", [torch.zeros(0), torch.zeros(2, 9), torch.tensor([1, 2]), torch.tensor([math.inf]), np.array(["a"])[:0].astype(float),
+                                   np.array(["a"]), np.array([None]), np.zeros(9, complex), np.float32(1), None, 7, [0.1, 0.2], b"", b"no sound", io.BytesIO(),
+                                   (torch.zeros(9), 0), (torch.zeros(9), math.nan), (torch.zeros(9), True), (torch.zeros(9), 1e9), (torch.zeros(9, 9), 8000),
+                                   (torch.zeros(0), 8000), (None, 8000), ("s.wav", 8000), (torch.zeros(9), torch.zeros(9))], ids=str)
 def test_wrong_waveforms_are_refused(wrong):
-    with pytest.raises(VasaError, match="16 kHz"):
+    with pytest.raises(VasaError, match="the speech") as error:
         waveform_tensor(wrong)
+    assert "\n" not in str(error.value)
+
+
+def test_sound_in_any_layout_keeps_its_values():
+    rising = torch.linspace(-1, 0.75, 8)
+    whole = (rising * 2 ** 15).to(torch.int16)
+    forms = [rising, rising.double().numpy(), rising.numpy()[::-1].copy()[::-1], rising.numpy().astype(">f4"), rising.half(), rising.bfloat16(), whole,
+             whole.numpy().astype(">i2"), whole.to(torch.int32) * 2 ** 16, (rising * 128 + 128).byte(), (rising.numpy(), 16_000), (16_000, whole.numpy()),
+             [rising, 16_000.0], (torch.stack([rising, rising]), 16_000), (torch.stack([rising, rising], 1), np.int64(16_000))]
+    for form in forms:
+        heard = waveform_tensor(form)
+        assert heard.dtype == torch.float32
+        torch.testing.assert_close(heard, rising, atol=0, rtol=0)
+    torch.testing.assert_close(waveform_tensor((torch.stack([rising, 0 * rising], 1), 16_000)), rising / 2)
+    torch.testing.assert_close(waveform_tensor(4 * rising), rising)                          # as load_audio does
+    torch.testing.assert_close(waveform_tensor(4 * rising, chunk=True), (4 * rising).clamp(-1, 1))
+    assert waveform_tensor(torch.zeros(0), chunk=True).shape == (0,)
+    with pytest.raises(VasaError, match="8000 Hz"):
+        waveform_tensor((rising, 8000), chunk=True)
+
+
+@pytest.mark.parametrize("rate", [8000, 44_100, 48_000])
+def test_sound_of_any_rate_keeps_its_pitch(rate):
+    tone = lambda rate: 0.5 * torch.sin(2 * torch.pi * 440 * torch.arange(rate) / rate)
+    heard = waveform_tensor((tone(rate), rate))
+    assert len(heard) == 16_000 and (heard - tone(16_000))[320:-320].abs().max() < 1e-3
+
+
+def test_sound_as_content_is_that_of_the_file(tmp_path):
+    soundfile.write(tmp_path / "s.wav", speech(0.2).numpy(), 16_000)
+    expected, data = waveform_tensor(tmp_path / "s.wav"), (tmp_path / "s.wav").read_bytes()
+    assert expected.abs().max() > 0.2
+    with open(tmp_path / "s.wav", "rb") as file, open(tmp_path / "s.wav") as as_text:
+        for form in (data, bytearray(data), io.BytesIO(data), file, file, as_text):
+            assert torch.equal(waveform_tensor(form), expected)
 
 
 def test_animate_gives_a_clip_of_the_right_length(talker, portrait):
@@ -90,9 +158,13 @@ def test_a_film_is_read_in_any_form(talker, tmp_path):
     assert motion.shape == (10, talker.motion_model.config.motion_dim)
     pose, z_dyn = talker.face.motion(film.frames.permute(0, 3, 1, 2) / 255)
     torch.testing.assert_close(motion, torch.cat([pose, z_dyn], 1), atol=1e-4, rtol=1e-4)
-    assert torch.equal(talker.read(film.frames.numpy()), motion)
-    film.save(tmp_path / "film.mp4")
-    assert talker.read(tmp_path / "film.mp4").shape == motion.shape
+    backwards = film.frames.numpy()[..., ::-1].copy()[..., ::-1]                             # negative strides
+    opaque = torch.cat([film.frames, torch.full_like(film.frames[..., :1], 255)], -1)
+    for form in (film.frames.numpy(), backwards, opaque): assert torch.equal(talker.read(form), motion)
+    saved = film.save(tmp_path / "film.mp4")
+    from_file = talker.read(saved)
+    assert from_file.shape == motion.shape
+    for form in (saved.read_bytes(), io.BytesIO(saved.read_bytes())): assert torch.equal(talker.read(form), from_file)
     for wrong in (Clip(None, speech(0.4)), torch.zeros(2, 8, 8, 3), torch.zeros(8, 8, 3, dtype=torch.uint8), film.frames[:0], None, [1]):
         with pytest.raises(VasaError, match="accepted are a Clip"):
             talker.read(wrong)
@@ -239,6 +311,47 @@ def test_models_that_do_not_fit_are_refused(talker):
         Talker(talker.face, Wav2Vec2(Wav2Vec2Config.laptop()), MotionModel(MotionConfig.tiny(audio_dim=7)))
     with pytest.raises(VasaError, match="tiny, laptop, paper"):
         Talker.random("huge")
+
+
+@pytest.fixture
+def float64():
+    "A session whose numbers are doubles."
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def all_of(talker, portrait):
+    "What a talker gives, by each of its methods."
+    sound = speech(0.4)
+    curves = {"gaze": {0.0: (0, 0), 0.3: (10, 5)}, "distance": {0.0: 1.0, 0.4: 1.2}, "emotion": {0.0: "happy", 0.3: "sad"}}
+    return {"animate": talker.animate(portrait, sound, steps=2, emotion="happy", pose=(10, 0, 0)).frames,
+            "curves": talker.animate((portrait * 255).byte(), (sound * 32767).short(), steps=2, **curves).frames,
+            "stream": torch.stack(list(talker.stream(portrait, sound.split(1000), steps=2))), "motion": talker.motion(sound, steps=2, sampler="dpm"),
+            "still": torch.from_numpy(np.array(talker.still(portrait, steps=2))), "read": talker.read(torch.arange(3072).view(1, 32, 32, 3).byte())}
+
+
+def test_a_session_of_doubles_changes_nothing(request, portrait):
+    expected = all_of(Talker.random("tiny"), portrait)
+    loaded = Talker.from_pretrained("laptop").face.state_dict()
+    request.getfixturevalue("float64")
+    for name, value in all_of(Talker.random("tiny"), portrait).items():
+        assert value.dtype == expected[name].dtype and torch.equal(value, expected[name]), name
+    frames = Talker.random("tiny").frames(portrait, speech(0.1), steps=1)
+    for _ in frames: assert torch.get_default_dtype() == torch.float64
+    with pytest.raises(VasaError):
+        Talker.random("tiny").animate(portrait, torch.zeros(0))
+    assert torch.get_default_dtype() == torch.float64
+    for name, value in Talker.from_pretrained("laptop").face.state_dict().items(): assert torch.equal(value, loaded[name]) and value.dtype == loaded[name].dtype
+
+
+def test_the_default_comes_back_when_the_last_thread_leaves(float64):
+    from vasa_ref.precision import float32
+    one, other = float32(), float32()
+    one.__enter__(), other.__enter__(), one.__exit__(None, None, None)
+    assert torch.get_default_dtype() == torch.float32
+    other.__exit__(None, None, None)
+    assert torch.get_default_dtype() == torch.float64
 
 
 def test_animate_to_file(talker, portrait, tmp_path):

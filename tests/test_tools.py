@@ -43,6 +43,33 @@ def test_a_damaged_notebook_is_named(tmp_path):
     assert "not a valid notebook" in next(check_notebooks.check_notebook(tmp_path / "a.ipynb"))
 
 
+CHAPTER = {
+    "title": new_markdown_cell(HEAD),
+    "opening": new_markdown_cell("### In this chapter\n\n*You will be able to* a. *Before it:* b. *Time:* c."),
+    "short": new_markdown_cell("## In short\n\n" + "- a line\n" * 5),
+    "questions": new_markdown_cell("## Questions\n\n" + "<details><summary>Why?</summary>\nSo.\n</details>\n" * 3),
+    "exercise": new_markdown_cell("## Exercise 1: a title"),
+    "stub": new_code_cell("def f(x):\n    raise NotImplementedError\n\n\ndef check_f(student):\n    assert student(1) == 1"),
+    "solution": new_markdown_cell("<details><summary>Solution</summary>\n\n```python\ndef f(x): return x\n```\n</details>")}
+
+
+@pytest.mark.parametrize("change, said", [
+    ({}, None),
+    ({"title": new_markdown_cell(HEAD + "\n\nAnd more.")}, "nothing but the title"),
+    ({"opening": None}, "lacks ### In this chapter"),
+    ({"opening": new_markdown_cell("### In this chapter\n\n*You will be able to* a. *Before it:* b.")}, "lacks *Time:*"),
+    ({"short": None}, "`## In short` should have five lines, it has 0"),
+    ({"short": new_markdown_cell("## In short\n\n- one line")}, "it has 1"),
+    ({"questions": None}, "three folded answers, it has 0"),
+    ({"questions": new_markdown_cell("## Questions\n\n<details><summary>Why?</summary>\nSo.\n</details>")}, "it has 1"),
+    ({"exercise": None}, "0 titles"), ({"stub": None}, "0 stubs"), ({"solution": None}, "0 solutions"),
+    ({"exercise": None, "stub": None, "solution": None}, "0 titles")])
+def test_a_chapter_without_a_part_is_named(tmp_path, change, said):
+    cells = [cell for cell in (CHAPTER | change).values() if cell is not None]
+    lines = list(check_notebooks.check_template(write(tmp_path / "a.ipynb", *cells)))
+    assert [said in line and "a.ipynb" in line for line in lines] == [True] * (said is not None)
+
+
 def test_a_notebook_runs_saves_and_skips(tmp_path):
     kept = new_code_cell("#| slow\n1/0", outputs=[new_output("stream", text="as it was")])
     path = write(tmp_path / "a.ipynb", new_markdown_cell(HEAD), new_code_cell("x = 20"), kept, new_code_cell("x + 1"))

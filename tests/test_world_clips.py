@@ -6,9 +6,22 @@ from safetensors.torch import save_file
 from vasa_ref.errors import VasaError
 from vasa_ref.media.clips import Clip
 from vasa_ref.world import clips
-from vasa_ref.world.clips import (MOTION, make_clip, make_clips, plan_clip, read_clip, read_clips, render_motion,
-                                  write_clip)
+from vasa_ref.world.clips import (
+    MOTION,
+    Truth,
+    draw,
+    make_clip,
+    make_clips,
+    plan_clip,
+    read_clip,
+    read_clips,
+    render_motion,
+    write_clip,
+)
+from vasa_ref.world.people import random_people
+from vasa_ref.world.performer import perform
 from vasa_ref.world.picture import make_figures, studio
+from vasa_ref.world.voice import VOICES, Voice, say
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +73,16 @@ def test_files_give_the_clip_back(clip, tmp_path):
     assert same(read_clip(path), clip)
     assert read_clip(path, recipe_only=True) == {"seed": 3, "size": 32}
     assert [p.name for p in tmp_path.iterdir()] == ["clip.safetensors"]          # and nothing beside it
+
+
+def test_a_voice_of_ones_own_has_a_name_in_the_file(tmp_path):
+    for given, name in ((Voice("f2"), "f2"), (VOICES["mia"], "mia"), ("theo", "theo")):
+        speech = say("Yes.", voice=given)
+        assert speech.voice == name
+        truth = Truth(random_people(1, draw(0, "person")), perform(speech, generator=draw(0, "performance")), speech)
+        write_clip(tmp_path / "a.safetensors", Clip(None, speech.waveform, truth=truth))
+        back = read_clip(tmp_path / "a.safetensors").truth.speech
+        assert back.voice == name and torch.equal(back.waveform, speech.waveform) and back.phonemes == speech.phonemes
 
 
 def test_clips_without_frames_are_files_too(tmp_path):

@@ -7,8 +7,8 @@ from vasa_ref.errors import VasaError
 from vasa_ref.world.head import UNIT, load_mesh, neutral_pose
 from vasa_ref.world.people import random_people
 from vasa_ref.world.picture import SHOTS, make_figures, render, studio
-from vasa_ref.world.truth import correspondence
 from vasa_ref.world.raster import vertex_normals
+from vasa_ref.world.truth import correspondence
 
 SIZE = 128
 

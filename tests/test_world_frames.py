@@ -7,8 +7,19 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 
-from vasa_ref.world.frames import (GAZE_LIMIT, POINTS_KEPT, Frames, Pool, draw_truth, kept_points, random_bodies,
-                                   random_dynamics, random_poses, render_frames, uniform)
+from vasa_ref.world.frames import (
+    GAZE_LIMIT,
+    POINTS_KEPT,
+    Frames,
+    Pool,
+    draw_truth,
+    kept_points,
+    random_bodies,
+    random_dynamics,
+    random_poses,
+    render_frames,
+    uniform,
+)
 from vasa_ref.world.head import UNIT, UNITS, rotation_matrix
 from vasa_ref.world.people import random_people
 from vasa_ref.world.picture import SURFACES

@@ -2,8 +2,24 @@ import pytest
 import torch
 
 from vasa_ref.world import hair
-from vasa_ref.world.hair import (BEARD, BEARD_POINTS, HAIR, HAIR_POINTS, KNOT, Roots, Skull, around, cut_height, grow,
-                                 hair_colour, over_shoulders, parting_of, ribbons, root_points, skull_of)
+from vasa_ref.world.hair import (
+    BEARD,
+    BEARD_POINTS,
+    HAIR,
+    HAIR_POINTS,
+    KNOT,
+    Roots,
+    Skull,
+    around,
+    cut_height,
+    grow,
+    hair_colour,
+    over_shoulders,
+    parting_of,
+    ribbons,
+    root_points,
+    skull_of,
+)
 from vasa_ref.world.head import SCALE, UNIT, UNITS, build_heads, load_mesh, neutral_pose
 from vasa_ref.world.people import HAIR_STYLES, HATS, LOOK, People, person, random_people
 from vasa_ref.world.picture import make_figures, render

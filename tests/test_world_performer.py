@@ -6,12 +6,37 @@ import torch
 from vasa_ref.errors import VasaError
 from vasa_ref.units import FRAME, SAMPLE_RATE
 from vasa_ref.world.head import UNIT, UNITS, load_targets, look_direction
-from vasa_ref.world.performer import (EMOTIONS, EYE_LIMIT, STYLE, acting, blinks, breathing, brow_flashes,
-                                      emotion_face, emotion_vector, eyes_in_head, glances, lid, look_units, perform,
-                                      random_style, smooth_noise)
+from vasa_ref.world.performer import (
+    EMOTIONS,
+    EYE_LIMIT,
+    STYLE,
+    acting,
+    blinks,
+    breathing,
+    brow_flashes,
+    emotion_face,
+    emotion_vector,
+    eyes_in_head,
+    glances,
+    lid,
+    look_units,
+    perform,
+    random_style,
+    smooth_noise,
+)
 from vasa_ref.world.prosody import fundamental, loudness, low_pass, prosody
-from vasa_ref.world.speaking import (SHAPE_OF, SHAPES, articulate, face_of, frame_count, frame_times, lean,
-                                     mouth_gate, segments, sides)
+from vasa_ref.world.speaking import (
+    SHAPE_OF,
+    SHAPES,
+    articulate,
+    face_of,
+    frame_count,
+    frame_times,
+    lean,
+    mouth_gate,
+    segments,
+    sides,
+)
 from vasa_ref.world.voice import PHONEMES, Speech, phoneme_class, random_text, random_voice, say
 
 SIDED = [(UNIT[name], UNIT[name.replace("Left", "Right")]) for name in UNITS if name.endswith("Left")]

@@ -9,8 +9,23 @@ import torch.nn.functional as F
 from vasa_ref.errors import VasaError
 from vasa_ref.world.head import UNIT, neutral_pose
 from vasa_ref.world.people import People, person, random_people
-from vasa_ref.world.picture import (SHOTS, SURFACES, Figures, bumped, develop, lamp, light_surface, make_figures,
-                                    openness, portraits, random_shots, render, shadow, studio, unit)
+from vasa_ref.world.picture import (
+    SHOTS,
+    SURFACES,
+    Figures,
+    bumped,
+    develop,
+    lamp,
+    light_surface,
+    make_figures,
+    openness,
+    portraits,
+    random_shots,
+    render,
+    shadow,
+    studio,
+    unit,
+)
 
 
 def seeded(seed=0):

@@ -5,9 +5,30 @@ import torch
 
 from vasa_ref.world.head import MASKS, PARTS, UNIT, UNITS, load_mesh
 from vasa_ref.world.people import LOOK, People, person, random_people
-from vasa_ref.world.skin import (AXIS, CHART, CHART_Y, COATS, WRINKLES, Dice, beard_area, brow_hairs, bump, chart,
-                                 chart_noise, chart_points, coat_vertices, eye_colour, hair_edge, linear, polyline,
-                                 resized, skin_texture, teeth_shade, wrinkle_depths, wrinkle_maps)
+from vasa_ref.world.skin import (
+    AXIS,
+    CHART,
+    CHART_Y,
+    COATS,
+    WRINKLES,
+    Dice,
+    beard_area,
+    brow_hairs,
+    bump,
+    chart,
+    chart_noise,
+    chart_points,
+    coat_vertices,
+    eye_colour,
+    hair_edge,
+    linear,
+    polyline,
+    resized,
+    skin_texture,
+    teeth_shade,
+    wrinkle_depths,
+    wrinkle_maps,
+)
 
 
 @pytest.fixture(scope="module")

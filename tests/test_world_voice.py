@@ -6,8 +6,22 @@ import torch
 
 from vasa_ref.errors import VasaError
 from vasa_ref.world.sentences import HELD_OUT_WORDS, WORDS
-from vasa_ref.world.voice import (EMOTIONS, LANGUAGES, PHONEMES, SAMPLE_RATE, VISEMES, VOICES, frame_labels,
-                                  phoneme_class, phoneme_index, random_text, random_voice, resample, say, viseme_of)
+from vasa_ref.world.voice import (
+    EMOTIONS,
+    LANGUAGES,
+    PHONEMES,
+    SAMPLE_RATE,
+    VISEMES,
+    VOICES,
+    frame_labels,
+    phoneme_class,
+    phoneme_index,
+    random_text,
+    random_voice,
+    resample,
+    say,
+    viseme_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +45,9 @@ def test_same_arguments_same_bits(speech):
 
 def test_same_bits_from_another_process_and_folder(tmp_path):
     code = "from vasa_ref.world.voice import say; print(say('Same here.', voice='omar').waveform.double().sum().item())"
-    import vasa_ref
     from pathlib import Path
+
+    import vasa_ref
     root = str(Path(vasa_ref.__file__).parents[1])
     out = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {root!r}); {code}"], cwd=tmp_path,
                          capture_output=True, text=True, check=True).stdout

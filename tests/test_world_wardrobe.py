@@ -8,8 +8,23 @@ from vasa_ref.world.head import MASKS, PARTS, UNITS, build_heads, load_mesh, neu
 from vasa_ref.world.people import HATS, HELD_OUT, LOOK, NECKLINES, PATTERNS, People, person, random_people
 from vasa_ref.world.picture import SURFACES, make_figures, render
 from vasa_ref.world.skin import CHART, chart_points
-from vasa_ref.world.wardrobe import (COLUMNS, RING, ROWS, TUBE, cloth_texture, collar, dress, hats, lashes, lens, nearest_to,
-                                     trim_lashes, trinkets, wear, wire)
+from vasa_ref.world.wardrobe import (
+    COLUMNS,
+    RING,
+    ROWS,
+    TUBE,
+    cloth_texture,
+    collar,
+    dress,
+    hats,
+    lashes,
+    lens,
+    nearest_to,
+    trim_lashes,
+    trinkets,
+    wear,
+    wire,
+)
 
 RIM, ARM = RING * TUBE, 3 * TUBE                               # points of the first pieces: a rim, an arm, a lens, a hoop
 PIECE = RIM + ARM + RING + 1 + RING // 2 * TUBE                # of one side of the face

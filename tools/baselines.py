@@ -14,8 +14,9 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import vasa_ref  # noqa: F401 - before torch: it says how threads wait
 import torch
+
+import vasa_ref  # noqa: F401 - before torch: it says how threads wait
 from vasa_ref.app.cli import write_json
 from vasa_ref.measure.metrics import held_out_truth, load_instruments, make_take, true_take
 from vasa_ref.measure.tables import table_row
@@ -23,7 +24,7 @@ from vasa_ref.motion.latents import Latents, make_latents
 from vasa_ref.motion.model import MotionConfig, MotionModel, motion_loss, random_conditions
 from vasa_ref.store import config_from, load_into, load_weights, save_weights, weights_folder
 from vasa_ref.talking.talker import Talker
-from vasa_ref.training import fit
+from vasa_ref.training import Recipe, Run, fit
 
 RIVALS = ("joint", "regression", "separate")
 
@@ -47,8 +48,8 @@ def learn(latents, minutes, loss, folder, name, seed=0):
     torch.manual_seed(seed)
     model = MotionModel(MotionConfig.laptop(motion_dim=latents.motion.shape[1], audio_dim=latents.audio.shape[1]))
     model.set_statistics(**dict(latents.items()))
-    log = fit(lambda step, generator: loss(model, *random_conditions(model, latents, generator), generator), {"motion": model},
-              out=None, minutes=minutes, lr=lambda step: 1e-3, warmup=100, seed=seed, mixed_precision="auto", name=name)
+    cost = lambda step, generator: loss(model, *random_conditions(model, latents, generator), generator)
+    log = fit(Recipe(name, {"motion": model}, cost, lr=1e-3, warmup=100), Run(minutes=minutes, seed=seed))
     if path: save_weights(path, model, model.config, dtype=torch.float16, steps=len(log), minutes=minutes)
     return model.requires_grad_(False), len(log)
 

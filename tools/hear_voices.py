@@ -11,6 +11,7 @@ import argparse
 import sys
 
 import torch
+
 from vasa_ref.errors import VasaError
 from vasa_ref.hearing.audio import audio_features, load_recogniser
 from vasa_ref.hearing.dataset import UNKNOWN, load_tape

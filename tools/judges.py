@@ -238,6 +238,7 @@ def world_frames(people: int, each: int = 5, size: int = 256) -> dict[str, np.nd
     """What `judge` wants, of people of the world who talk: frames (people * each, size, size, 3), one with a wide mouth
     and the others at random, each in a pose, light and scene of its own."""
     import torch
+
     from vasa_ref.measure.estimator import mouth_opening
     from vasa_ref.world.camera import random_scenes
     from vasa_ref.world.clips import make_clip

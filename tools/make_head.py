@@ -95,7 +95,7 @@ def main():
         names.append(name); starts.append(starts[-1] + len(moves))
         indices.append(moves.astype(np.uint16)); offsets.append(stored[moves].astype(np.int16))
 
-    for path in sorted((data / "faceunits01/targets/faceunits").glob("*.target")): 
+    for path in sorted((data / "faceunits01/targets/faceunits").glob("*.target")):
         keep(f"unit/{path.stem}", [path], SHUT if "Blink" in path.stem else 1.0)
     targets = data / "mpfb2/targets"
     for path in sorted((targets / "macrodetails").glob("*.target.gz")):

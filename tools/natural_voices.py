@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm import tqdm
+
 from vasa_ref.errors import VasaError
 from vasa_ref.hearing.audio import audio_features, load_recogniser
 from vasa_ref.hearing.dataset import STEP, UNKNOWN, join_tapes, labelled, save_tape

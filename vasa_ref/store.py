@@ -17,26 +17,39 @@ from torch import nn
 
 from .errors import VasaError
 
-__all__ = ["FILES", "atomic_path", "config_from", "load_into", "load_weights", "read_checkpoint", "read_tensors",
-           "save_tensors", "save_weights", "shipped_presets", "weights_folder"]
+__all__ = ["FILES", "atomic_path", "config_from", "load_into", "load_weights", "output_target", "read_checkpoint",
+           "read_tensors", "save_tensors", "save_weights", "shipped_presets", "weights_folder"]
 
 FILES = ("audio.safetensors", "face.safetensors", "motion.safetensors", "metrics.safetensors",
          "sync.safetensors")
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
+def output_target(path):
+    """The file that is written when `path` is: what it points at, where it is a symbolic link.
+
+    Raises VasaError for what is there and is read-only, or no file (a device, a pipe, a folder)."""
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise VasaError(f"output {path} is no file: expected the name of one")
+    if target.exists() and not (os.access(target, os.W_OK) and target.stat().st_mode & 0o222):   # root may write all
+        raise VasaError(f"output {path} is read-only: make it writable, or choose another name")
+    return target
+
+
 @contextmanager
 def atomic_path(path):
     """Give a temporary path beside `path`; what was written there takes the place of `path` when the block ends well.
 
-    The temporary name keeps the suffix, which tells writers the format. On any error it is removed, `path` untouched.
-    Raises OSError as the file system does (no such folder, no permission, disk full).
+    A symbolic link stays, and what it points at is written. The temporary name keeps the suffix, which tells writers
+    the format. On any error it is removed, `path` untouched. Raises VasaError as `output_target` does, OSError as the file
+    system does (no such folder, no permission, disk full).
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    target = output_target(path)
+    beside = target.with_name(f".{target.stem}.{os.getpid()}{Path(path).suffix}")
     try:
         yield beside
-        os.replace(beside, path)
+        os.replace(beside, target)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -86,7 +99,7 @@ def load_weights(path, kind=None):
         raise VasaError(f"no weights at {path}: expected a file such as `vasa train` writes")
     state, metadata = read_tensors(path)
     kind = kind if isinstance(kind, str) or kind is None else kind.__name__
-    if "config" not in metadata:
+    if not isinstance(metadata.get("config"), dict):
         raise VasaError(f"{path} has no config in its metadata: expected weights that this package saved")
     if kind not in (None, metadata.get("kind")):
         raise VasaError(f"{path} holds weights of kind {metadata.get('kind')}, expected {kind}")
@@ -151,15 +164,16 @@ def weights_folder(name_or_path="laptop") -> Path:
     return folder
 
 
-
-NEEDED, OPTIONAL = ("config.json", "model.safetensors"), "preprocessor_config.json"
+NEEDED = "config.json", "model.safetensors"
+PROCESSOR, PREPROCESSOR = OPTIONAL = "processor_config.json", "preprocessor_config.json"   # newer, older transformers
 
 
 def read_checkpoint(folder_or_hub_name):
     """The parts of a public checkpoint: (config dict, preprocessor dict, {name: tensor}).
 
-    Accepts a folder with config.json, model.safetensors and, if there is one, preprocessor_config.json (else the second
-    part is empty); or a name of the Hugging Face hub such as "facebook/wav2vec2-base-960h", which is downloaded once.
+    Accepts a folder with config.json, model.safetensors and, if there is one, preprocessor_config.json or a
+    processor_config.json with a feature_extractor (else the second part is empty); or a name of the Hugging Face hub
+    such as "facebook/wav2vec2-base-960h", which is downloaded once.
     Raises VasaError when a file is absent or damaged, or the hub cannot be reached.
     """
     folder = Path(folder_or_hub_name).expanduser()
@@ -169,12 +183,22 @@ def read_checkpoint(folder_or_hub_name):
         if not (folder / name).is_file():
             raise VasaError(f"{folder_or_hub_name} has no {name}: accepted are checkpoints with {' and '.join(NEEDED)}")
     try:
-        config = json.loads((folder / NEEDED[0]).read_text(encoding="utf-8"))
-        optional = folder / OPTIONAL
-        preprocessor = json.loads(optional.read_text(encoding="utf-8")) if optional.is_file() else {}
+        config, processor, preprocessor = (_json_object(folder / name) for name in (NEEDED[0], *OPTIONAL))
+        preprocessor = _object(processor.get("feature_extractor", preprocessor), PROCESSOR)   # as transformers prefers
         return config, preprocessor, load_file(folder / NEEDED[1])
-    except (ValueError, SafetensorError) as error:
+    except (ValueError, RecursionError, OSError, SafetensorError) as error:
         raise VasaError(f"{folder_or_hub_name} is damaged: {error}") from error
+
+
+def _json_object(path):
+    """The JSON object in a file; {} where there is no file, ValueError where it holds something else."""
+    return _object(json.loads(path.read_text(encoding="utf-8")), path.name) if path.is_file() else {}
+
+
+def _object(value, name):
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} holds {json.dumps(value)[:40]}, expected a JSON object")
+    return value
 
 
 def _download(name):
@@ -187,7 +211,7 @@ def _download(name):
     except ImportError as error:
         raise VasaError(f"{name}: `pip install huggingface_hub` to load from the Hugging Face hub") from error
     try:
-        return Path(snapshot_download(name, allow_patterns=[*NEEDED, OPTIONAL]))
+        return Path(snapshot_download(name, allow_patterns=[*NEEDED, *OPTIONAL]))
     except Exception as error:   # the hub's client raises errors of several libraries
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise VasaError(f"{name} could not be had from the Hugging Face hub: {reason}") from error

@@ -100,7 +100,7 @@ def make_parser():
     sub.add_argument("portrait", metavar="PORTRAIT", help="a picture of any format and size, of a person "
                      "who has agreed to it; the shipped weights have seen nobody real")
     sub.add_argument("audio", metavar="AUDIO", help="speech of any format, rate and number of channels; with --stream also -, "
-                     "for raw 16 bit, 16 kHz, mono on standard input")
+                     "for 16 bit, 16 kHz, mono on standard input, raw or as a WAV")
     sub.add_argument("-o", "--out", required=True, metavar="OUT.mp4",
                      help="the video: H.264 and AAC, 25 frames per second; with --stream also -, for raw RGB frames on "
                      "standard output")
@@ -178,7 +178,7 @@ def make_parser():
     sub.add_argument("--vgg19", metavar="FILE", help="VGG19's weights as safetensors: the paper preset's face is compared by its features too")
     sub.add_argument("--audio", metavar="NAME", help="motion learns from the features of this encoder: a folder with audio.safetensors, or "
                      "a public Wav2Vec2 checkpoint, a folder with config.json or a name such as facebook/wav2vec2-base-960h")
-    sub.add_argument("--voices", metavar="FILE", help="audio learns from these recordings too: labelled speech that tools/natural_voices.py wrote")
+    sub.add_argument("--voices", metavar="FILE", help="audio and motion learn from these recordings too: labelled speech that tools/natural_voices.py wrote")
     with_seed(sub, "of the first weights and of the draws; motion always has the same clips")
     with_device(sub)
 
@@ -188,6 +188,7 @@ def make_parser():
     sub.add_argument("--quick", action="store_true", help="fewer clips: three minutes instead of ten, and wider error bars")
     with_seed(sub, "of the held-out clips")
     with_weights(sub)
+    with_device(sub)
 
     sub = command("tables", "tables 3 to 5 of VASA-1, measured again with these weights, beside the paper's figures",
                   "vasa tables --quick\nvasa tables --json tables.json")
@@ -195,6 +196,7 @@ def make_parser():
     sub.add_argument("--quick", action="store_true", help="fewer clips: five minutes instead of twenty; compare its video distance with nothing else")
     with_seed(sub, "of the held-out clips")
     with_weights(sub)
+    with_device(sub)
 
     sub = command("latency", "what each frame costs, offline and streaming",
                   "vasa latency\nvasa latency --preset paper --device cuda --json latency.json")

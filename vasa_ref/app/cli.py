@@ -10,7 +10,9 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..app import live
@@ -20,26 +22,28 @@ from .arguments import make_parser
 
 __all__ = ["main", "make_parser"]
 
-TRAINERS = {   # part: module, function, where an earlier call left something to resume
-    "audio": ("hearing.audio", "train_audio", "checkpoint.safetensors"),
+TRAINERS = {   # part: module, function, where an earlier call left something to resume; face has one for each stage
+    "audio": ("hearing.audio", "train_audio", "audio/checkpoint.safetensors"),
     "face": ("face.training", "train_face", "face-*/checkpoint.safetensors"),
-    "motion": ("motion.model", "train_motion", "motion-training/checkpoint.safetensors"),
+    "motion": ("motion.model", "train_motion", "motion/checkpoint.safetensors"),
     "metrics": ("measure.estimator", "train_metrics", "metrics/checkpoint.safetensors"),
     "sync": ("measure.lipsync", "train_sync", "sync/checkpoint.safetensors")}
 SHARES = {"audio": 0.15, "face": 0.45, "motion": 0.25, "metrics": 0.1, "sync": 0.05}   # of the minutes of `vasa train all`
 
 
 def check_output(path, *suffixes, inputs=()):
-    """`path` if it can become an output file: known ending, existing folder, none of the inputs."""
+    """`path` if it can become an output file: known ending, existing folder, not read-only, none of the inputs."""
+    from ..store import output_target
     path = Path(path)
     if path.suffix.lower() not in suffixes:
         raise VasaError(f"output {path} should end in {' or '.join(suffixes)}")
     if path.is_dir():
         raise VasaError(f"output {path} is a folder: expected a file name")
-    if not path.parent.is_dir():
-        raise VasaError(f"no folder {path.parent} for the output {path.name}: make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise VasaError(f"no permission to write into {path.parent}")
+    if not (folder := output_target(path).parent).is_dir():
+        missing = folder if path.is_symlink() else path.parent
+        raise VasaError(f"no folder {missing} for the output {path.name}: make it first")
+    if not os.access(folder, os.W_OK):
+        raise VasaError(f"no permission to write into {folder}")
     if path.exists() and any(path.samefile(other) for other in inputs):
         raise VasaError(f"output {path} is also an input: choose another name")
     return path
@@ -98,7 +102,7 @@ def animate(args):
     if "-" in (args.audio, args.out) and not args.stream:
         raise VasaError("- stands for standard input and output with --stream only: expected a file")
     if args.audio == "-" and sys.stdin is None:
-        raise VasaError("standard input is closed: expected raw 16 bit samples there")
+        raise VasaError("standard input is closed: expected 16 bit samples there, raw or as a WAV")
     strength = 1.0 if args.emotion_strength is None else args.emotion_strength
     folder = weights_folder(args.weights or args.preset or "laptop")
     files = [(args.portrait, "portrait", PICTURES)] + [(args.audio, "speech", SOUNDS)] * (args.audio != "-")
@@ -175,7 +179,7 @@ def play(args, talker, out, wanted):
     frames = talker.stream(args.photo.portrait(talker.size), clock.heard(source), **wanted)
     frames = clock.shown(args.photo.paste(frames) if args.full else frames)
     if (first := next(frames, None)) is None:
-        raise VasaError("no sound came: expected raw 16 bit samples on standard input")
+        raise VasaError("no sound came: expected 16 bit samples on standard input, raw or as a WAV")
     say_notes(args)
     frames = itertools.chain([first], frames)
     try:
@@ -252,8 +256,8 @@ def train(args):
         raise VasaError(f"no file at {args.vgg19}: expected VGG19's weights as safetensors")
     if args.audio and args.part != "motion":
         raise VasaError(f"--audio is what motion learns from, not {args.part}: expected vasa train motion")
-    if args.voices and "audio" not in parts:
-        raise VasaError(f"--voices is for the training of audio, not of {args.part}: expected vasa train audio or all")
+    if args.voices and not {"audio", "motion"} & set(parts):
+        raise VasaError(f"--voices is for audio and motion, not for {args.part}: expected vasa train audio, motion or all")
     if args.voices and not Path(args.voices).is_file():
         raise VasaError(f"no file at {args.voices}: expected labelled speech that tools/natural_voices.py wrote")
     for folder in {str(out), str(args.resume or out)}:
@@ -276,7 +280,8 @@ def train(args):
             origin = f"resumed from {resume}" if resume else "from the start"
             print(f"{part}: {minutes:.1f} minutes, {origin}", flush=True)
         trainer = getattr(importlib.import_module(f"vasa_ref.{module}"), function)
-        asked = {"face": {"vgg19": args.vgg19}, "motion": {"audio": args.audio}, "audio": {"voices": args.voices}}
+        asked = {"face": {"vgg19": args.vgg19}, "motion": {"audio": args.audio, "voices": args.voices},
+                 "audio": {"voices": args.voices}}
         extra = {name: value for name, value in asked.get(part, {}).items() if value}
         trainer(preset, minutes=minutes, resume=resume, out=out, device=device, seed=args.seed, quiet=args.quiet, **extra)
     if not args.quiet:
@@ -287,16 +292,18 @@ def bench(args):
     from ..store import weights_folder
     folder = weights_folder(args.weights or args.preset or "laptop")
     out = args.json and check_output(args.json, ".json")
+    device = check_device(args.device)
     from ..measure import metrics
-    report(metrics.bench(folder, quick=args.quick, seed=args.seed, quiet=args.quiet), out, args.quiet)
+    report(metrics.bench(folder, quick=args.quick, seed=args.seed, quiet=args.quiet, device=device), out, args.quiet)
 
 
 def tables(args):
     from ..store import weights_folder
     folder = weights_folder(args.weights or args.preset or "laptop")
     out = args.json and check_output(args.json, ".json")
+    device = check_device(args.device)
     from ..measure import tables as paper
-    measured = paper.paper_tables(folder, quick=args.quick, seed=args.seed, quiet=args.quiet)
+    measured = paper.paper_tables(folder, quick=args.quick, seed=args.seed, quiet=args.quiet, device=device)
     if not args.quiet:
         print(paper.as_text(measured))
     if out:
@@ -321,6 +328,26 @@ def report(figures, out, quiet):
 COMMANDS = {command.__name__: command for command in (animate, portrait, say, train, bench, tables, latency)}
 
 
+@contextmanager
+def ended_in_order():
+    """Inside the block, a signal that ends the process (SIGTERM, SIGHUP) leaves as an exception does, so that nothing
+    temporary stays; the exit code is 128 and its number."""
+    def stop(number, frame):
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)   # one is enough
+        raise SystemExit(128 + number)
+    here = threading.current_thread() is threading.main_thread()   # no other may listen
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if here and hasattr(signal, name)]
+    before = {number: signal.SIG_DFL for number in numbers if signal.getsignal(number) == signal.SIG_DFL}   # not of nohup
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def main(argv=None):
     """Run one command; the exit code is 0, or 2 with one line on stderr."""
     for stream in filter(None, (sys.stdout, sys.stderr)):   # a terminal may lack the letters of a file's name
@@ -328,7 +355,8 @@ def main(argv=None):
             stream.reconfigure(errors="backslashreplace")
     args = make_parser().parse_args(argv)
     try:
-        COMMANDS[args.command](args)
+        with ended_in_order():
+            COMMANDS[args.command](args)
     except (VasaError, OSError, FloatingPointError, MemoryError) as error:
         print(f"vasa: {explain(error)}", file=sys.stderr)
         return 2

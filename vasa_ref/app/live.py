@@ -5,13 +5,18 @@ Nothing heavy is imported before it is needed: the clock has to run while torch 
 import bisect
 import os
 import queue
+import struct
 import sys
 import threading
 import time
 
+from ..errors import VasaError
 from ..units import FRAME, SAMPLE_RATE
 
-__all__ = ["Clock", "Pipe", "in_real_time", "to_pipe"]
+__all__ = ["Clock", "Pipe", "in_real_time", "to_pipe", "without_header"]
+
+WAVES = b"RIFF", b"RIFX", b"RF64"   # the first bytes of a WAV
+STANDARD_INPUT = "accepted on standard input are raw samples, or a WAV, of 16 bit, 16 kHz and one channel"
 
 
 class Clock:
@@ -65,8 +70,58 @@ def in_real_time(waveform):
         yield due, chunk
 
 
+def read_header(data):
+    """(first byte, number of bytes) of the samples in a WAV that begins with `data`; None if the header goes on.
+
+    The number is None where the header does not know it, as in a pipe. VasaError for samples of another kind."""
+    if data[:4] != b"RIFF":
+        raise VasaError(f"the WAV on standard input is of a kind that cannot be streamed; {STANDARD_INPUT}")
+    at, told = 12, None
+    while len(data) >= at + 8:
+        name, size = struct.unpack("<4sI", data[at:at + 8])
+        if name == b"data" and told:
+            return at + 8, size if 0 < size < 0x7FFF0000 else None
+        if name == b"data":
+            raise VasaError(f"the WAV on standard input does not say what it holds; {STANDARD_INPUT}")
+        if len(data) < at + 8 + size:
+            return None
+        if name == b"fmt ":
+            told = struct.unpack("<HHIIHH", data[at + 8:at + 24].ljust(16, b"\0"))
+            coding, channels, rate, bits = *told[:3], told[5]
+            if coding == 0xFFFE:   # extensible: the coding stands further back
+                coding = int.from_bytes(data[at + 32:at + 34], "little")
+            if (coding, channels, rate, bits) != (1, 1, SAMPLE_RATE, 16):
+                kind = f"{bits} bit, {rate} Hz and {channels} channels" + f", coding {coding}" * (coding != 1)
+                raise VasaError(f"the WAV on standard input has {kind}; {STANDARD_INPUT}")
+        at += 8 + size + size % 2
+    return None
+
+
+def without_header(arrivals):
+    """The (time, bytes) that are raw samples: all or, of a WAV, those between its header and what follows them."""
+    head, left = b"", None   # what may be a header; how many bytes are still samples
+    for when, data in arrivals:
+        if head is not None:
+            head += data
+            if len(head) < 12 and any(name.startswith(head[:4]) for name in WAVES):
+                continue
+            found = read_header(head) if head[:4] in WAVES and head[8:12] == b"WAVE" else (0, None)
+            if found is None:
+                continue
+            data, left, head = head[found[0]:], found[1], None
+        if left is not None:
+            data = data[:left]
+            left -= len(data)
+        if data:
+            yield when, data
+        if left == 0:
+            return
+    if head and len(head) < 12:   # it ended before it could be told
+        yield when, head
+
+
 class Pipe:
-    """(time, chunk) of raw 16-bit PCM, 16 kHz, one channel, as it comes; a last odd byte is left out.
+    """(time, chunk) of 16-bit PCM, 16 kHz, one channel, raw or as a WAV, as it comes; a last odd byte is left out.
 
     read() gives some bytes, b"" at the end; it is called in a thread of its own from now on, so that the times are those
     of the arrivals and not of our attention. `stop()` ends the sound after what has arrived. An OSError of `read` is
@@ -87,14 +142,18 @@ class Pipe:
     def stop(self):
         self.arrivals.put(None)
 
+    def arrived(self):
+        while (arrival := self.arrivals.get()) is not None:
+            if isinstance(arrival, OSError):
+                raise arrival
+            yield arrival
+
     def __iter__(self):
         import numpy as np
         import torch
         odd = b""
-        while (arrival := self.arrivals.get()) is not None:
-            if isinstance(arrival, OSError):
-                raise arrival
-            when, data = arrival[0], odd + arrival[1]
+        for when, data in without_header(self.arrived()):
+            data = odd + data
             whole = len(data) // 2 * 2
             odd = data[whole:]
             if whole:

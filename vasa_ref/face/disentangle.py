@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['LIDS', 'augment', 'pose_loss', 'dynamics_loss', 'cosface', 'contrastive_motion', 'agreement', 'arcface', 'Recogniser',
-           'pretrain_loss', 'region_weights', 'pixel_loss', 'l_consist', 'l_cross_id', 'LossWeights', 'face_loss',
-           'FaceTraining', 'inverse_sqrt', 'shrink', 'FreshFrames', 'make_pool', 'train_face']
+           'pretrain_loss', 'near_marks', 'region_weights', 'pixel_loss', 'l_consist', 'l_cross_id', 'LossWeights',
+           'face_loss', 'FaceTraining', 'inverse_sqrt', 'shrink', 'FreshFrames', 'make_pool', 'train_face']
 
 # %% ../../nbs/face/04_disentangle.ipynb #07-003-070ed4
 import math
 import tempfile
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 import torch
 import torch.nn.functional as F
@@ -22,7 +21,7 @@ from .adversary import PatchDiscriminator, adversarial_losses
 from .networks import FaceConfig, FaceModel, in_float32
 from .perceptual import Critic, VGG19, feature_loss, ssim
 from ..store import load_into, read_tensors, save_tensors, save_weights
-from ..training import CHECKPOINT, fit, within
+from ..training import Recipe, Run, fit, within
 from ..world.camera import photograph
 from ..world.frames import Frames, Pool, draw_truth, render_frames
 from ..world.head import UNIT
@@ -116,29 +115,31 @@ def pretrain_loss(motion_encoder, recogniser, frames, generator=None, contrast=0
     return sum(parts.values()), parts
 
 # %% ../../nbs/face/04_disentangle.ipynb #07-027-76ee97
+def near_marks(marks, distance, size):
+    "How near each pixel is to left eye, right eye and mouth, marks (B, 3, 2) in [-1, 1]: bells (B, 3, S, S), 1 there."
+    axis = torch.linspace(-1 + 1 / size, 1 - 1 / size, size, device=marks.device)
+    dx = axis - marks[..., 0, None]                                               # (B, 3, S)
+    dy = axis - marks[..., 1, None]
+    sigma = marks.new_tensor([0.09, 0.09, 0.14])[:, None] / distance[:, None, None]
+    return torch.exp(-(dy / sigma).square() / 2)[..., :, None] * torch.exp(-(dx / sigma).square() / 2)[..., None, :]
+
 def region_weights(masks, marks, distance):
     """Where an error counts (B, 1, S, S): the background a little, the face more, eyes and mouth most; mean 1.
 
     masks (B, 1, S, S) of the head, marks (B, 3, 2) of eyes and mouth in [-1, 1], distance (B,) of the head."""
-    size = masks.shape[-1]
-    axis = torch.linspace(-1 + 1 / size, 1 - 1 / size, size, device=masks.device)
-    dx = axis - marks[..., 0, None]                                               # (B, 3, S)
-    dy = axis - marks[..., 1, None]
-    sigma = masks.new_tensor([0.09, 0.09, 0.14])[:, None] / distance[:, None, None]
-    gauss = torch.exp(-(dy / sigma).square() / 2)[..., :, None] * torch.exp(-(dx / sigma).square() / 2)[..., None, :]
-    spots = (gauss * masks.new_tensor([8.0, 8.0, 5.0])[:, None, None]).sum(dim=1, keepdim=True)
-    weights = 0.3 + masks + spots
+    bells = near_marks(marks, distance, masks.shape[-1]) * masks.new_tensor([8.0, 8.0, 5.0])[:, None, None]
+    weights = 0.3 + masks + bells.sum(dim=1, keepdim=True)
     return weights / weights.mean(dim=(1, 2, 3), keepdim=True)
 
-def pixel_loss(images, truth, weights):
-    """Weighted L1 of pixels, of their differences to the neighbours, and of the images at half and quarter size.
+def pixel_loss(images, truth, weights, factors=(2, 4)):
+    """Weighted L1 of pixels, of their differences to the neighbours, and of the images made smaller by the factors.
 
     images and truth (B, 3, S, S), weights (B, 1, S, S); a number."""
     error = images - truth
     edges = (weights[..., 1:] * error.diff(dim=-1).abs()).mean()
     edges = edges + (weights[..., 1:, :] * error.diff(dim=-2).abs()).mean()
     total = (weights * error.abs()).mean() + edges
-    for factor in (2, 4):
+    for factor in factors:
         total = total + (F.avg_pool2d(weights, factor) * F.avg_pool2d(error, factor).abs()).mean()
     return total
 
@@ -171,20 +172,21 @@ class LossWeights:
     matching: float = 1.0
 
 
-def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge=None, vgg=None):
+def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge=None, vgg=None, generator=None):
     """Stage two on frames (P, K >= 3): the first is the source, the others drive it; then people drive one another.
 
     P is even and at least 4, neighbours share their dynamics. `disentangle` in 0..1 is the weight of all that is asked
     of swapped pictures, 0 during the first steps; `judge` is a `PatchDiscriminator` that plays against the decoder, or
     None; `vgg` a `VGG19` that compares features, or None. Where the motion encoder learns too, it reads dynamics from
-    disguised frames, and what is read from drawn pictures is compared with the frozen critic's reading of true ones.
+    frames disguised by the `generator`, and what is read from drawn pictures is compared with the frozen critic's reading
+    of true ones.
     Returns the loss and its weighed parts.
     """
     people, k = frames.pose.shape[:2]
     every, source, drivers = (x.flatten(0, 1) for x in (frames.images, frames.images[:, :1], frames.images[:, 1:]))
     pose = face.motion_encoder.read_pose(every)
     learns = pose.requires_grad
-    z_dyn = face.motion_encoder.read_z_dyn(augment(every) if learns else every, pose)
+    z_dyn = face.motion_encoder.read_z_dyn(augment(every, generator) if learns else every, pose)
     with torch.no_grad(): told = critic.motion.read_z_dyn(every, pose) if learns else z_dyn
     pose, z_dyn, told = (x.float().unflatten(0, (people, k)) for x in (pose, z_dyn, told))
     z_id = face.identity(source)
@@ -282,46 +284,36 @@ def make_pool(folder, plan, size, seed=0, minutes=None, quiet=True):
     return pool
 
 # %% ../../nbs/face/04_disentangle.ipynb #07-045-81a5c8
-def train_face(preset="tiny", *, minutes=None, max_steps=None, resume=None, out=None, device="cpu", seed=0,
-               quiet=False, config=None, training=None, vgg19=None, pool=None):
+def train_face(preset="tiny", *, config=None, training=None, vgg19=None, pool=None, **asked):
     """Train a `FaceModel` on the synthetic world and return it (eval).
 
     Two stages: the motion encoder and a recogniser on labelled frames, then, with the motion encoder frozen (unless the
-    plan says `together`), everything else. `minutes` is the wall clock of the whole call; the pool takes at most 20 %
-    of it, and until its steps are done, stage one up to 40 %; `max_steps` limits each stage. With `out`, a folder,
-    face.safetensors is written there at the end, checkpoints and the pool beside it; `resume` is such a folder, where
-    every part goes on.
+    plan says `together`), everything else. asked: as `training.Run`; the pool takes at most 20 % of its minutes, and until
+    its steps are done, stage one up to 40 %; its `max_steps` limits each stage. With `out`, face.safetensors is written
+    there at the end, checkpoints and the pool beside it.
     `config` (`FaceConfig`) and `training` (`FaceTraining`) override the preset, tiny or paper; `vgg19` is a file for
     `VGG19`; `pool` has `draw`, as a `Pool` does, and takes the place of the frames that are rendered here.
-    Raises VasaError for an unknown preset, a folder that holds nothing to resume, a file that is not VGG19.
+    Raises VasaError for an unknown preset, no limit, a folder that holds nothing to resume, a file that is not VGG19.
     """
     if preset not in ("tiny", "paper"): raise VasaError(f"unknown preset {preset!r}: expected tiny or paper")
-    began = time.monotonic()
-    vgg = VGG19(vgg19).to(device) if vgg19 else None
+    run = Run(**asked)
+    vgg = VGG19(vgg19).to(run.device) if vgg19 else None
     config = config or getattr(FaceConfig, preset)()
     plan = training or getattr(FaceTraining, preset)()
-    folder = Path(out) if out else Path(resume) if resume else None
-    place = lambda name: folder / name if folder else None
-    left = lambda share=1.0: None if minutes is None else max(0.0, minutes * share - (time.monotonic() - began) / 60)
-    limit = lambda steps: steps if max_steps is None else min(steps, max_steps)
-    resumed = lambda name: Path(resume) / name if resume and (Path(resume) / name / CHECKPOINT).is_file() else None
-    pretrained = Path(resume) / "face-pretrained.safetensors" if resume else None
-    if resume and not (pretrained.is_file() or resumed("face-pretrain")):
-        raise VasaError(f"cannot resume: {resume} holds no face training, expected a folder that `train_face` wrote")
+    pretrained = Path(run.resume) / "face-pretrained.safetensors" if run.resume else None
+    if run.resume and not (pretrained.is_file() or run.earlier("face-pretrain")):
+        raise VasaError(f"cannot resume: {run.resume} holds no face training, expected a folder that `train_face` wrote")
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        face = FaceModel(config).to(device)
-        recogniser = Recogniser(face.identity_encoder, config.z_id_dim).to(device)
+    face = run.new(FaceModel, config)
+    recogniser = run.new(Recogniser, face.identity_encoder, config.z_id_dim)
     stage_one = {"motion": face.motion_encoder, "recogniser": recogniser}
-    if pool is None and torch.device(device).type != "cpu": pool = FreshFrames(config.size, device)
+    if pool is None and torch.device(run.device).type != "cpu": pool = FreshFrames(config.size, run.device)
     if pool is None:
         with tempfile.TemporaryDirectory() as scratch:                             # an open pool outlives its folder
-            pool = make_pool(place("face-pool") or scratch, plan, config.size, seed, left(0.2), quiet)
+            pool = make_pool(run.place("face-pool") or scratch, plan, config.size, run.seed, run.left(0.2), run.quiet)
     def draw(pairs, frames, generator):
-        with in_float32(torch.device(device)): drawn = pool.draw(pairs, frames, generator)
-        return shrink(drawn.map(lambda x: x.to(device)), config.size)
-    common = dict(seed=seed, device=device, mixed_precision="auto", quiet=quiet)
+        with in_float32(torch.device(run.device)): drawn = pool.draw(pairs, frames, generator)
+        return shrink(drawn.map(lambda x: x.to(run.device)), config.size)
 
     encoder_steps = 0
     if pretrained and pretrained.is_file():
@@ -330,33 +322,29 @@ def train_face(preset="tiny", *, minutes=None, max_steps=None, resume=None, out=
         for name, module in stage_one.items():
             part = {k.removeprefix(name + "/"): v for k, v in tensors.items() if k.startswith(name + "/")}
             load_into(module, part, pretrained)
-    if resumed("face-pretrain") or encoder_steps == 0:
+    if run.earlier("face-pretrain") or encoder_steps == 0:
         def loss_one(step, generator):
             frames = draw(plan.pretrain_pairs, plan.pretrain_frames, generator)
             how = generator, plan.pretrain_contrast, plan.disguise
             return pretrain_loss(face.motion_encoder, recogniser, frames, *how)
-        log = fit(loss_one, stage_one, out=place("face-pretrain"), resume=resumed("face-pretrain"), minutes=left(0.4),
-                  max_steps=limit(plan.pretrain_steps), lr=inverse_sqrt(plan.lr, plan.pretrain_steps // 3),
-                  name="face: encoders", **common)
+        log = fit(Recipe("face-pretrain", stage_one, loss_one, lr=inverse_sqrt(plan.lr, plan.pretrain_steps // 3),
+                         steps=plan.pretrain_steps), run, share=0.4, folder=run.place("face-pretrain"), anew=True)
         encoder_steps = len(log)
-        if folder:
+        if place := run.place("face-pretrained.safetensors"):
             tensors = {f"{k}/{n}": v for k, m in stage_one.items() for n, v in m.state_dict().items()}
-            save_tensors(folder / "face-pretrained.safetensors", tensors, {"steps": encoder_steps})
+            save_tensors(place, tensors, {"steps": encoder_steps})
 
     critic = Critic(face.motion_encoder, recogniser)
     stage_two = dict(face.named_children())
     if not plan.together: stage_two.pop("motion_encoder").eval().requires_grad_(False)
-    if plan.judge is not None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed + 1)
-            stage_two["judge"] = PatchDiscriminator().to(device)
+    if plan.judge is not None: stage_two["judge"] = replace(run, seed=run.seed + 1).new(PatchDiscriminator)
     def loss_two(step, generator):
         frames = draw(plan.pairs, plan.drivers + 1, generator)
         ramp = min(1.0, max(0.0, (step - plan.alone) / max(1, plan.alone)))
         judge = stage_two["judge"] if plan.judge is not None and step >= plan.judge else None
-        return face_loss(face, critic, frames, plan.weights, ramp, judge, vgg)
-    log = fit(loss_two, stage_two, out=place("face-joint"), resume=resumed("face-joint"), minutes=left(),
-              max_steps=limit(plan.steps), lr=inverse_sqrt(plan.lr, plan.steps // 4), name="face: all", **common)
-    if folder: save_weights(folder / "face.safetensors", face, config, dtype=torch.float16,
-                             steps={"encoders": encoder_steps, "all": len(log)})
+        return face_loss(face, critic, frames, plan.weights, ramp, judge, vgg, generator)
+    log = fit(Recipe("face-joint", stage_two, loss_two, lr=inverse_sqrt(plan.lr, plan.steps // 4), steps=plan.steps,
+                     apart=("judge",)), run, folder=run.place("face-joint"), anew=True)
+    if place := run.place("face.safetensors"):
+        save_weights(place, face, config, dtype=torch.float16, steps={"encoders": encoder_steps, "all": len(log)})
     return face.requires_grad_(True).eval()

@@ -122,9 +122,8 @@ class ResBlock(nn.Module):
 # %% ../../nbs/face/01_networks.ipynb #06-048-d7bca0
 @dataclass
 class FaceConfig:
-    """Sizes of a face model, and its kind: `detail` is a `face.detail.DetailFace`, all else a `FaceModel`.
-
-    `tiny()` and `paper()` are plain, `laptop()` and `tiny_detail()` copy detail; `FaceConfig()` is plain, of 128 px."""
+    """Sizes of a face model, and its kind: `detail` is a `face.detail.DetailFace`, all else a `FaceModel`: laptop() and
+    tiny_detail() copy detail, tiny() and paper() are plain, and so is FaceConfig(), of 128 px."""
     size: int = 128                         # image, pixels, in and out
     volume_channels: int = 16               # C
     volume_depth: int = 8                   # D
@@ -150,6 +149,8 @@ class FaceConfig:
     shrink: int = 1                         # its networks see the picture this much smaller than it copies it
     plane_widths: tuple = (96, 96, 64)      # its flow generators, from 8 x 8 up
     flow_planes: int = 4                    # planes of their flows
+    front_size: int = 96                    # pixels of the face from the front
+    front_widths: tuple = (64, 32)          # of its painter, at a quarter and half of these
 
     def __post_init__(self):
         vars(self).update({name: tuple(value) for name, value in asdict(self).items() if isinstance(value, list)})
@@ -157,8 +158,7 @@ class FaceConfig:
         if self.size != self.shrink * self.volume_size * 2 ** levels or levels != len(self.appearance_widths) != 0:
             raise ValueError(f"size {self.size} over shrink {self.shrink} over volume_size {self.volume_size} must be 2 "
                              f"to the number of appearance_widths ({len(self.appearance_widths)})")
-        if len(self.decoder_widths) != levels:
-            raise ValueError(f"decoder_widths needs {levels} entries, got {self.decoder_widths}")
+        if len(self.decoder_widths) != levels: raise ValueError(f"decoder_widths needs {levels} entries, got {self.decoder_widths}")
 
     @classmethod
     def tiny(cls):
@@ -172,7 +172,7 @@ class FaceConfig:
         return cls(size=32, volume_channels=4, volume_depth=4, volume_size=4, z_id_dim=8, z_dyn_dim=57, dynamics_dim=57,
                    detail=True, appearance_widths=(8, 8, 16), canonical_widths=(8, 8), decoder_widths=(16, 16, 8),
                    decoder_blocks=1, identity_size=32, identity_widths=(8, 16), pose_size=32, pose_widths=(8, 16),
-                   motion_size=32, motion_widths=(8, 16), plane_widths=(16, 16, 8))
+                   motion_size=32, motion_widths=(8, 16), plane_widths=(16, 16, 8), front_size=32, front_widths=(8, 8))
 
     @classmethod
     def laptop(cls):

@@ -9,7 +9,6 @@ __all__ = ['TAPES', 'mel_filters', 'log_mel', 'Wav2Vec2Config', 'ConvLayer', 'Fe
 
 # %% ../../nbs/hearing/01_audio.ipynb #05-003-49a86e
 import math
-import time
 from collections import OrderedDict
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -236,7 +235,10 @@ class Wav2Vec2(nn.Module):
         Accepts what `read_checkpoint` does: a folder, or a name of the Hugging Face hub such as
         "facebook/wav2vec2-base-960h". Raises VasaError for whatever does not fit."""
         values, preprocessor, state = read_checkpoint(folder_or_hub_name)
-        model = cls(_our_config(values, preprocessor, folder_or_hub_name))
+        config = _our_config(values, preprocessor, folder_or_hub_name)
+        try: model = cls(config)
+        except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:     # sizes that are no sizes
+            raise VasaError(f"{folder_or_hub_name} has a config of no Wav2Vec2: {str(error).splitlines()[0]}") from error
         return load_into(model, _our_names(state), folder_or_hub_name).eval().requires_grad_(False)
 
 # %% ../../nbs/hearing/01_audio.ipynb #05-044-985221
@@ -250,7 +252,7 @@ def _our_names(state):
     return {k: v.float() for k, v in state.items() if k.startswith(parts)}
 
 def _our_config(values, preprocessor, name):
-    "The config.json and preprocessor_config.json of a public checkpoint as a Wav2Vec2Config."
+    "The config.json and the preprocessor's settings of a public checkpoint as a Wav2Vec2Config."
     supported = {"model_type": "wav2vec2", "hidden_act": "gelu", "feat_extract_activation": "gelu",
                  "add_adapter": False, "adapter_attn_dim": None}
     for key, wanted in supported.items():
@@ -337,36 +339,31 @@ def recogniser_loss(model, tape, generator, batch=8, seconds=2.0, device="cpu", 
 # %% ../../nbs/hearing/01_audio.ipynb #05-079-1efd88
 TAPES = {"tiny": 100, "laptop": 2000}        # utterances to train on
 
-def train_audio(preset="laptop", *, minutes=None, max_steps=None, resume=None, out=None, device="cpu", seed=0,
-                quiet=False, voices=None, start=None):
+def train_audio(preset="laptop", *, voices=None, start=None, **asked):
     """Train a small Wav2Vec2 ("tiny" or "laptop") to hear phonemes, loudness and pitch in noisy speech.
 
-    The speech is synthetic; with `voices`, a file of tools/natural_voices.py, half of it are recordings. Stops after `minutes`
-    (of which speaking the tape takes at most 30 %) or at `max_steps` in all; `resume` is the `out` of an earlier call with the
-    same preset, seed and voices. `start`: weights of that preset to begin with, a folder. With `out` writes
-    `out/audio.safetensors`, float16, heads included. Returns the encoder, eval, frozen. Ours: the paper takes a public
-    encoder. Raises VasaError for another preset or no limit."""
+    The speech is synthetic; with `voices`, a file of tools/natural_voices.py, half of it are recordings. `start`: weights of
+    that preset to begin with, a folder. asked: as `training.Run`; speaking the tape takes at most 30 % of its minutes. With
+    `out` writes `out/audio.safetensors`, float16, heads included. Returns the encoder, eval, frozen. Ours: the paper takes
+    a public encoder. Raises VasaError for another preset or no limit."""
     from vasa_ref.hearing.dataset import load_tape, make_tape
-    from vasa_ref.training import fit
+    from vasa_ref.training import Recipe, Run, fit
     if preset not in TAPES: raise VasaError(f"no audio preset {preset!r} to train: accepted are {', '.join(TAPES)}")
-    if minutes is None and max_steps is None: raise VasaError("training needs a limit: minutes, max_steps or both")
-    began, config = time.monotonic(), getattr(Wav2Vec2Config, preset)()
+    run, config = Run(**asked), getattr(Wav2Vec2Config, preset)()
     voices = voices and load_tape(voices)
-    tape = make_tape(TAPES[preset], seed, minutes=minutes and 0.3 * minutes, quiet=quiet)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = PhonemeRecogniser(config)
+    tape = make_tape(TAPES[preset], run.seed, minutes=run.left(0.3), quiet=run.quiet)
+    model = run.new(PhonemeRecogniser, config)
     mel_start(model.encoder.feature_extractor.conv_layers[0].conv)
     if start is not None: load_into(model, load_weights(weights_folder(start) / "audio.safetensors")[0], start)
-    if minutes is not None: minutes = max(0.0, minutes - (time.monotonic() - began) / 60)
-    loss = lambda step, generator: recogniser_loss(model, tape, generator, device=device, voices=voices)
-    log = fit(loss, {"audio": model}, lr=lambda step: 1e-3 / (1 + step / 1000) ** 0.5, weight_decay=0.01, warmup=100,
-              minutes=minutes, max_steps=max_steps, resume=resume, out=out, seed=seed, device=device, name="audio",
-              quiet=quiet)
-    if out is not None:
-        save_weights(Path(out) / "audio.safetensors", model, config, dtype=torch.float16, preset=preset,
+    loss = lambda step, generator: recogniser_loss(model, tape, generator, device=run.device, voices=voices)
+    log = fit(Recipe("audio", {"audio": model}, loss, lr=lambda step: 1e-3 / (1 + step / 1000) ** 0.5, weight_decay=0.01,
+                     warmup=100, precision="no"), run)
+    if run.out is not None:
+        save_weights(Path(run.out) / "audio.safetensors", model, config, dtype=torch.float16, preset=preset,
                      steps=len(log), phonemes=PHONEMES)
     return model.encoder.requires_grad_(False)
+
+
 
 def load_recogniser(folder):
     "The PhonemeRecogniser of `folder/audio.safetensors` (a folder or a shipped preset's name), float32, eval, frozen."

@@ -13,9 +13,11 @@ from ..store import read_tensors, save_tensors
 from ..training import within
 from ..units import EMOTIONS, FRAME
 from ..world.prosody import fundamental, loudness
-from ..world.voice import LANGUAGES, PHONEMES, VOICES, Voice, frame_labels, random_text, resample, say
+from ..world.voice import (LANGUAGES, PHONEMES, VOICES, Speech, Voice, frame_labels, random_text, resample,
+                           say)
 
-__all__ = ["STEP", "UNKNOWN", "Tape", "join_tapes", "labelled", "load_tape", "make_tape", "save_tape"]
+__all__ = ["STEP", "UNKNOWN", "Tape", "join_tapes", "labelled", "load_tape", "make_tape", "save_tape", "speech_of",
+           "utterances"]
 
 STEP = 80       # samples per phoneme label on the tape
 UNKNOWN = 255   # the label of sound whose phoneme nobody vouches for
@@ -153,3 +155,30 @@ def load_tape(path):
     if tuple(metadata["phonemes"]) != PHONEMES:
         raise VasaError(f"{path} was labelled with other phoneme classes: make it anew")
     return Tape(**tensors, speakers={name: tuple(span) for name, span in metadata["speakers"].items()})
+
+
+def speech_of(tape, first, last):
+    """The sound of a tape from label `first` to `last` as a `Speech`, which `perform` can speak.
+
+    What nobody vouches for goes to the sound before it."""
+    labels = tape.labels[first:last].long()
+    known = torch.where(labels == UNKNOWN, 0, torch.arange(len(labels))).cummax(0).values
+    labels = torch.where(labels[known] == UNKNOWN, 0, labels[known])
+    cuts = torch.cat([torch.tensor([0]), labels.diff().nonzero()[:, 0] + 1, torch.tensor([len(labels)])]) * STEP
+    waveform = tape.waveform[first * STEP:last * STEP].float() / 32767
+    return Speech(waveform, [PHONEMES[i] for i in labels[cuts[:-1] // STEP]], cuts[:-1], cuts[1:])
+
+
+def utterances(tape, least=1.5, most=8.0, pause=0.3, sure=0.8):
+    """(first, last) label of the pieces of a tape that stand between pauses of `pause` seconds or more, from `least` to
+    `most` seconds long, of which at least the share `sure` has a known phoneme."""
+    per_second = 16000 // STEP
+    silent, edges = tape.labels == 0, [0]
+    changes = torch.cat([torch.tensor([0]), silent.int().diff().nonzero()[:, 0] + 1, torch.tensor([len(silent)])])
+    for first, last in zip(changes[:-1].tolist(), changes[1:].tolist()):
+        if silent[first] and last - first >= pause * per_second: edges.append((first + last) // 2)
+    edges.append(len(silent))
+    whole = lambda a, b: least * per_second <= b - a <= most * per_second
+    known = lambda a, b: (tape.labels[a:b] != UNKNOWN).float().mean() >= sure
+    frame = FRAME // STEP
+    return [(a // frame * frame, b // frame * frame) for a, b in zip(edges[:-1], edges[1:]) if whole(a, b) and known(a, b)]

@@ -10,7 +10,6 @@ __all__ = ['FACE_CENTRE', 'FACE_REACH', 'POSE_MEAN', 'POSE_STD', 'LIDS', 'SIDES'
 
 # %% ../../nbs/measure/01_estimator.ipynb #12-003-5713b9
 import math
-import time
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from ..errors import VasaError
 from ..store import (config_from, load_into, load_weights, read_tensors, save_tensors, save_weights,
                             weights_folder)
-from ..training import fit, within
+from ..training import Recipe, Run, fit, within
 from ..units import EMOTIONS
 from ..world.camera import random_scenes
 from ..world.clips import draw, make_clip, plan_clip, speak
@@ -334,6 +333,7 @@ def lessons_for(plan, size, *, kept=None, pool=None, minutes=None, seed=0, devic
     told = {"frames": plan.frames, "size": size, "seed": seed, "every": numbers.step}
     begun, made_of = read_tensors(kept) if kept and kept.is_file() else (None, None)
     parts = [Lessons(**begun)] if made_of == told else []
+    if parts: parts = [Lessons(*(x[:len(numbers) * plan.frames] for x in parts[0].all()))]
     if missing := numbers[len(parts[0].pose) // plan.frames if parts else 0:]:
         made = Lessons.make(missing, plan.frames, size, seed, minutes=minutes, device=device, quiet=quiet)
         parts = [Lessons.cat(map(Lessons.all, (*parts, made)))]
@@ -342,41 +342,29 @@ def lessons_for(plan, size, *, kept=None, pool=None, minutes=None, seed=0, devic
     return Lessons.cat([x.to(device) for x in part.all()] for part in parts)
 
 
-def train_metrics(preset="laptop", *, minutes=None, max_steps=None, resume=None, out=None, device="cpu", seed=0,
-                  quiet=False, pool=None):
+def train_metrics(preset="laptop", *, pool=None, **asked):
     """Train a `MotionEstimator` on the synthetic world and return it (eval).
 
-    preset: "tiny", or "laptop" and "paper", which are the same instrument. `minutes` is the wall clock of rendering (at
-    most 30 %), training and calibration; `max_steps` limits the steps. With `out`, a folder, metrics.safetensors, the
-    rendered lessons and a checkpoint are written there; `resume` is such a folder. `pool`: a folder of
-    `world.frames.Pool`, to learn from, too. Raises VasaError for an unknown preset, ValueError without a limit."""
+    preset: "tiny", or "laptop" and "paper", which are the same instrument. asked: as `training.Run`, whose minutes are for
+    rendering (at most 30 %), training and calibration. With `out`, metrics.safetensors and the rendered lessons are written
+    there. `pool`: a folder of `world.frames.Pool`, to learn from, too. Raises VasaError for an unknown preset or no
+    limit."""
     if preset not in ("tiny", "laptop", "paper"):
         raise VasaError(f"unknown preset {preset!r}: accepted are tiny, laptop, paper")
-    if minutes is None and max_steps is None:
-        raise ValueError("training needs a limit: minutes, max_steps or both")
-    began, tiny = time.monotonic(), preset == "tiny"
+    run, tiny = Run(**asked), preset == "tiny"
     config = EstimatorConfig.tiny() if tiny else EstimatorConfig()
     plan = MetricsTraining.tiny() if tiny else MetricsTraining()
-    place = out or resume
-    kept = Path(place) / "metrics-pool.safetensors" if place else None
-    lessons = lessons_for(plan, config.size, kept=kept, pool=pool, seed=seed, minutes=minutes and 0.3 * minutes,
-                          device=device, quiet=quiet)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = MotionEstimator(config).to(device)
-    left = None if minutes is None else max(0.0, 0.85 * minutes - (time.monotonic() - began) / 60)
-    steps = plan.steps if max_steps is None else min(plan.steps, max_steps)
-    lr = lambda step: plan.lr * min(1.0, 600 / (step + 1)) ** 0.5
-    folder = None if out is None else Path(out) / "metrics"
-    resume = None if resume is None else Path(resume) / "metrics"
+    lessons = lessons_for(plan, config.size, kept=run.place("metrics-pool.safetensors"), pool=pool, seed=run.seed,
+                          minutes=run.left(0.3), device=run.device, quiet=run.quiet)
+    model = run.new(MotionEstimator, config)
     loss = lambda step, generator: estimator_loss(model, lessons, plan.batch, generator)
-    log = fit(loss, {"metrics": model}, out=folder, resume=resume, lr=lr, warmup=50, ema_decay=0.995, minutes=left,
-              max_steps=steps, seed=seed, device=device, mixed_precision="auto", name="metrics", quiet=quiet)
-    options = dict(frames=plan.acted_frames, size=config.size, device=device)
+    log = fit(Recipe("metrics", {"metrics": model}, loss, lr=lambda step: plan.lr * min(1.0, 600 / (step + 1)) ** 0.5,
+                     steps=plan.steps, warmup=50, average=0.995), run, share=0.85)
+    options = dict(frames=plan.acted_frames, size=config.size, device=run.device)
     learn_emotions(model, plan.emotion_clips, **options)
     model.errors = instrument_errors(model, plan.test_clips, **options)
-    if out is not None:
-        save_weights(Path(out) / "metrics.safetensors", model, config, dtype=torch.float16, preset=preset,
+    if run.out is not None:
+        save_weights(Path(run.out) / "metrics.safetensors", model, config, dtype=torch.float16, preset=preset,
                      steps=len(log), frames=len(lessons.images), errors=model.errors)
     return model.requires_grad_(False)
 

@@ -9,7 +9,6 @@ __all__ = ['MOUTH', 'SyncConfig', 'Talks', 'mouth_of', 'mel_rows', 'make_talks',
 
 # %% ../../nbs/measure/02_lipsync.ipynb #12-003-de41bc
 import hashlib
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from ..hearing.audio import audio_features, load_audio_encoder, log_mel
 from ..motion.model import EncoderLayer
 from ..store import (config_from, load_into, load_weights, read_tensors, save_tensors, save_weights,
                             weights_folder)
-from ..training import fit, within
+from ..training import Recipe, Run, fit, within
 from ..units import FRAME
 from ..world.clips import make_clips
 from ..world.head import UNIT
@@ -228,43 +227,35 @@ def judges_loss(judges: Judges, talks: Talks, generator: torch.Generator):
     return sync + capp, {"sync": sync, "capp": capp}
 
 
-def train_sync(preset="laptop", *, minutes=None, max_steps=None, resume=None, out=None, device="cpu", seed=0,
-               quiet=False, workers=None) -> Judges:
+def train_sync(preset="laptop", *, workers=None, **asked) -> Judges:
     """Train the `Judges` on talks of the synthetic world and return them, eval and frozen.
 
-    preset: "tiny", or "laptop" and "paper", which are the same. With `out`, a folder, sync.safetensors, the talks and a
-    checkpoint are written there; `resume` is such a folder. Audio features are those of `out`, `resume` or the shipped
-    weights. Making the talks takes at most 70 % of `minutes`. Raises VasaError for an unknown preset, ValueError
-    without a limit."""
+    preset: "tiny", or "laptop" and "paper", which are the same. asked: as `training.Run`; making the talks takes at most
+    70 % of its minutes. With `out`, sync.safetensors and the talks are written there. Audio features are those of `out`,
+    `resume` or the shipped weights. Raises VasaError for an unknown preset or no limit."""
     if preset not in ("tiny", "laptop", "paper"):
         raise VasaError(f"unknown preset {preset!r}: accepted are tiny, laptop, paper")
-    if minutes is None and max_steps is None:
-        raise ValueError("training needs a limit: minutes, max_steps or both")
-    began, near = time.monotonic(), [Path(f) for f in (out, resume) if f and (Path(f) / "audio.safetensors").is_file()]
+    run = Run(**asked)
+    folders = [Path(f) for f in (run.out, run.resume) if f]
+    near = [f for f in folders if (f / "audio.safetensors").is_file()]
     ears = load_audio_encoder(near[0] if near else weights_folder("laptop"))
     config = (SyncConfig.tiny if preset == "tiny" else SyncConfig)(audio_dim=ears.config.hidden_size)
     told = {"talks": config.talks, "ears": fingerprint(ears)}
-    pools = [pool for f in (out, resume) if f and (pool := Path(f) / "sync-pool.safetensors").is_file()]
+    pools = [pool for f in folders if (pool := f / "sync-pool.safetensors").is_file()]
     fits = [talks for talks, made_of in map(read_tensors, pools) if made_of == told]
     if fits: talks = Talks(**fits[0])
     else:
-        talks = make_talks(range(config.talks), ears, config, workers=workers, quiet=quiet,
-                           minutes=minutes and 0.7 * minutes)
-        if out and len(talks) == config.talks: save_tensors(Path(out) / "sync-pool.safetensors", vars(talks), told)
-    talks = Talks(**{name: values.to(device) for name, values in vars(talks).items()})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        judges = Judges(config).to(device)
+        talks = make_talks(range(config.talks), ears, config, workers=workers, quiet=run.quiet, minutes=run.left(0.7))
+        if run.out and len(talks) == config.talks: save_tensors(Path(run.out) / "sync-pool.safetensors", vars(talks), told)
+    talks = Talks(**{name: values.to(run.device) for name, values in vars(talks).items()})
+    judges = run.new(Judges, config)
     judges.capp.set_statistics(talks)
-    steps = config.steps if max_steps is None else min(config.steps, max_steps)
-    left = None if minutes is None else max(0.0, minutes - (time.monotonic() - began) / 60)
-    log = fit(lambda step, generator: judges_loss(judges, talks, generator), {"sync": judges},
-              out=out and Path(out) / "sync", resume=resume and Path(resume) / "sync", warmup=100, weight_decay=0.05,
-              lr=lambda step: config.lr * max(0.02, 1 - step / config.steps), ema_decay=0.99, minutes=left,
-              max_steps=steps, seed=seed, device=device, name="sync", quiet=quiet)
-    if out is not None:
-        save_weights(Path(out) / "sync.safetensors", judges, config, dtype=torch.float16, preset=preset, steps=len(log),
-                     talks=len(talks), ears=told["ears"])
+    log = fit(Recipe("sync", {"sync": judges}, lambda step, generator: judges_loss(judges, talks, generator),
+                     lr=lambda step: config.lr * max(0.02, 1 - step / config.steps), steps=config.steps, warmup=100,
+                     weight_decay=0.05, average=0.99, precision="no"), run)
+    if run.out is not None:
+        save_weights(Path(run.out) / "sync.safetensors", judges, config, dtype=torch.float16, preset=preset,
+                     steps=len(log), talks=len(talks), ears=told["ears"])
     return judges.requires_grad_(False)
 
 

@@ -50,12 +50,13 @@ def table_row(takes, real, instruments, window=50):
     return {name: figures[name] for name in (*COLUMNS, "mouth_corr", "closure_recall") if name in figures}
 
 
-def paper_tables(preset="laptop", quick=False, seed=0, quiet=False):
+def paper_tables(preset="laptop", quick=False, seed=0, quiet=False, device="cpu"):
     """Tables 3, 4 and 5 of VASA-1 for a preset's or folder's weights, as a dict of dicts.
 
-    Twenty minutes on two cores; `quick` takes 4 clips for 14 and 6 talks for 24. VasaError for incomplete weights."""
+    Twenty minutes on two cores; `quick` takes 4 clips for 14 and 6 talks for 24. `device` draws, reads and plays.
+    VasaError for incomplete weights."""
     folder = weights_folder(preset)
-    talker, instruments = Talker.from_pretrained(folder), load_instruments(folder)
+    talker, instruments = Talker.from_pretrained(folder, device), load_instruments(folder, device)
     clips, talks, seconds = (4, 6, 2.0) if quick else (14, 24, 3.2)
     with tqdm(total=talks + clips * (1 + len(SETTINGS)), desc="tables", disable=quiet, unit="part") as bar:
         shifted, scaled = capp_tables(instruments, talks, seed, bar.update)

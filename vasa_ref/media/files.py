@@ -1,4 +1,4 @@
-"""Files at the edge of the package: what can go wrong with pictures, sound and video, each said in one sentence.
+"""Files and arrays at the edge of the package: what can go wrong with pictures, sound and video, said in one sentence.
 
 Every function that opens one raises `VasaError` with what was given, what is wrong, and what is accepted. The program ffmpeg is the
 one on PATH, or the one of imageio-ffmpeg.
@@ -18,18 +18,23 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import VasaError
+from ..store import output_target
 
-__all__ = ["PICTURES", "SOUNDS", "VIDEOS", "as_jpeg", "condense", "decode_audio", "existing_file", "ffmpeg_exe", "open_picture",
-           "run_ffmpeg", "video_path"]
+__all__ = ["FILES", "PICTURES", "SOUNDS", "VIDEOS", "as_jpeg", "called", "condense", "content_of", "decode_audio",
+           "existing_file", "ffmpeg_exe", "media_file", "open_picture", "run_ffmpeg", "tensor_of", "video_path"]
 
 MIN_SIDE, MAX_PIXELS = 16, 100_000_000
 PICTURES = "accepted are JPEG, PNG, WebP, TIFF, GIF and BMP pictures from 16 px on the short side to 100 megapixels"
 SOUNDS = "accepted is any audio or video file with sound that ffmpeg can read, of any rate and channel count"
 VIDEOS = "accepted is any video that ffmpeg can read"
+FILES = str, os.PathLike, bytes, bytearray, memoryview   # a path, or the content of a file
 
 
 def existing_file(path, role, accepted):
-    "`path` as a readable, non-empty file; the error names its `role` and what is `accepted`."
+    "`path` (~ is home) as a readable, non-empty file; the error names its `role` and what is `accepted`."
+    if not isinstance(path, (str, os.PathLike)):
+        raise VasaError(f"the {role} is {'missing (None)' if path is None else f'a {type(path).__name__}'}; {accepted}")
+    path = os.path.expanduser(path)
     try:
         about = os.stat(path)
         if at_hand := stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode):
@@ -44,13 +49,57 @@ def existing_file(path, role, accepted):
     return Path(path)
 
 
+def called(source, role):
+    "What messages call a file: its role, and its path where it has one."
+    return f"the {role} {str(source)!r}" if isinstance(source, (str, os.PathLike)) else f"the {role}"
+
+
+def content_of(source, role, accepted):
+    "The content (bytes) of an open file, from its beginning where it can go back; anything else as it is."
+    source = getattr(source, "buffer", source)   # of a file that was opened as text
+    if not hasattr(source, "read"):
+        return source
+    if source.seekable():
+        source.seek(0)
+    if isinstance(content := source.read(), str):
+        raise VasaError(f"the {role} is open as text: open it as bytes; {accepted}")
+    return content
+
+
+@contextmanager
+def media_file(source, role, accepted):
+    "Yields the path of an `existing_file`, or of a temporary one with the content that `source` is: bytes or an open file."
+    content = content_of(source, role, accepted)
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        yield existing_file(content, role, accepted)
+        return
+    if not len(content):
+        raise VasaError(f"the {role} is empty (0 bytes); {accepted}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "content"
+        path.write_bytes(content)
+        yield path
+
+
+def tensor_of(values, role, accepted):
+    "Numbers in an array of any memory layout, or in a tensor, as a tensor on the CPU; or VasaError."
+    import torch
+    if isinstance(values, torch.Tensor):
+        return values.detach().cpu()
+    values = np.asarray(values)
+    if values.dtype.kind not in "biuf" or values.dtype.itemsize > 8:
+        raise VasaError(f"the {role} is an array of {values.dtype.name}; {accepted}")
+    return torch.from_numpy(np.require(values, values.dtype.newbyteorder("="), ["C", "W"]))
+
+
 def video_path(path):
     "`path` as a possible .mp4 output: right ending, no folder, in a folder that exists and may be written."
     path = Path(path)
     problem = ("videos are MP4; give a name that ends in .mp4" if path.suffix.lower() != ".mp4"
                else "that is a folder; give the name of a file" if path.is_dir()
-               else f"there is no folder {str(path.parent)!r}; make it first" if not path.parent.is_dir()
-               else "permission denied; give a folder that may be written" if not os.access(path.parent, os.W_OK)
+               else f"there is no folder {str(folder)!r}; make it first"
+               if not (folder := output_target(path).parent).is_dir()
+               else "permission denied; give a folder that may be written" if not os.access(folder, os.W_OK)
                else None)
     if problem:
         raise VasaError(f"cannot write the video {str(path)!r}: {problem}")
@@ -59,33 +108,31 @@ def video_path(path):
 
 @contextmanager
 def open_picture(path, draft_size):
-    """Yields a picture file (or PIL image) as an upright PIL image, neither tiny nor enormous.
+    """Yields a picture file (its path, content, or PIL image) as an upright PIL image, neither tiny nor enormous.
 
     A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves more than `draft_size` px on both sides. Errors raised
     while the picture is decoded, which may be inside the block, become a `VasaError` too.
     """
     from PIL import Image
-    given = isinstance(path, Image.Image)
-    name = "the portrait" if given else f"the portrait {str(path)!r}"
-    if not given:
-        existing_file(path, "portrait", PICTURES)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = nullcontext(path) if given else Image.open(path)
-        with opened as image:
-            if min(image.size) < MIN_SIDE or image.width * image.height > MAX_PIXELS:
-                raise VasaError(f"{name} has {image.width} x {image.height} px; {PICTURES}")
-            if not given:
-                image.draft(None, (draft_size, draft_size))
-            yield upright(image)
-    except VasaError:
-        raise
-    except Image.DecompressionBombError:
-        raise VasaError(f"{name} has more than 100 megapixels; {PICTURES}") from None
-    except Exception as error:  # decoders of damaged files raise nearly anything
-        reason = "it is no picture" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        raise VasaError(f"cannot read {name}: {reason}; {PICTURES}") from error
+    given, name = isinstance(path, Image.Image), called(path, "portrait")
+    with nullcontext(path) if given else media_file(path, "portrait", PICTURES) as path:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                opened = nullcontext(path) if given else Image.open(path)
+            with opened as image:
+                if min(image.size) < MIN_SIDE or image.width * image.height > MAX_PIXELS:
+                    raise VasaError(f"{name} has {image.width} x {image.height} px; {PICTURES}")
+                if not given:
+                    image.draft(None, (draft_size, draft_size))
+                yield upright(image)
+        except VasaError:
+            raise
+        except Image.DecompressionBombError:
+            raise VasaError(f"{name} has more than 100 megapixels; {PICTURES}") from None
+        except Exception as error:  # decoders of damaged files raise nearly anything
+            reason = "it is no picture" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+            raise VasaError(f"cannot read {name}: {reason}; {PICTURES}") from error
 
 
 def upright(image):
@@ -100,15 +147,17 @@ def upright(image):
 
 
 def decode_audio(path):
-    """Samples (N, channels) float32 and their rate in Hz, of any file in which ffmpeg finds sound.
+    """Samples (N, channels) float32 and their rate in Hz, of any file (path or content) in which ffmpeg finds sound.
 
     They come through a pipe as AU: six numbers, then bare samples to the end. No header's word is taken for the length.
+    Where a track begins later than the pictures beside it, it begins with silence, so that it stays in time.
     """
     import ffmpeg
-    sound = ffmpeg.input(f"file:{existing_file(path, 'speech', SOUNDS)}")["a:0"]
-    stream = sound.output("pipe:", format="au", acodec="pcm_f32be")
-    with run_ffmpeg(stream, f"cannot read the speech {str(path)!r}", SOUNDS, stdout=subprocess.PIPE) as process:
-        data = process.stdout.read()
+    with media_file(path, "speech", SOUNDS) as file:
+        sound = ffmpeg.input(f"file:{file}")["a:0"].filter("aresample", **{"async": 1, "first_pts": 0})
+        stream = sound.output("pipe:", format="au", acodec="pcm_f32be")
+        with run_ffmpeg(stream, f"cannot read {called(path, 'speech')}", SOUNDS, stdout=subprocess.PIPE) as process:
+            data = process.stdout.read()
     _, start, _, _, rate, channels = struct.unpack(">6I", data[:24])
     return np.frombuffer(data, ">f4", offset=start).reshape(-1, channels).astype(np.float32), rate
 

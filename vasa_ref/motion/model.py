@@ -8,7 +8,6 @@ __all__ = ['CLIPS', 'MotionConfig', 'Attention', 'EncoderLayer', 'mlp', 'Timeste
 
 # %% ../../nbs/motion/04_model.ipynb #09-003-6303f8
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +22,8 @@ from ..face.networks import in_float32
 from ..hearing.audio import keep_audio_encoder
 from .conditions import DEFAULT_SCALE, clip_conditions, rows
 from .diffusion import NoiseSchedule, add_noise, guide, sample
-from .latents import Conditions, Latents, drop_conditions, make_latents, random_windows, smooth_pose
+from .latents import (Conditions, Latents, drop_conditions, encode_clip, make_latents, random_windows,
+                                     recorded_clips, smooth_pose)
 from ..store import config_from, load_into, load_weights, save_weights, weights_folder
 from ..units import FPS
 
@@ -354,40 +354,37 @@ def generate_motion(model: MotionModel, audio: Tensor, *, progress: Callable[[in
 # %% ../../nbs/motion/04_model.ipynb #09-069-bc818c
 CLIPS = {"tiny": 24, "laptop": 3000, "paper": 20000}
 
-def train_motion(preset: str = "laptop", *, data=None, minutes: float | None = None, max_steps: int | None = None,
-                 resume=None, out=None, device="cpu", seed: int = 0, quiet: bool = False, audio=None,
-                 clips: int | None = None, workers: int | None = None) -> MotionModel:
+def train_motion(preset: str = "laptop", *, data=None, voices=None, audio=None, start=None, clips: int | None = None,
+                 workers: int | None = None, **asked) -> MotionModel:
     """Train the motion model on the latents of clips (VASA-1 sec. 3.2) and return it, eval and frozen.
 
-    data: folder of clips that `make_clips` wrote; None: `clips` clips of the synthetic world. audio: folder of the audio
-    encoder's weights; None: `out`, else `resume`, else the shipped `preset`; it may also be what
-    `Wav2Vec2.from_pretrained` takes, and `out` keeps a copy.
-    Stops after `minutes` (of which latents take at most 40 %) or at `max_steps` in all; writes out/motion.safetensors;
-    `resume` is the `out` of an earlier call. Raises VasaError for unknown presets or absent weights."""
-    from vasa_ref.training import fit
+    data: folder of clips that `make_clips` wrote; None: `clips` clips of the synthetic world. voices: a file of
+    tools/natural_voices.py, whose pieces are performed, too. audio: folder of the audio encoder's weights; None: `out`,
+    else `resume`, else the shipped `preset`; it may also be what `Wav2Vec2.from_pretrained` takes, and `out` keeps a copy.
+    start: weights to begin with, a folder. asked: as `training.Run`; latents take at most 40 % of its minutes. With `out`
+    or `resume` writes motion.safetensors there. Raises VasaError for unknown presets, absent weights or no limit."""
+    from vasa_ref.hearing.dataset import load_tape
+    from vasa_ref.training import Recipe, Run, fit, within
     from vasa_ref.world.clips import read_clips
     if preset not in CLIPS: raise VasaError(f"no motion preset {preset!r}: accepted are {', '.join(CLIPS)}")
-    began, folder = time.monotonic(), Path(out or resume) if out or resume else None
-    near = [f for f in (out, resume) if f and (Path(f) / "audio.safetensors").is_file()]
-    if audio is None: audio = near[0] if near else weights_folder(preset)
-    encoder = keep_audio_encoder(audio, out).to(device)
+    run = Run(**asked)
+    near = [f for f in (run.out, run.resume) if f and (Path(f) / "audio.safetensors").is_file()]
+    encoder = keep_audio_encoder(audio or (near[0] if near else weights_folder(preset)), run.out).to(run.device)
     given = None if data is None else read_clips(data)
     latents = make_latents(encoder, clips or (len(given) if given else CLIPS[preset]), clips=given,
-                           source="" if data is None else str(Path(data).resolve()),
-                           path=folder and folder / "latents.safetensors", minutes=minutes and 0.4 * minutes,
-                           workers=workers, quiet=quiet).to(device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        config = getattr(MotionConfig, preset)(motion_dim=latents.motion.shape[1], audio_dim=latents.audio.shape[1])
-        model = MotionModel(config).to(device)
+                           source="" if data is None else str(Path(data).resolve()), path=run.place("latents.safetensors"),
+                           minutes=run.left(0.3 if voices else 0.4), workers=workers, quiet=run.quiet)
+    if voices:
+        spoken = within(recorded_clips(load_tape(voices), run.seed), run.left(0.4))
+        latents = Latents.cat([latents, *(encode_clip(clip, encoder) for clip in spoken)])
+    latents = latents.to(run.device)
+    config = getattr(MotionConfig, preset)(motion_dim=latents.motion.shape[1], audio_dim=latents.audio.shape[1])
+    model = run.new(MotionModel, config) if start is None else load_motion(start, run.device).requires_grad_(True)
     model.set_statistics(**dict(latents.items()))
-    def loss_fn(step, generator): return motion_loss(model, *random_conditions(model, latents, generator), generator)
-    left = None if minutes is None else max(0.0, minutes - (time.monotonic() - began) / 60)
-    log = fit(loss_fn, {"motion": model}, out=folder and folder / "motion-training", minutes=left, max_steps=max_steps,
-              resume=resume and Path(resume) / "motion-training", lr=config.lr, seed=seed, device=device,
-              mixed_precision="auto", name="motion", quiet=quiet)
-    if folder:
-        save_weights(folder / "motion.safetensors", model, config, dtype=torch.float16, clips=len(latents), steps=len(log))
+    def loss(step, generator): return motion_loss(model, *random_conditions(model, latents, generator), generator)
+    log = fit(Recipe("motion", {"motion": model}, loss, lr=config.lr), run, folder=run.place("motion"))
+    if place := run.place("motion.safetensors"):
+        save_weights(place, model, model.config, dtype=torch.float16, clips=len(latents), steps=len(log))
     return model.requires_grad_(False)
 
 

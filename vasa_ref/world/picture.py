@@ -281,7 +281,7 @@ def render(
     One figure serves a whole batch. `samples` squared rays meet in a pixel. With `maps`, also a `Truth`. `window`
     (B, 3): x and y (up) of the middle and half the width of the part that is drawn, in [-1, 1]; None for all of it."""
     b = len(pose)
-    if not len(figures) in (1, b) or not len(units) == len(gaze) == b:
+    if len(figures) not in (1, b) or not len(units) == len(gaze) == b:
         raise VasaError(f"{len(figures)} figures, {b} poses, {len(units)} units, {len(gaze)} gazes: "
             "give as many of each, or one figure")
     shots = studio(b).to(pose) if shots is None else shots

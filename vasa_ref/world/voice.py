@@ -194,7 +194,8 @@ class Speech:
     """Speech with the truth about it.
 
     waveform (N,) float32 at 16 kHz in [-1, 1]; phonemes: P IPA names, "_" for silence; starts, ends (P,) int64 sample
-    positions with starts[0] = 0, ends[i] = starts[i + 1], ends[-1] = N; text, voice and language as asked for."""
+    positions with starts[0] = 0, ends[i] = starts[i + 1], ends[-1] = N; text and language as asked for, and the voice's
+    name: a key of `VOICES`, or of another `Voice` the variant."""
     waveform: torch.Tensor
     phonemes: list
     starts: torch.Tensor
@@ -295,6 +296,8 @@ def say(text, voice="ada", language="en", rate=175, pitch=50, emotion="neutral",
     if set(phonemes) <= {SILENCE}:
         raise VasaError(f"text {text!r} has nothing to speak in {LANGUAGES[code].name}; accepted are its words")
     ends = starts[1:] + [len(waveform)]
+    if not isinstance(voice, str):
+        voice = next((name for name, known in VOICES.items() if known == voice), voice.variant)
     return Speech(waveform, phonemes, torch.tensor(starts), torch.tensor(ends), text, voice, code)
 
 # %% ../../nbs/world/09_voice.ipynb #02-062-5ce16c
