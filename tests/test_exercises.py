@@ -14,7 +14,7 @@ UNLIKE = ("09", "10", "11", "12", "13")     # their solutions run in the noteboo
 NOTEBOOKS = Path(__file__).parents[1] / "nbs"
 CHAPTERS = sorted(p for p in (NOTEBOOKS / "world").glob("*.ipynb") if p.name[:2] not in UNLIKE)
 CHAPTERS += sorted(p for p in (NOTEBOOKS / "face").glob("*.ipynb") if p.name >= "06")
-CHAPTERS += [NOTEBOOKS / "motion/02_conditions.ipynb", NOTEBOOKS / "talking/04_photograph.ipynb"]
+CHAPTERS += [NOTEBOOKS / "motion/02_conditions.ipynb", NOTEBOOKS / "talking/04_photograph.ipynb", NOTEBOOKS / "talking/05_adapt.ipynb"]
 
 
 def exercises(path):
