@@ -167,7 +167,7 @@ def match_eyes(figure: Figures, image: Tensor, drawn: Tensor, place: Tensor, see
         which = ball[seen[ball] & (angle > low) & (angle < high)]
         if len(which) < 8: break                                         # the eyes are closed
         true, own = (look_in(x, place[which]).mean(0) for x in (image, drawn))
-        if part == "white": gain = (true / own).clamp(0.3, 1.5)
+        if part == "white": gain = (true / own).clamp(0.3, 1.1)
         else: figure.people.rgb("iris")[0] *= (true / own / gain).clamp(0.2, 3)
     return gain[:, None, None]
 
@@ -235,15 +235,14 @@ def rehearse(face: DetailFace, like: Likeness, count: int,
              generator: torch.Generator | None = None) -> Frames:
     "`Frames` of one person: the portrait, the portrait again, and so many drawn from it."
     turn = uniform((count, 6), [-x for x in TURNS], list(TURNS), generator)
-    pose, told_pose = like.fitted.pose + turn, like.read[0] + turn
-    told = from_z_dyn(like.read[1])
+    pose, told = like.fitted.pose + turn, from_z_dyn(like.read[1])
     dynamics, body = random_dynamics(count, generator), told.body.expand(count, -1)
     z_id = face.identity(like.image)
     appearance, parts = face.appearance(like.image, z_id, like.read), []
     for i in torch.arange(count).split(4):
         motion = dynamics[i, :52], dynamics[i, 52:], body[i]
         drawn, head, truth = draw_likeness(like, pose[i], *motion)
-        around = face.decode(appearance, z_id, told_pose[i], to_z_dyn(*motion))
+        around = face.decode(appearance, z_id, pose[i], to_z_dyn(*motion))
         parts.append((torch.lerp(around, drawn, head), head, *place_points(truth, pose[i]),
                       marks_of(truth)))
     images, head, points, seen, marks = map(torch.cat, zip(*parts))
@@ -253,8 +252,9 @@ def rehearse(face: DetailFace, like: Likeness, count: int,
     skin = index < load_mesh(True, "cpu").rest.shape[0]                 # hair is not fitted
     rest = torch.cat([like.figure.heads.vertices, like.figure.strands.rest], 1)[:, index]
     return Frames(all_of(like.image, images), torch.where(all_of(own, head) > 0.5, 1.0, 0.02),
-                  all_of(like.read[0], told_pose),
-                  all_of(torch.cat([told.units, told.gaze], 1), dynamics),
+                  torch.cat([like.read[0], like.fitted.pose, pose])[None],
+                  torch.cat([torch.cat([told.units, told.gaze], 1),
+                             torch.cat([like.fitted.units, told.gaze], 1), dynamics])[None],
                   all_of(told.body, body),
                   all_of(like.points, points), all_of(like.shown, seen) & skin,
                   rest * torch.tensor([1.0, -1.0, -1.0]), all_of(like.marks, marks),
@@ -262,7 +262,7 @@ def rehearse(face: DetailFace, like: Likeness, count: int,
 
 # %% ../../nbs/talking/05_adapt.ipynb #adapt-030
 TUNED = "decoder", "to_canonical", "from_canonical", "front"
-REHEARSED, OTHERS, LR = 16, 2, 5e-4       # frames of the portrait, other people, learning rate
+REHEARSED, OTHERS, LR = 16, 2, 1e-3       # frames of the portrait, other people, learning rate
 
 
 def some(frames: Frames, person: int, which: list[int]) -> Frames:
@@ -278,8 +278,8 @@ def tune(face: DetailFace, own: Frames, others: Frames, run: Run) -> list[dict]:
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict]:
         pick = lambda n: int(torch.randint(n, (1,), generator=generator))
-        frames = some(own, 0, [0, 1, 2 + pick(own.pose.shape[1] - 2)])
-        if step % 3 == 2: frames = some(others, pick(len(others.pose)), [0, 1 + pick(2)])
+        frames = some(own, 0, [0, 1, *(2 + pick(own.pose.shape[1] - 2) for _ in range(2))])
+        if step % 4 == 3: frames = some(others, pick(len(others.pose)), [0, 1 + pick(2)])
         return draw_loss(face, frames, plan, weight)
 
     modules = {name: getattr(face, name).requires_grad_(True) for name in TUNED}
