@@ -115,16 +115,16 @@ def test_closed_eyes_tell_no_light(like, portrait):
     assert torch.equal(gain, torch.ones(3, 1, 1)) and torch.equal(figure.people.look, before)
 
 
-def test_frames_begin_with_the_portrait_as_the_encoder_reads_it(like, weights):
+def test_frames_begin_with_the_portrait_as_it_is_read_and_as_it_is_fitted(like, weights):
     face = load_face(weights)
     image = torch.nn.functional.avg_pool2d(like.image, 4)
     read = face.motion(image)
     small = wear(image, read, like.fitted)
     frames = rehearse(face, small, 3, seeded(0))
     told = from_z_dyn(read[1])
-    for i in (0, 1):
-        assert torch.equal(frames.images[0, i], image[0]) and torch.equal(frames.pose[0, i], read[0][0])
-        assert torch.equal(frames.dynamics[0, i], torch.cat([told.units, told.gaze], 1)[0])
+    for i, pose, units in (0, read[0], told.units), (1, small.fitted.pose, small.fitted.units):
+        assert torch.equal(frames.images[0, i], image[0]) and torch.equal(frames.pose[0, i], pose[0])
+        assert torch.equal(frames.dynamics[0, i], torch.cat([units, told.gaze], 1)[0])
     assert frames.images.shape == (1, 5, 3, 32, 32) and frames.images.isfinite().all()
     assert set(frames.masks.unique().tolist()) <= {1.0, torch.tensor(0.02).item()}
     again = rehearse(face, small, 3, seeded(0))
