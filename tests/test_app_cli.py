@@ -52,7 +52,7 @@ def test_help_is_fast_and_imports_nothing_heavy():
             "print([m for m in ('torch', 'numpy', 'PIL', 'matplotlib') if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ROOT})
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]"
-    assert all(name in done.stdout for name in ("animate", "portrait", "say", "train", "bench", "tables", "latency", "examples:"))
+    assert all(name in done.stdout for name in ("animate", "adapt", "portrait", "say", "train", "bench", "tables", "latency", "examples:"))
 
 
 def test_the_module_is_the_command():
@@ -61,7 +61,7 @@ def test_the_module_is_the_command():
     assert done.stdout == f"vasa_ref {vasa_ref.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["animate", "portrait", "say", "train", "bench", "tables", "latency"])
+@pytest.mark.parametrize("command", ["animate", "adapt", "portrait", "say", "train", "bench", "tables", "latency"])
 def test_help_of_each_command(vasa, command):
     code, out, err = vasa(command, "--help")
     assert code == 0 and err == "" and f"vasa {command}" in out.split("examples:")[1]
@@ -145,12 +145,15 @@ def test_the_lists_in_the_help_are_those_of_the_package():
 def test_what_the_commands_call_exists_and_takes_what_they_give():
     import importlib
     import inspect
+
+    from vasa_ref.training import Run
     calls = {(module, function): ["preset", "minutes", "resume", "out", "device", "seed", "quiet"]
              for module, function, _ in cli.TRAINERS.values()}
     calls |= {("measure.tables", "paper_tables"): ["preset", "quick", "seed", "quiet", "device"]}
     calls |= {("measure.metrics", "bench"): ["preset", "quick", "seed", "quiet", "device"], ("speed.latency", "latency"): ["preset", "device", "tricks"]}
     for (module, function), wanted in calls.items():
-        taken = inspect.signature(getattr(importlib.import_module(f"vasa_ref.{module}"), function)).parameters
+        taken = set(inspect.signature(getattr(importlib.import_module(f"vasa_ref.{module}"), function)).parameters)
+        if "asked" in taken: taken |= set(inspect.signature(Run).parameters)
         assert set(wanted) <= set(taken), (module, function)
 
 

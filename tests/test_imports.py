@@ -15,10 +15,10 @@ TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "matplotlib", "
          "imageio_ffmpeg", "transformers", "diffusers"}
 WORLD = ["world." + name for name in ("voice", "rooms", "head", "raster", "people", "skin", "hair", "wardrobe", "camera", "truth",
                                       "picture", "speaking", "prosody", "performer", "clips", "frames")]
-ORDER = ["media.clips", *WORLD, "hearing.audio", "face.networks", "face.perceptual", "face.adversary", "face.disentangle",
+ORDER = ["training", "media.clips", *WORLD, "hearing.audio", "face.networks", "face.perceptual", "face.adversary", "face.disentangle",
          "face.separation", "face.reading", "face.front", "face.detail", "face.encoders", "face.training", "motion.diffusion",
          "motion.conditions", "motion.latents", "motion.model", "talking.directing", "talking.talker", "talking.controls",
-         "talking.photograph", "measure.estimator",
+         "talking.photograph", "talking.adapt", "measure.estimator",
          "measure.lipsync", "measure.metrics", "measure.tables", "measure.voices", "speed.faster", "speed.latency"]
 ROOMS = ["media", "world", "hearing", "face", "motion", "talking", "measure", "speed", "app"]
 

@@ -303,10 +303,12 @@ def test_pictures_come_whole_upright_and_of_any_kind(tmp_path):
     forms = [tmp_path / "q.png", pixels, pixels.numpy(), pixels.permute(2, 0, 1) / 255, (pixels.permute(2, 0, 1) / 255)[None],
              Image.fromarray(pixels.numpy())]
     for form in forms: assert torch.equal(load_picture(form), pixels.permute(2, 0, 1))
+    for form in (pixels[..., 0], torch.cat([pixels, torch.full((40, 60, 1), 255, dtype=torch.uint8)], 2)):   # grey, alpha
+        assert load_picture(form).shape == (3, 40, 60)
     Image.fromarray(pixels.numpy()).convert("LA").save(tmp_path / "grey.png")
     assert load_picture(tmp_path / "grey.png").shape == (3, 40, 60)
     assert max(load_picture(Image.new("RGB", (2 * LARGEST, 40))).shape) == LARGEST
-    with pytest.raises(VasaError, match="accepted are"): load_picture(torch.zeros(4, 64, 64))
+    with pytest.raises(VasaError, match="accepted are"): load_picture(torch.zeros(5, 64, 64))
     with pytest.raises(VasaError): load_picture(tmp_path / "none.png")
 
 

@@ -82,6 +82,14 @@ def make_parser():
         which.add_argument("--preset", metavar="NAME", help="shipped weights (default: laptop)")
         which.add_argument("--weights", metavar="FOLDER", help="a folder of weights that `vasa train` wrote")
 
+    def with_crop(sub):
+        sub.add_argument("--crop", choices=("auto", "none"), default="auto", metavar="auto|none",
+                         help="auto: the face is found and placed as in training, unless its place is right already; "
+                         "none: the picture's centre square as it is (default: auto, which takes "
+                         "pip install 'vasa_ref[photo]')")
+        sub.add_argument("--face", type=number(1, 100, kind=int), metavar="N",
+                         help="which face of the picture: 1 is the largest (default: 1)")
+
     def with_seed(sub, what):
         sub.add_argument("--seed", type=number(0, 2**31 - 1, kind=int), default=0, metavar="N",
                          help=what + " (default: 0)")
@@ -104,12 +112,7 @@ def make_parser():
     sub.add_argument("-o", "--out", required=True, metavar="OUT.mp4",
                      help="the video: H.264 and AAC, 25 frames per second; with --stream also -, for raw RGB frames on "
                      "standard output")
-    sub.add_argument("--crop", choices=("auto", "none"), default="auto", metavar="auto|none",
-                     help="auto: the face is found and placed as in training, unless its place is right already; "
-                     "none: the picture's centre square as it is (default: auto, which takes "
-                     "pip install 'vasa_ref[photo]')")
-    sub.add_argument("--face", type=number(1, 100, kind=int), metavar="N",
-                     help="which face of the picture: 1 is the largest (default: 1)")
+    with_crop(sub)
     sub.add_argument("--full", action="store_true", help="the video shows the whole picture, up to 1280 pixels wide "
                      "or high, and the face in it moves")
     sub.add_argument("--stream", action="store_true", help="make frames while the sound arrives, and say how late they "
@@ -141,6 +144,17 @@ def make_parser():
     with_seed(sub, "the same seed gives the same video")
     with_weights(sub)
     with_device(sub)
+
+    sub = command("adapt", "weights that know one portrait better, learned from that portrait",
+                  "vasa adapt photo.jpg -o weights/anna --minutes 5\n"
+                  "vasa animate photo.jpg morning.wav -o out.mp4 --weights weights/anna")
+    sub.add_argument("portrait", metavar="PORTRAIT", help="a picture of any format and size, of a person who has agreed to it: "
+                     "the weights become his or her likeness, and may be passed on only with that consent")
+    sub.add_argument("-o", "--out", required=True, metavar="WEIGHTS", help="a new folder, for `vasa animate --weights`")
+    sub.add_argument("--minutes", type=number(0.01, 1000), default=5.0, metavar="M", help="wall clock of this call (default: 5)")
+    with_crop(sub)
+    with_seed(sub, "of the frames that are learned from")
+    with_weights(sub)
 
     sub = command("portrait", "a person of the synthetic world",
                   "vasa portrait -o her.png --seed 3 --size 512\n"

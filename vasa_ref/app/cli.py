@@ -193,6 +193,19 @@ def play(args, talker, out, wanted):
               f"{talker.delay():.2f} s, {', '.join(report)}", file=sys.stderr if out == "-" else sys.stdout)
 
 
+def adapt(args):
+    from ..media.files import PICTURES, existing_file
+    from ..store import weights_folder
+    folder = weights_folder(args.weights or args.preset or "laptop")
+    from ..talking import adapt as chapter
+    notes = chapter.adapt(existing_file(args.portrait, "portrait", PICTURES), args.out, weights=folder, minutes=args.minutes,
+                          crop=args.crop, face=args.face, seed=args.seed, quiet=args.quiet)
+    if not args.quiet:
+        for note in notes:
+            print(f"vasa: {note}", file=sys.stderr)
+        print(f"{args.out}: weights for this one portrait; vasa animate {args.portrait} SPEECH -o OUT.mp4 --weights {args.out}")
+
+
 def portrait(args):
     out = check_output(args.out, ".png", ".jpg", ".jpeg")
     from PIL import Image
@@ -325,7 +338,7 @@ def report(figures, out, quiet):
         write_json(out, figures)
 
 
-COMMANDS = {command.__name__: command for command in (animate, portrait, say, train, bench, tables, latency)}
+COMMANDS = {command.__name__: command for command in (animate, adapt, portrait, say, train, bench, tables, latency)}
 
 
 @contextmanager

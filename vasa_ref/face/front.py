@@ -28,7 +28,7 @@ def front_points(size: int, device=None) -> Tensor:
 
 def front_places(points: Tensor) -> Tensor:
     "Points (B, 3, H, W) on the head as places (B, 2, H, W) in the picture from the front; beyond 1 is outside of it."
-    return (points[:, :2] - points.new_tensor(MIDDLE)[:, None, None]) / FACE_REACH
+    return torch.stack([points[:, i] - MIDDLE[i] for i in (0, 1)], dim=1) / FACE_REACH
 
 # %% ../../nbs/face/07_front.ipynb #f07x-021-7dfc20
 class FrontPainter(nn.Module):

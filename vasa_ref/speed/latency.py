@@ -118,13 +118,14 @@ def parts_of(face) -> dict[str, list]:
     pixels = [f"{c.volume_size * 2 ** level} px" for level in range(len(c.decoder_widths) + 1)]
     levels = [[d.project, *d.blocks], *zip(d.ups, d.up_blocks)] if isinstance(face, FaceModel) else \
              [[d.project, *d.blocks, d.depth], [d.up4, d.join4, d.block4, d.move, d.shade], [d.up2, d.block2]]
-    return {"flow": [face.from_canonical], **dict(zip(pixels, [*levels, [d.out]]))}
+    front = {} if isinstance(face, FaceModel) else {"front": [face.front]}
+    return {"flow": [face.from_canonical], **front, **dict(zip(pixels, [*levels, [d.out]]))}
 
 
 @torch.no_grad()
 def spent_by_part(face, inputs, read: Callable) -> dict[str, Tensor]:
     """By how much the counters that `read` gives advance in each part of decoding: the flow, the warps (and all small
-    things), the features of 64 px and so on."""
+    things), the face from the front where there is one, the features of 64 px and so on."""
     rest, spent, last = "warps and the rest", {}, torch.zeros(1)
     def mark(name):
         def hook(*_):

@@ -27,7 +27,7 @@ from ..errors import VasaError
 from ..geometry import rotation_matrix
 from ..media.clips import Clip, colours
 from ..media.files import open_picture
-from .talker import portrait_tensor
+from .talker import picture_tensor
 
 # %% ../../nbs/talking/04_photograph.ipynb #13-009-photo
 class Similarity(NamedTuple):
@@ -332,10 +332,7 @@ def load_picture(portrait) -> Tensor:
     "A whole picture, in any form that `Talker` takes: uint8 (3, H, W), sides up to `LARGEST`."
     from PIL import Image
     if isinstance(portrait, (np.ndarray, Tensor)):
-        portrait_tensor(portrait, 16)                                # or VasaError
-        image = torch.as_tensor(portrait).detach().cpu()
-        if image.is_floating_point():
-            image = (image.reshape(image.shape[-3:]).permute(1, 2, 0) * 255).round().byte()
+        image = (picture_tensor(portrait).permute(1, 2, 0) * 255).round().byte()
         portrait = Image.fromarray(image.numpy())
     with open_picture(portrait, draft_size=LARGEST) as image:
         scale = min(1.0, LARGEST / max(image.size))
