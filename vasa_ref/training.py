@@ -186,7 +186,7 @@ def advance(loop: Loop) -> None:
     loop.optimizer.zero_grad(set_to_none=True)
     decay = min(loop.recipe.average, (1 + loop.step) / (10 + loop.step))
     with torch.no_grad(): get_ema_multi_avg_fn(decay)(loop.averages, loop.params, None)
-    parts = {name: x.detach() if torch.is_tensor(x) else x for name, x in parts.items()}
+    parts = {name: x.detach().clone() if torch.is_tensor(x) else x for name, x in parts.items()}
     seconds = loop.spent + time.monotonic() - loop.began
     loop.pending.append({"step": loop.step, "seconds": seconds, **parts, "loss": loss.detach(), "grad_norm": norm})
     loop.step += 1
