@@ -98,12 +98,13 @@ def test_parts_of_a_frame_add_up(config, pixels):
         codes = torch.zeros(1, config.z_id_dim), torch.zeros(1, 6) + 0.5, torch.zeros(1, config.z_dyn_dim)
         appearance = face.appearance(torch.zeros(1, 3, 32, 32), codes[0], codes[1:])
     whole = count(lambda: face.decode(appearance, *codes))
-    assert list(parts) == ["flow", "warps and the rest", *pixels]
+    front = ["front"] * config.detail
+    assert list(parts) == ["flow", "warps and the rest", *front, *pixels]
     assert sum(p.macs for p in parts.values()) == whole.total and sum(p.bytes for p in parts.values()) == whole.bytes
     assert all(p.seconds > 0 for p in parts.values()) and all(p.macs > 0 for p in parts.values())
     for module in face.decoder.modules():                                 # every layer is in a part, and no hook is left
         assert not module._forward_hooks and not module._forward_pre_hooks
-    inner = sum(p.macs for name, p in parts.items() if "px" in name)
+    inner = sum(p.macs for name, p in parts.items() if "px" in name or name == "front")
     assert parts["warps and the rest"].macs == whole.total - inner - parts["flow"].macs
 
 
