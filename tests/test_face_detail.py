@@ -200,7 +200,7 @@ def test_training_resumes_exactly(pool, tmp_path):
     run("parts", 2)
     parts = run("parts", 4, tmp_path / "parts")
     for (name, a), b in zip(whole.state_dict().items(), parts.state_dict().values()): assert torch.equal(a, b), name
-    assert (tmp_path / "parts/face-detail/face.safetensors").is_file()
+    assert (tmp_path / "parts/face-joint/face.safetensors").is_file()
 
 
 def test_encoders_learn_and_are_measured(pool, tmp_path):
@@ -254,7 +254,7 @@ def test_a_moved_picture_has_the_pose_that_is_told():
 def test_progress_is_measured_with_the_averaged_weights(pool, tmp_path):
     plan = FacePlan(pairs=1, drivers=2, measure=0)
     train_detail(pool, random_frames, Run(out=tmp_path, max_steps=40, quiet=True), plan=plan, config=TINY)
-    lines = [json.loads(line) for line in (tmp_path / "face-detail/progress.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "face-joint/progress.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [20, 40] and all(line["psnr"] > 0 for line in lines)
 
 
@@ -282,7 +282,8 @@ def test_the_face_of_a_preset_is_trained_in_three_stages_and_goes_on(tmp_path, m
 
 def test_what_training_refuses(tmp_path):
     with pytest.raises(VasaError, match="tiny, laptop, paper"): train_face("huge", out=tmp_path)
-    with pytest.raises(VasaError, match="of no use"): train_face("tiny", out=tmp_path, vgg19="vgg19.safetensors")
+    with pytest.raises(VasaError, match="of no use"): train_face("tiny", max_steps=1, out=tmp_path, vgg19="vgg19.safetensors")
+    with pytest.raises(VasaError, match="needs a folder"): train_face("tiny", max_steps=1)
     with pytest.raises(VasaError, match="cannot resume"): train_face("tiny", max_steps=1, out=tmp_path, resume=tmp_path)
 
 

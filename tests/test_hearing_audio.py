@@ -19,7 +19,7 @@ from vasa_ref.hearing.audio import (
     log_mel,
     train_audio,
 )
-from vasa_ref.hearing.dataset import make_tape
+from vasa_ref.hearing.dataset import STEP, UNKNOWN, Tape, make_tape, speech_of, utterances
 from vasa_ref.world.voice import PHONEMES
 
 LAYOUTS = {"base": {}, "large": {"conv_bias": True, "feat_extract_norm": "layer", "do_stable_layer_norm": True}}
@@ -219,6 +219,34 @@ def test_the_tape_is_made_by_its_seed(tape):
     silent = (tape.labels == 0).repeat_interleave(80)
     level = lambda x: (x.float() / 32767).square().mean().sqrt()
     assert level(tape.waveform[silent]) < 0.2 * level(tape.waveform[~silent])
+
+
+def spoken_tape():
+    """Two utterances with half a second of silence between: labels by hand, i and m, one stretch unknown."""
+    one = torch.zeros(2 * 200, dtype=torch.uint8)
+    one[20:380], one[200:380], one[300:310] = PHONEMES.index("i"), PHONEMES.index("m"), UNKNOWN
+    labels = torch.cat([one, torch.zeros(100, dtype=torch.uint8), one])
+    sound = torch.arange(len(labels) * STEP, dtype=torch.int16)
+    return Tape(sound, labels, torch.zeros(3, len(labels) * STEP // 640).half())
+
+
+def test_pieces_between_pauses_become_speech():
+    tape = spoken_tape()
+    pieces = utterances(tape)
+    assert len(pieces) == 2 and all(1.8 < (b - a) / 200 < 2.6 and a % 8 == b % 8 == 0 for a, b in pieces)
+    speech = speech_of(tape, *pieces[1])
+    assert speech.phonemes == ["_", "i", "m", "_"]                           # what is unknown goes to the m before it
+    assert torch.equal(speech.starts[1:], speech.ends[:-1]) and speech.starts[0] == 0 and speech.ends[-1] == len(speech.waveform)
+    m = int(speech.ends[2] - speech.starts[2])
+    assert m == 180 * STEP
+    begin = pieces[1][0] * STEP
+    assert torch.equal((speech.waveform * 32767).round().short(), tape.waveform[begin:begin + len(speech.waveform)])
+
+
+def test_pieces_are_long_enough_short_enough_and_known():
+    tape = spoken_tape()
+    assert utterances(tape, least=3) == utterances(tape, most=1) == utterances(tape, sure=0.99) == []
+    assert len(utterances(tape, pause=1)) == 1                               # then they are one piece
 
 
 def test_training_learns_stops_saves_and_resumes(tmp_path, monkeypatch):

@@ -194,9 +194,9 @@ def train_detail(pool, held: Callable[[], Frames], run: Run, *, config: FaceConf
     averaged weights) and the steps.
 
     pool: what frames are drawn from, by `draw`; held() gives frames of other people, to measure on. In the run's `out`,
-    in the folder face-detail: checkpoint.safetensors, progress.jsonl and, at the end and with each line of it,
+    in the folder face-joint: checkpoint.safetensors, progress.jsonl and, at the end and with each line of it,
     face.safetensors. `compiled`: the loss is compiled by torch."""
-    plan, out = plan or FacePlan(), run.place("face-detail")
+    plan, out = plan or FacePlan(), run.place("face-joint")
     out.mkdir(parents=True, exist_ok=True)
     face = run.new(build_face, config)
     if start is not None: face.load_state_dict(start.state_dict())
@@ -221,7 +221,7 @@ def train_detail(pool, held: Callable[[], Frames], run: Run, *, config: FaceConf
         face.train()
         return figures
 
-    recipe = Recipe("face-detail", modules, loss, lr=inverse_sqrt(plan.lr, plan.flat), steps=plan.steps)
+    recipe = Recipe("face-joint", modules, loss, lr=inverse_sqrt(plan.lr, plan.flat), steps=plan.steps)
     log = fit(recipe, run, anew=True, watch=Progress(out, measure, plan.measure, run.quiet))
     save_weights(out / "face.safetensors", face, config, dtype=torch.float16, steps=len(log))
     return face.requires_grad_(True).eval(), len(log)
@@ -242,6 +242,7 @@ def train_face(preset="laptop", *, plan: FacePlan | None = None, start=None, vgg
     if not config.detail: return disentangle.train_face(preset, vgg19=vgg19, **asked)
     if vgg19: raise VasaError(f"VGG19 is of no use to the preset {preset}, which copies detail: it is for paper")
     run, plan = Run(**asked), plan or getattr(FacePlan, preset)()
+    if not run.out: raise VasaError("the face's training needs a folder for its frames and stages: give out")
     folder, size = Path(run.out), round(1.17 * config.motion_size)
     if run.resume and not run.earlier("face-encoders"):
         raise VasaError(f"cannot resume: {run.resume} holds no face training, expected a folder of `vasa train face`")

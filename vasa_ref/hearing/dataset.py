@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ..errors import VasaError
 from ..store import read_tensors, save_tensors
 from ..training import within
-from ..units import EMOTIONS, FRAME
+from ..units import EMOTIONS, FRAME, SAMPLE_RATE
 from ..world.prosody import fundamental, loudness
 from ..world.voice import (LANGUAGES, PHONEMES, VOICES, Speech, Voice, frame_labels, random_text, resample,
                            say)
@@ -172,7 +172,7 @@ def speech_of(tape, first, last):
 def utterances(tape, least=1.5, most=8.0, pause=0.3, sure=0.8):
     """(first, last) label of the pieces of a tape that stand between pauses of `pause` seconds or more, from `least` to
     `most` seconds long, of which at least the share `sure` has a known phoneme."""
-    per_second = 16000 // STEP
+    per_second = SAMPLE_RATE // STEP
     silent, edges = tape.labels == 0, [0]
     changes = torch.cat([torch.tensor([0]), silent.int().diff().nonzero()[:, 0] + 1, torch.tensor([len(silent)])])
     for first, last in zip(changes[:-1].tolist(), changes[1:].tolist()):
