@@ -269,8 +269,9 @@ class FreshFrames:
     def __init__(self, size, device): self.size, self.device = size, device
 
     def draw(self, pairs, frames, generator=None):
-        "`Frames` of 2 * pairs new people: neighbours 2i, 2i + 1 share their dynamics."
-        people, *motion = (x.to(self.device) for x in draw_truth(2 * pairs, frames, generator))
+        "`Frames` of 2 * pairs new people, calm or not: neighbours 2i, 2i + 1 share their dynamics."
+        calm = bool(torch.rand((), generator=generator) < 0.5)
+        people, *motion = (x.to(self.device) for x in draw_truth(2 * pairs, frames, generator, calm))
         return render_frames(people, *motion, self.size, generator)
 
 def make_pool(folder, plan, size, seed=0, minutes=None, quiet=True):

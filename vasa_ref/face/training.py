@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import disentangle
+from .adversary import PatchDiscriminator, adversarial_losses
 from .detail import Appearance, DetailFace, Drawn, build_face, face_config, load_face, sample_map
 from .reading import MotionReader
 from .disentangle import FreshFrames, inverse_sqrt, make_pool, near_marks, pixel_loss, region_weights, shrink
@@ -96,7 +97,8 @@ class FacePlan:
     close_ups: int = 2400        # people whose faces the encoder sees
     frames: int = 8              # of each
     encoder_steps: int = 60_000
-    steps: int = 200_000
+    steps: int = 60_000
+    fall: float = 0.6            # the last part of the steps, in which the learning rate falls to 0
     pairs: int = 2               # of people in a step
     drivers: int = 3             # of each
     measure: int = 300           # seconds between two measurings
@@ -105,9 +107,13 @@ class FacePlan:
     points: float = 20.0
     shares: float = 0.5
     pixels: float = 10.0
-    paint: float = 0.6          # of pixels, for what is painted, everywhere
-    front: float = 2.0          # of pixels, for the face from the front
+    paint: float = 0.6           # of pixels, for what is painted, everywhere
+    front: float = 2.0           # of pixels, for the face from the front
     structure: float = 0.0
+    adversary: float = 0.0       # that windows of the frame look true; 0: no discriminator
+    matching: float = 1.0        # that they look alike to the discriminator, if there is one
+    window: int = 128            # pixels of its windows
+    adversary_from: int = 40_000  # steps before it begins
 
     @classmethod
     def tiny(cls):
@@ -116,9 +122,19 @@ class FacePlan:
     @classmethod
     def laptop(cls): return cls()
 
+# %% ../../nbs/face/10_training.ipynb #f09-030b-adv002
+def windows(images: Tensor, size: int, generator: torch.Generator | None = None) -> Tensor:
+    "One window of `size` pixels, or all of smaller pictures, out of images (..., 3, S, S); where is random."
+    room = max(images.shape[-1] - size, 0)
+    top, left = torch.randint(room + 1, (2,), generator=generator).tolist()
+    return images[..., top:top + size, left:left + size]
+
 # %% ../../nbs/face/10_training.ipynb #f09-031-9d2547
-def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan, weight: Tensor) -> tuple[Tensor, dict]:
-    "The loss on frames (P, K), the first of which is the source, and its weighed parts; weight (N,) of surface points."
+def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan, weight: Tensor, discriminator=None,
+              generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
+    """The loss on frames (P, K), the first of which is the source, and its weighed parts; weight (N,) of surface points.
+
+    discriminator: a `PatchDiscriminator`, which learns from the same loss, on windows that the generator places."""
     n = frames.pose.shape[1] - 1
     sources, a, flow, drawn = draw_frames(face, frames)
     pose, points, seen, truth, mask, marks = (x[:, 1:].flatten(0, 1) for x in (
@@ -139,6 +155,11 @@ def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan, weight: Tensor) 
     parts["front"] = plan.pixels * plan.front * (worn * (drawn.front + drawn.shade - truth).abs()).mean()
     parts["shade"] = 0.5 * drawn.shade.abs().mean()
     if plan.structure: parts["structure"] = plan.structure * (1 - ssim(drawn.image, truth).mean())
+    if discriminator is not None:
+        drawn_windows, true_windows = windows(torch.stack([drawn.image, truth]), plan.window, generator)
+        told = adversarial_losses(discriminator, drawn_windows, true_windows)
+        parts |= {"judge": told["judge"], "adversarial": plan.adversary * told["adversarial"],
+                  "matching": plan.matching * told["matching"]}
     return sum(parts.values()), parts
 
 # %% ../../nbs/face/10_training.ipynb #f09-034-e60f2e
@@ -203,6 +224,7 @@ def train_detail(pool, held: Callable[[], Frames], run: Run, *, config: FaceConf
     if encoder is not None: face.motion_encoder.load_state_dict(encoder.state_dict())
     modules = dict(face.named_children())
     modules.pop("motion_encoder").eval().requires_grad_(False)
+    if plan.adversary: modules["discriminator"] = run.new(PatchDiscriminator)
     weight, step_now = kept_points()[1].to(run.device), 0
     cost = torch.compile(draw_loss) if compiled else draw_loss
 
@@ -212,7 +234,8 @@ def train_detail(pool, held: Callable[[], Frames], run: Run, *, config: FaceConf
         with torch.autocast(torch.device(run.device).type, enabled=False):
             frames = pool.draw(plan.pairs, plan.drivers + 1, generator)
             frames = shrink(frames.map(lambda x: x.to(run.device)), config.size)
-        return cost(face, frames, plan, weight)
+        seen_by = modules.get("discriminator") if step >= plan.adversary_from else None
+        return cost(face, frames, plan, weight, seen_by, generator)
 
     def measure():
         face.eval()
@@ -221,7 +244,9 @@ def train_detail(pool, held: Callable[[], Frames], run: Run, *, config: FaceConf
         face.train()
         return figures
 
-    recipe = Recipe("face-joint", modules, loss, lr=inverse_sqrt(plan.lr, plan.flat), steps=plan.steps)
+    rate = inverse_sqrt(plan.lr, plan.flat)
+    falling = lambda step: rate(step) * min(1.0, (plan.steps - step) / (plan.fall * plan.steps))
+    recipe = Recipe("face-joint", modules, loss, lr=falling, steps=plan.steps, apart=("discriminator",))
     log = fit(recipe, run, anew=True, watch=Progress(out, measure, plan.measure, run.quiet))
     save_weights(out / "face.safetensors", face, config, dtype=torch.float16, steps=len(log))
     return face.requires_grad_(True).eval(), len(log)
