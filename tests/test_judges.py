@@ -158,7 +158,7 @@ def test_generated_frames_are_held_against_their_portrait(photographs, nobody):
     astronaut = np.array(judges.Image.fromarray(photographs[0]).resize((256, 256)))
     frames = np.stack([astronaut, astronaut[:, ::-1], nobody[2]])
     figures = judges.judge_generated(np.stack([astronaut] * 3), frames, np.arange(3))
-    assert figures["face_found"] == figures["same_person"] == pytest.approx(2 / 3) and figures["distance"] < 0.4
+    assert figures["face_found"] == figures["same_person"] == pytest.approx(2 / 3) and figures["code_distance"] < 0.4
     with pytest.raises(VasaError, match="1 portraits, 2 frames"):
         judges.judge_generated(nobody[:1], nobody[:2], np.arange(2))
 
@@ -184,8 +184,8 @@ def test_a_mouth_is_compared_within_each_clip(monkeypatch):
     monkeypatch.setattr(judges, "Recogniser", Codes)
     images, asked = np.zeros((6, 4, 4, 3), np.uint8), np.array([0.1, 0.2, 0.3, 0.3, 0.2, 0.1])
     figures = judges.judge_generated(images, images, asked, np.arange(6) // 3)
-    assert figures["mouth"] == pytest.approx(1) and figures["same_person"] == figures["face_found"] == 1
-    assert judges.judge_generated(images, images, asked)["mouth"] < 0.5
+    assert figures["mesh_mouth"] == pytest.approx(1) and figures["same_person"] == figures["face_found"] == 1
+    assert judges.judge_generated(images, images, asked)["mesh_mouth"] < 0.5
 
 
 def test_a_portrait_speaks_for_the_judges():
