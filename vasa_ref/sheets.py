@@ -84,7 +84,8 @@ def sheet(images: Tensor, titles: Sequence[str] = (), rows: Sequence[str] = (), 
         pictures = [picture.resize((width, height)) for picture in pictures]
     text = round(text * max(1, columns * (width + gap) / site))
     font = ImageFont.load_default(text)
-    above = [text + 6 if len(titles) == len(pictures) or (titles and line == 0) else 0 for line in range(lines)]
+    high = text + 6 + round(1.3 * text) * max([title.count("\n") for title in titles], default=0)
+    above = [high if len(titles) == len(pictures) or (titles and line == 0) else 0 for line in range(lines)]
     left = int(max([font.getlength(part) for row in rows for part in row.split("\n")], default=-10)) + 10
     page = Image.new("RGB", (left + columns * (width + gap) - gap, sum(above) + lines * (height + gap) - gap), "white")
     pen, y = ImageDraw.Draw(page), 0
@@ -95,7 +96,7 @@ def sheet(images: Tensor, titles: Sequence[str] = (), rows: Sequence[str] = (), 
             x, i = left + column * (width + gap), line * columns + column
             page.paste(picture, (x, y))
             title = titles[i if len(titles) > columns else column] if above[line] else ""
-            pen.text((x + width / 2, y - 6), title, "black", font, "ms")
+            pen.multiline_text((x + width / 2, y - 2), title, "black", font, "md", align="center")
         y += height + gap
     return as_jpeg(page, quality)
 
