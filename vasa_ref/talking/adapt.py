@@ -273,8 +273,10 @@ def some(frames: Frames, person: int, which: list[int]) -> Frames:
 
 
 def tune(face: DetailFace, own: Frames, others: Frames, run: Run) -> list[dict]:
-    "Trains a face on frames of one portrait and of other people, in place; the log."
-    weight, plan = kept_points()[1], FacePlan()
+    "Trains a face on frames of one portrait and of other people, on the run's device; the log."
+    face.to(run.device)
+    own, others = (frames.map(lambda x: x.to(run.device)) for frames in (own, others))
+    weight, plan = kept_points()[1].to(run.device), FacePlan()
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict]:
         pick = lambda n: int(torch.randint(n, (1,), generator=generator))
@@ -323,13 +325,14 @@ def wear_portrait(face: DetailFace, image: Tensor) -> tuple[Likeness, list[str]]
 
 def adapt(portrait, out, *, weights="laptop", minutes: float | None = 5.0,
           max_steps: int | None = None, crop: str = "auto", face: int | None = None,
-          seed: int = 0, quiet: bool = True) -> list[str]:
+          seed: int = 0, device="cpu", quiet: bool = True) -> list[str]:
     """Weights for one portrait, in the new folder `out`; returns sentences for whoever asked.
 
     portrait, crop, face: as in `Photograph.open`; weights: what to start from. minutes of wall
-    clock in all, max_steps of training; one step is always made. VasaError in one sentence."""
-    run, base = Run(minutes, max_steps, seed=seed, quiet=quiet), weights_folder(weights)
-    generator = torch.Generator().manual_seed(seed)
+    clock in all, max_steps of training; one step is always made. device: where it trains; the
+    few frames are drawn on the CPU. VasaError in one sentence."""
+    run = Run(minutes, max_steps, seed=seed, device=device, quiet=quiet)
+    base, generator = weights_folder(weights), torch.Generator().manual_seed(seed)
     with new_folder(out) as folder:
         model = load_face(base)
         if not isinstance(model, DetailFace):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SMILE', 'SOURCES', 'Settings', 'portrait_of', 'speech_of', 'draw_still', 'make_video', 'sweep', 'label', 'choice',
-           'source', 'typed', 'whole', 'slider', 'condition_inputs', 'make_inputs', 'shown', 'chosen_file',
-           'read_inputs', 'Controls']
+           'source', 'typed', 'whole', 'slide', 'condition_inputs', 'source_inputs', 'make_inputs', 'shown',
+           'chosen_file', 'read_inputs', 'Controls']
 
 # %% ../../nbs/talking/04_controls.ipynb #11-003-8601e9
 from dataclasses import dataclass, field, replace
@@ -26,15 +26,15 @@ from ..world.voice import LANGUAGES, VOICES, say
 # %% ../../nbs/talking/04_controls.ipynb #11-007-7286db
 @dataclass(frozen=True)
 class Settings:
-    "All that a video depends on; `conditions` by name, in the user's units; absent ones as by default."
-    portrait: int | str | Path | bytes = 3                   # seed of a person, or a picture file or its content
-    audio: str | Path | bytes | None = None                  # a sound file or its content; None: say the text
+    "All that a film depends on; `conditions` by name, in the user's units; else as by default."
+    portrait: int | str | Path | bytes = 3          # seed of a person, or a picture file
+    audio: str | Path | bytes | None = None         # a sound file; None: say the text
     text: str = "Good morning. Nobody has ever seen me before."
     voice: str = "ada"
     language: str = "en"
     conditions: dict = field(default_factory=dict)
     emotion_strength: float = 1.0
-    pose: tuple[float, float, float] | None = None           # yaw, pitch, roll; None: the model moves the head
+    pose: tuple[float, float, float] | None = None  # yaw, pitch, roll; None: the model's own
     cfg_audio: float = DEFAULT_SCALE["audio"]
     cfg_gaze: float = 0.0
     steps: int | None = None
@@ -46,35 +46,38 @@ class Settings:
 
     def but(self, **changes) -> "Settings":
         "These settings with others in their place, conditions too."
-        told = {name: changes.pop(name) for name in clip_conditions() if name in changes}
-        return replace(self, conditions=self.conditions | told, **changes)
+        given = {name: changes.pop(name) for name in clip_conditions() if name in changes}
+        return replace(self, conditions=self.conditions | given, **changes)
 
     def controls(self) -> dict:
         "The part that `Talker`'s methods take as keywords."
         names = "emotion_strength", "pose", "steps", "seed"
         scales = DEFAULT_SCALE | {"audio": self.cfg_audio, "gaze": self.cfg_gaze}
-        return self.conditions | {name: getattr(self, name) for name in names} | {"cfg_scale": scales}
+        plain = {name: getattr(self, name) for name in names}
+        return self.conditions | plain | {"cfg_scale": scales}
 
 # %% ../../nbs/talking/04_controls.ipynb #11-010-80c6da
-SMILE = 0.15                                                # of a portrait, as `vasa portrait` draws it
+SMILE = 0.15                                   # of a portrait, as `vasa portrait` draws it
 
 
 def portrait_of(settings: Settings, size: int) -> torch.Tensor:
-    "The portrait (1, 3, size, size) in [0, 1]; person n is `vasa portrait --seed n`. VasaError for a bad picture."
+    """The portrait (1, 3, size, size) in [0, 1]; person n is `vasa portrait --seed n`.
+    VasaError for a bad picture."""
     if not isinstance(settings.portrait, int): return load_portrait(settings.portrait, size)
     return portraits(person(settings.portrait), size, smile=SMILE)
 
 
 def speech_of(settings: Settings) -> torch.Tensor:
-    "The waveform (N,) at 16 kHz: the recording, or the text spoken with the emotion. VasaError for what has no sound."
+    """The waveform (N,) at 16 kHz: the recording, or the text spoken with the emotion.
+    VasaError for what has no sound."""
     if settings.audio is not None: return load_audio(settings.audio)
-    emotion, strength = settings.conditions["emotion"] or "neutral", min(settings.emotion_strength, 1.0)
+    emotion = settings.conditions["emotion"] or "neutral"
     return say(settings.text, voice=settings.voice, language=settings.language, emotion=emotion,
-               emotion_strength=strength).waveform
+               emotion_strength=min(settings.emotion_strength, 1.0)).waveform
 
 # %% ../../nbs/talking/04_controls.ipynb #11-014-f93440
 def draw_still(talker: Talker, settings: Settings, portrait=None):
-    "One image (PIL) of the portrait at rest, see `Talker.still`; `portrait` where it is already loaded or encoded."
+    "One image (PIL) of the portrait at rest; `portrait` where it is loaded or encoded already."
     portrait = portrait_of(settings, talker.size) if portrait is None else portrait
     return talker.still(portrait, **settings.controls())
 
@@ -82,7 +85,8 @@ def draw_still(talker: Talker, settings: Settings, portrait=None):
 def make_video(talker: Talker, settings: Settings, portrait=None, progress=None) -> Clip:
     "The clip of these settings; progress(frames done, frames in all)."
     portrait = portrait_of(settings, talker.size) if portrait is None else portrait
-    return talker.animate(portrait, speech_of(settings), progress=progress, **settings.controls())
+    speech, controls = speech_of(settings), settings.controls()
+    return talker.animate(portrait, speech, progress=progress, **controls)
 
 # %% ../../nbs/talking/04_controls.ipynb #11-017-da0494
 def sweep(talker: Talker, settings: Settings, field: str, values, columns: int = 7):
@@ -90,9 +94,11 @@ def sweep(talker: Talker, settings: Settings, field: str, values, columns: int =
     from PIL import Image, ImageDraw, ImageFont
     portrait = talker.encode(portrait_of(settings, talker.size))
     stills = [draw_still(talker, settings.but(**{field: value}), portrait) for value in values]
-    (side, _), foot, columns = stills[0].size, 18, min(columns, len(stills))
-    sheet = Image.new("RGB", (columns * side, -(-len(stills) // columns) * (side + foot)), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    (side, _), columns = stills[0].size, min(columns, len(stills))
+    foot = max(18, side // 8)
+    size = columns * side, -(-len(stills) // columns) * (side + foot)
+    sheet, font = Image.new("RGB", size, "white"), ImageFont.load_default(foot - 6)
+    pen = ImageDraw.Draw(sheet)
     for i, (still, value) in enumerate(zip(stills, values)):
         x, y = i % columns * side, i // columns * (side + foot)
         sheet.paste(still, (x, y))
@@ -103,86 +109,106 @@ def sweep(talker: Talker, settings: Settings, field: str, values, columns: int =
 def label(value) -> str:
     "A value as a short text."
     if isinstance(value, tuple): return ", ".join(map(label, value))
-    if isinstance(value, dict): return ", ".join(f"{name} {label(amount)}" for name, amount in value.items())
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {label(amount)}" for name, amount in value.items())
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 # %% ../../nbs/talking/04_controls.ipynb #11-036-c4aa4a
-SOURCES = {"portrait_from": {"person": ["person"], "path": ["portrait_path"], "upload": ["portrait_upload"]},
-           "speech_from": {"text": ["text", "voice", "language"], "path": ["audio_path"], "upload": ["audio_upload"]}}
+SOURCES = {"portrait_from": {"person": ["person"], "path": ["portrait_path"],
+                             "upload": ["portrait_upload"]},
+           "speech_from": {"text": ["text", "voice", "language"], "path": ["audio_path"],
+                           "upload": ["audio_upload"]}}
 
 
-def choice(options, value, text): return widgets.Dropdown(options=options, value=value, description=text)
+def choice(options, value, text):
+    return widgets.Dropdown(options=options, value=value, description=text)
 
 
 def source(name, value): return widgets.ToggleButtons(options=list(SOURCES[name]), value=value)
 
 
-def typed(value, text): return widgets.Text(value=value, description=text, continuous_update=False)
+def typed(value, text):
+    return widgets.Text(value=value, description=text, continuous_update=False)
 
 
-def whole(value, low, high, text): return widgets.BoundedIntText(value=value, min=low, max=high, description=text)
+def whole(value, low, high, text):
+    return widgets.BoundedIntText(value=value, min=low, max=high, description=text)
 
 
-def slider(value, low, high, step, text):
+def slide(value, low, high, step, text):
     "A slider that reports when it is let go."
-    return widgets.FloatSlider(value=value, min=low, max=high, step=step, description=text, continuous_update=False,
-                               style={"description_width": "110px"})
+    return widgets.FloatSlider(value=value, min=low, max=high, step=step, description=text,
+                               continuous_update=False, style={"description_width": "110px"})
 
 # %% ../../nbs/talking/04_controls.ipynb #11-037-1a5d82
 def condition_inputs(row: Condition, value) -> dict:
-    "A condition's widgets: names to choose from, or a slider for each number, with a box where it may be left out."
+    """A condition's widgets: names to choose from, or a slider for each number, with a box
+    where it may be left out."""
     text = row.name.replace("_", " ")
-    if row.choices: return {row.name: choice([(row.by_default, None), *zip(row.choices, row.choices)], value, text)}
+    if row.choices:
+        named = [(row.by_default, None), *zip(row.choices, row.choices)]
+        return {row.name: choice(named, value, text)}
     box = widgets.Checkbox(value=value is not None, description=f"set {text}")
     value = row.typical if value is None else value
     places = zip(row.parts, value if row.size > 1 else [value], row.limits)
-    sliders = {name: slider(v, *limits, row.step, name.replace("_", " ")) for name, v, limits in places}
+    sliders = {name: slide(v, *limits, row.step, name.replace("_", " "))
+               for name, v, limits in places}
     return sliders if row.default is not None else {f"set_{row.name}": box, **sliders}
 
 
-def make_inputs(settings: Settings) -> dict:
-    "One widget per setting, by name, filled in from `settings`."
-    s, seeds = settings, 2**31 - 1
-    person, text, held = isinstance(s.portrait, int), s.audio is None, s.pose is not None
+def source_inputs(s: Settings) -> dict:
+    "The widgets of portrait and speech."
+    person, text = isinstance(s.portrait, int), s.audio is None
     languages = [(language.name, code) for code, language in LANGUAGES.items()]
-    turns = zip(("yaw", "pitch", "roll"), s.pose or (0.0, 0.0, 0.0), POSE_LIMITS)
     return {
         "portrait_from": source("portrait_from", "person" if person else "path"),
-        "person": whole(s.portrait if person else 0, 0, seeds, "person"),
+        "person": whole(s.portrait if person else 0, 0, 2**31 - 1, "person"),
         "portrait_path": typed("" if person else str(s.portrait), "picture"),
         "portrait_upload": widgets.FileUpload(accept="image/*", description="a picture"),
         "speech_from": source("speech_from", "text" if text else "path"),
         "text": widgets.Textarea(value=s.text, description="says", continuous_update=False),
-        "voice": choice(list(VOICES), s.voice, "voice"), "language": choice(languages, s.language, "language"),
+        "voice": choice(list(VOICES), s.voice, "voice"),
+        "language": choice(languages, s.language, "language"),
         "audio_path": typed("" if text else str(s.audio), "sound"),
-        "audio_upload": widgets.FileUpload(accept="audio/*,video/*", description="a recording"),
-        **{key: widget for name in clip_conditions()
-           for key, widget in condition_inputs(CONDITIONS[name], s.conditions[name]).items()},
-        "emotion_strength": slider(s.emotion_strength, 0, 2, 0.1, "strength"),
-        "hold": widgets.Checkbox(value=held, description="hold the head"),
-        **{f"head_{name}": slider(angle, *limits, 1, f"head {name}") for name, angle, limits in turns},
-        "cfg_audio": slider(s.cfg_audio, 0, 5, 0.1, "guidance: audio"),
-        "cfg_gaze": slider(s.cfg_gaze, 0, 5, 0.1, "guidance: gaze"),
-        "steps": whole(s.steps or 10, 1, 500, "steps"), "seed": whole(s.seed, 0, seeds, "seed")}
+        "audio_upload": widgets.FileUpload(accept="audio/*,video/*", description="a recording")}
+
+
+def make_inputs(s: Settings) -> dict:
+    "One widget per setting, by name, filled in from settings."
+    turns = zip(("yaw", "pitch", "roll"), s.pose or (0.0, 0.0, 0.0), POSE_LIMITS)
+    inputs = source_inputs(s)
+    for name in clip_conditions():
+        inputs |= condition_inputs(CONDITIONS[name], s.conditions[name])
+    return inputs | {
+        "emotion_strength": slide(s.emotion_strength, 0, 2, 0.1, "strength"),
+        "hold": widgets.Checkbox(value=s.pose is not None, description="hold the head"),
+        **{f"head_{name}": slide(angle, *limits, 1, f"head {name}")
+           for name, angle, limits in turns},
+        "cfg_audio": slide(s.cfg_audio, 0, 5, 0.1, "guidance: audio"),
+        "cfg_gaze": slide(s.cfg_gaze, 0, 5, 0.1, "guidance: gaze"),
+        "steps": whole(s.steps or 10, 1, 500, "steps"),
+        "seed": whole(s.seed, 0, 2**31 - 1, "seed")}
 
 # %% ../../nbs/talking/04_controls.ipynb #11-039-7e0887
 def shown(inputs: dict) -> set:
     "Names of the widgets that matter under the chosen sources."
-    hidden = set() if inputs["hold"].value else {"head_yaw", "head_pitch", "head_roll"}
+    held = inputs["hold"].value
+    hidden = set() if held else {"head_yaw", "head_pitch", "head_roll"}
     for row in (CONDITIONS[name] for name in clip_conditions() if f"set_{name}" in inputs):
-        held = inputs["hold"].value and row.track == "pose"
-        hidden |= {f"set_{row.name}"} if held else set()
-        hidden |= set(row.parts) if held or not inputs[f"set_{row.name}"].value else set()
+        fixed = held and row.track == "pose"
+        hidden |= {f"set_{row.name}"} if fixed else set()
+        hidden |= set(row.parts) if fixed or not inputs[f"set_{row.name}"].value else set()
     for source, rows in SOURCES.items():
-        hidden |= {name for origin in rows.keys() - {inputs[source].value} for name in rows[origin]}
+        others = rows.keys() - {inputs[source].value}
+        hidden |= {name for origin in others for name in rows[origin]}
     return inputs.keys() - hidden
 
 
 def chosen_file(path: str, upload: tuple | dict):
-    "The path that was typed, or the bytes that were uploaded; VasaError where there is neither yet."
+    "The path that was typed, or the bytes that were uploaded; VasaError where neither was yet."
     if path: return path
     if not upload: raise VasaError("no file yet: type its path, or choose one to upload")
-    files = upload.values() if isinstance(upload, dict) else upload            # by name in ipywidgets 7, as on Colab
+    files = upload.values() if isinstance(upload, dict) else upload   # ipywidgets 7, on Colab
     return bytes(next(iter(files))["content"])
 
 
@@ -190,31 +216,39 @@ def read_inputs(inputs: dict) -> Settings:
     "The settings that the widgets show; VasaError where a file was not chosen yet."
     names = shown(inputs)
     value = {name: widget.value if name in names else "" for name, widget in inputs.items()}
-    told = {row.name: tuple(value[part] for part in row.parts) for row in map(CONDITIONS.get, clip_conditions())
-            if names.issuperset(row.parts)}
+    rows = [CONDITIONS[name] for name in clip_conditions()]
+    given = {row.name: tuple(value[part] for part in row.parts) for row in rows
+             if names.issuperset(row.parts)}
     plain = ("emotion_strength", "cfg_audio", "cfg_gaze", "steps", "seed")
     speech = ("text", "voice", "language") if value["speech_from"] == "text" else ()
-    files = [None if value[source] == first else chosen_file(value[f"{what}_path"], value[f"{what}_upload"])
-             for source, first, what in (("portrait_from", "person", "portrait"), ("speech_from", "text", "audio"))]
-    return Settings(portrait=value["person"] if files[0] is None else files[0], audio=files[1],
-                    conditions={name: values if len(values) > 1 else values[0] for name, values in told.items()},
-                    pose=(value["head_yaw"], value["head_pitch"], value["head_roll"]) if value["hold"] else None,
-                    **{name: value[name] for name in plain + speech})
+    files = [None if value[f"{source}_from"] == first else
+             chosen_file(value[f"{what}_path"], value[f"{what}_upload"])
+             for source, first, what in (("portrait", "person", "portrait"),
+                                         ("speech", "text", "audio"))]
+    return Settings(
+        portrait=value["person"] if files[0] is None else files[0], audio=files[1],
+        conditions={name: v if len(v) > 1 else v[0] for name, v in given.items()},
+        pose=tuple(value[f"head_{name}"] for name in ("yaw", "pitch", "roll"))
+        if value["hold"] else None,
+        **{name: value[name] for name in plain + speech})
 
 # %% ../../nbs/talking/04_controls.ipynb #11-042-37df6a
 class Controls:
-    """A live panel over a `Talker`: `.widget` to show, `.inputs` its widgets by name, `.settings` as they stand.
-
-    A change redraws the still; the button makes `.clip`. What went wrong stands in `.message`, one line."""
+    """A live panel over a `Talker`: `.widget` to show, `.inputs` its widgets by name,
+    `.settings` as they stand. A change redraws the still; the button makes `.clip`. What went
+    wrong stands in `.message`, one line."""
     def __init__(self, talker: Talker | None = None, settings: Settings = Settings()):
         self.talker = Talker.from_pretrained("laptop") if talker is None else talker
-        settings = replace(settings, steps=settings.steps or self.talker.motion_model.config.steps)
-        self.inputs, self.clip, self.encoded = make_inputs(settings), None, (None, None)
-        self.still, self.message = widgets.Image(format="png", width=256, height=256), widgets.Label()
+        steps = settings.steps or self.talker.motion_model.config.steps
+        self.inputs = make_inputs(replace(settings, steps=steps))
+        self.clip, self.encoded = None, (None, None)
+        self.still = widgets.Image(format="png", width=256, height=256)
+        self.message, self.result = widgets.Label(), widgets.HTML()
         self.button = widgets.Button(description="Make the video", button_style="primary")
-        self.bar, self.result = widgets.IntProgress(layout={"visibility": "hidden"}), widgets.HTML()
-        screen = widgets.VBox([self.still, self.button, self.bar, self.message, self.result])
-        self.widget = widgets.HBox([widgets.VBox(list(self.inputs.values())), screen])
+        self.bar = widgets.IntProgress(layout={"visibility": "hidden"})
+        screen = [self.still, self.button, self.bar, self.message, self.result]
+        columns = list(self.inputs.values()), screen
+        self.widget = widgets.HBox([widgets.VBox(column) for column in columns])
         for widget in self.inputs.values(): widget.observe(self.redraw, names="value")
         self.button.on_click(self.make)
         self.redraw()
@@ -225,7 +259,8 @@ class Controls:
     def appearance(self, settings: Settings):
         "The encoded portrait, kept until another one is chosen."
         if self.encoded[0] != settings.portrait:
-            self.encoded = settings.portrait, self.talker.encode(portrait_of(settings, self.talker.size))
+            encoded = self.talker.encode(portrait_of(settings, self.talker.size))
+            self.encoded = settings.portrait, encoded
         return self.encoded[1]
 
     def attempt(self, work) -> None:
@@ -238,20 +273,25 @@ class Controls:
 
     def redraw(self, change=None) -> None:
         def draw(settings):
-            self.still.value = draw_still(self.talker, settings, self.appearance(settings))._repr_png_()
+            still = draw_still(self.talker, settings, self.appearance(settings))
+            self.still.value = still._repr_png_()
         names = shown(self.inputs)
-        for name, widget in self.inputs.items(): widget.layout.display = None if name in names else "none"
+        for name, widget in self.inputs.items():
+            widget.layout.display = None if name in names else "none"
         self.attempt(draw)
 
     def make(self, button=None) -> None:
         def video(settings):
-            self.clip = make_video(self.talker, settings, self.appearance(settings), self.progress)
+            portrait = self.appearance(settings)
+            self.clip = make_video(self.talker, settings, portrait, self.progress)
             self.result.value = self.clip._repr_html_()
-        self.button.disabled, self.bar.value, self.bar.layout.visibility = True, 0, "visible"
+        self.button.disabled, self.bar.value = True, 0
+        self.bar.layout.visibility = "visible"
         try: self.attempt(video)
         finally: self.button.disabled, self.bar.layout.visibility = False, "hidden"
 
-    def progress(self, done: int, total: int) -> None: self.bar.max, self.bar.value = total, done
+    def progress(self, done: int, total: int) -> None:
+        self.bar.max, self.bar.value = total, done
 
     def _ipython_display_(self):
         from IPython.display import display
