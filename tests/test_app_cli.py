@@ -65,6 +65,7 @@ def test_the_module_is_the_command():
 def test_help_of_each_command(vasa, command):
     code, out, err = vasa(command, "--help")
     assert code == 0 and err == "" and f"vasa {command}" in out.split("examples:")[1]
+    assert ("--device" in out) == (command != "say"), "all but espeak compute with torch"
 
 
 @pytest.mark.parametrize("argv, said", [
@@ -114,6 +115,7 @@ def test_help_of_each_command(vasa, command):
     (["train", "face", "--minutes", "0"], "from 0.01 to"),
     (["train", "face", "--resume", "no/such"], "cannot resume: no folder no/such"),
     (["bench", "--json", "no/such/b.json"], "no folder no/such"),
+    (["portrait", "-o", "her.png", "--device", "gpu"], "device 'gpu' is not on this machine: accepted are cpu"),
     (["bench", "--device", "gpu"], "device 'gpu' is not on this machine: accepted are cpu"),
     (["tables", "--device", "gpu"], "device 'gpu' is not on this machine: accepted are cpu"),
     (["tables", "--json", "no/such/b.json"], "no folder no/such"),
@@ -149,6 +151,7 @@ def test_what_the_commands_call_exists_and_takes_what_they_give():
     from vasa_ref.training import Run
     calls = {(module, function): ["preset", "minutes", "resume", "out", "device", "seed", "quiet"]
              for module, function, _ in cli.TRAINERS.values()}
+    calls |= {("talking.adapt", "adapt"): ["portrait", "out", "weights", "minutes", "crop", "face", "seed", "device", "quiet"]}
     calls |= {("measure.tables", "paper_tables"): ["preset", "quick", "seed", "quiet", "device"]}
     calls |= {("measure.metrics", "bench"): ["preset", "quick", "seed", "quiet", "device"], ("speed.latency", "latency"): ["preset", "device", "tricks"]}
     for (module, function), wanted in calls.items():

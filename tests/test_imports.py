@@ -17,7 +17,7 @@ WORLD = ["world." + name for name in ("voice", "rooms", "head", "raster", "peopl
                                       "picture", "speaking", "prosody", "performer", "clips", "frames")]
 ORDER = ["training", "media.clips", *WORLD, "hearing.audio", "face.networks", "face.perceptual", "face.adversary", "face.disentangle",
          "face.separation", "face.reading", "face.front", "face.detail", "face.encoders", "face.training", "motion.diffusion",
-         "motion.conditions", "motion.latents", "motion.model", "talking.directing", "talking.talker", "talking.controls",
+         "motion.conditions", "motion.latents", "motion.model", "talking.directing", "talking.offline", "talking.talker", "talking.controls",
          "talking.photograph", "talking.adapt", "measure.estimator",
          "measure.lipsync", "measure.metrics", "measure.tables", "measure.voices", "speed.faster", "speed.latency"]
 ROOMS = ["media", "world", "hearing", "face", "motion", "talking", "measure", "speed", "app"]

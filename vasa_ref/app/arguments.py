@@ -155,6 +155,7 @@ def make_parser():
     with_crop(sub)
     with_seed(sub, "of the frames that are learned from")
     with_weights(sub)
+    with_device(sub)
 
     sub = command("portrait", "a person of the synthetic world",
                   "vasa portrait -o her.png --seed 3 --size 512\n"
@@ -167,6 +168,7 @@ def make_parser():
                          help=f"{what}{', '.join(accepted)} (default: the seed decides)")
     sub.add_argument("--size", type=number(16, 2048, "pixels", int), default=256, metavar="PX",
                      help="width and height in pixels, 16 to 2048 (default: 256)")
+    with_device(sub)
 
     sub = command("say", "speech of the synthetic world", "vasa say \"Good morning.\" -o morning.wav\n"
                   "vasa say \"Guten Morgen.\" -o morgen.wav --language de")

@@ -197,9 +197,10 @@ def adapt(args):
     from ..media.files import PICTURES, existing_file
     from ..store import weights_folder
     folder = weights_folder(args.weights or args.preset or "laptop")
+    device = check_device(args.device)
     from ..talking import adapt as chapter
     notes = chapter.adapt(existing_file(args.portrait, "portrait", PICTURES), args.out, weights=folder, minutes=args.minutes,
-                          crop=args.crop, face=args.face, seed=args.seed, quiet=args.quiet)
+                          crop=args.crop, face=args.face, seed=args.seed, device=device, quiet=args.quiet)
     if not args.quiet:
         for note in notes:
             print(f"vasa: {note}", file=sys.stderr)
@@ -208,12 +209,13 @@ def adapt(args):
 
 def portrait(args):
     out = check_output(args.out, ".png", ".jpg", ".jpeg")
+    device = check_device(args.device)
     from PIL import Image
     from ..store import atomic_path
     from ..world.people import person
     from ..world.picture import portraits
-    somebody = person(args.seed, args.age, args.sex, args.origin, args.look)
-    image = portraits(somebody, args.size, smile=0.15)[0]
+    somebody = person(args.seed, args.age, args.sex, args.origin, args.look).to(device)
+    image = portraits(somebody, args.size, smile=0.15)[0].cpu()
     pixels = (image.permute(1, 2, 0) * 255).round().byte().numpy()
     with atomic_path(out) as beside:
         Image.fromarray(pixels).save(beside)
