@@ -22,7 +22,8 @@ from torch import Tensor
 from ..errors import VasaError
 from ..face.detail import Appearance, DetailFace, build_face, face_config, load_face
 from ..face.networks import FaceModel, resize
-from ..hearing.audio import FRAME, Wav2Vec2, Wav2Vec2Config, audio_features, load_audio_encoder
+from ..hearing.features import FRAME, audio_features, load_audio_encoder
+from ..hearing.spectra import Wav2Vec2, Wav2Vec2Config
 from ..media.clips import MADE, Clip, frames_for, load_audio, load_portrait, mono, read_frames, save_video
 from ..media.files import FILES, tensor_of
 from ..motion.model import MotionConfig, MotionModel, MotionStream, load_motion
