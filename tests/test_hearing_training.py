@@ -20,6 +20,7 @@ from vasa_ref.hearing.training import (
 )
 from vasa_ref.world.voice import PHONEMES
 
+
 def noise(n, seed=0):
     return 0.1 * torch.randn(n, generator=torch.Generator().manual_seed(seed))
 

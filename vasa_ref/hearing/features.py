@@ -49,13 +49,14 @@ def audio_features(encoder, waveform, frames=None, first=0, chunk=500, rate=25):
 
 # %% ../../nbs/hearing/02_features.ipynb #h2-009-4bc153
 class PhonemeRecogniser(nn.Module):
-    """A Wav2Vec2 with two linear heads on its last hidden state: phoneme scores (B, T, 48), and loudness, pitch and
-    voicing (B, T, 3) in the units
-    of `hearing.training.Tape`. Its encoder, once trained, stands in for the pre-trained one of VASA-1 3.2."""
+    """A Wav2Vec2 with two linear heads on its last hidden state: phoneme scores (B, T, 48), and loudness,
+    pitch and voicing (B, T, 3) in the units of `hearing.training.Tape`. Its encoder, once trained, stands
+    in for the pre-trained one of VASA-1 3.2."""
     def __init__(self, config):
         super().__init__()
         self.config, self.encoder = config, Wav2Vec2(config)
-        self.phonemes, self.prosody = nn.Linear(config.hidden_size, len(PHONEMES)), nn.Linear(config.hidden_size, 3)
+        self.phonemes = nn.Linear(config.hidden_size, len(PHONEMES))
+        self.prosody = nn.Linear(config.hidden_size, 3)
 
     def forward(self, waveform):
         x = self.encoder(waveform)                                         # (B, T, hidden)
@@ -63,16 +64,18 @@ class PhonemeRecogniser(nn.Module):
 
 # %% ../../nbs/hearing/02_features.ipynb #h2-010-3faad0
 def load_recogniser(folder):
-    "The PhonemeRecogniser of `folder/audio.safetensors` (a folder or a shipped preset's name), float32, eval, frozen."
+    """The PhonemeRecogniser of `folder/audio.safetensors` (a folder or a shipped preset's name), float32,
+    eval, frozen."""
     path = weights_folder(folder) / "audio.safetensors"
     state, metadata = load_weights(path, Wav2Vec2Config)
-    if tuple(metadata.get("phonemes", ())) != PHONEMES: raise VasaError(f"{path} was trained on other phoneme classes")
+    if tuple(metadata.get("phonemes", ())) != PHONEMES:
+        raise VasaError(f"{path} was trained on other phoneme classes")
     model = PhonemeRecogniser(config_from(Wav2Vec2Config, metadata, path))
     return load_into(model, state, path).eval().requires_grad_(False)
 
 def load_audio_encoder(folder):
-    """The Wav2Vec2 of `folder/audio.safetensors` (a folder or a shipped preset's name), float32, eval, frozen: that of a
-    recogniser, or one that `keep_audio_encoder` wrote."""
+    """The Wav2Vec2 of `folder/audio.safetensors` (a folder or a shipped preset's name), float32, eval,
+    frozen: that of a recogniser, or one that `keep_audio_encoder` wrote."""
     path = weights_folder(folder) / "audio.safetensors"
     state, metadata = load_weights(path, Wav2Vec2Config)
     if "phonemes" in metadata: return load_recogniser(folder).encoder
@@ -81,11 +84,14 @@ def load_audio_encoder(folder):
 
 # %% ../../nbs/hearing/02_features.ipynb #h2-012-1f8f1d
 def keep_audio_encoder(name, folder=None):
-    """The encoder of our weights called `name`, or else `Wav2Vec2.from_pretrained(name)`; with a `folder` the latter is also
-    written there, as audio.safetensors in float16, so that what learns from its features finds it again."""
-    if name in shipped_presets() or (Path(name) / "audio.safetensors").is_file(): return load_audio_encoder(name)
+    """The encoder of our weights called `name`, or else `Wav2Vec2.from_pretrained(name)`; with a `folder`
+    the latter is also written there, as audio.safetensors in float16, so that what learns from its
+    features finds it again."""
+    if name in shipped_presets() or (Path(name) / "audio.safetensors").is_file():
+        return load_audio_encoder(name)
     encoder = Wav2Vec2.from_pretrained(name)
     if folder is not None:
-        save_weights(Path(folder) / "audio.safetensors", encoder, encoder.config, dtype=torch.float16, source=str(name))
-        encoder = load_audio_encoder(folder)                               # with what rounding leaves of it
+        save_weights(Path(folder) / "audio.safetensors", encoder, encoder.config, dtype=torch.float16,
+                     source=str(name))
+        encoder = load_audio_encoder(folder)                   # with what rounding leaves of it
     return encoder

@@ -88,7 +88,8 @@ def labelled(waveform, labels, pause=5):
     labels = F.pad(labels, (0, frames * FRAME // STEP - len(labels)))   # 0 is silence
     pitch = fundamental(waveform, frames)
     octaves = torch.where(pitch > 0, (pitch.clamp(min=1) / 150).log2(), torch.zeros(()))
-    prosody = torch.stack([loudness(waveform, frames).clamp(min=1e-3).log10(), octaves, (pitch > 0).float()])
+    loud = loudness(waveform, frames).clamp(min=1e-3).log10()
+    prosody = torch.stack([loud, octaves, (pitch > 0).float()])
     return Tape((waveform * 32767).to(torch.int16), labels.to(torch.uint8), prosody.half())
 
 # %% ../../nbs/hearing/03_training.ipynb #h3-013-030275
@@ -155,7 +156,8 @@ def join_tapes(spoken):
 
 # %% ../../nbs/hearing/03_training.ipynb #h3-021-9627d2
 def mel_start(conv):
-    "Let the filters (C, 1, kernel) of the first convolution start as mel-spaced band-passes, cosine and sine pairs."
+    """Let the filters (C, 1, kernel) of the first convolution start as mel-spaced band-passes, cosine and
+    sine pairs."""
     dim, _, kernel = conv.weight.shape
     hz = 700 * (10 ** (torch.linspace(0.03, 1, dim // 2) * math.log10(1 + 7400 / 700)) - 1)
     angle = 2 * math.pi * hz[:, None] * (torch.arange(kernel) - (kernel - 1) / 2) / SAMPLE_RATE
@@ -176,15 +178,16 @@ def recogniser_loss(model, tape, generator, batch=8, seconds=2.0, device="cpu", 
         crops.append(voices.draw(batch - own, N, centres, generator, rates=range(16, 27)))
     speech, labels, prosody = (torch.cat(parts) for parts in zip(*crops))
     waveform, gain = as_heard(speech, speech.roll(1, 0), generator)           # behind it, its neighbour
-    labels, (loud, pitch, voiced) = labels.to(device), prosody.unbind(1)                     # (B, T) each
+    labels, (loud, pitch, voiced) = labels.to(device), prosody.unbind(1)     # (B, T) each
     loud, pitch, voiced = (x.to(device) for x in ((loud + gain.log10()).clamp(min=-3), pitch, voiced))
-    scores, heard = model(waveform.to(device))                                               # (B, T, 48), (B, T, 3)
+    scores, heard = model(waveform.to(device))                               # (B, T, 48), (B, T, 3)
     phoneme = F.cross_entropy(scores.mT, labels, label_smoothing=0.05, ignore_index=UNKNOWN)
     tune = ((heard[..., 0] - loud) ** 2 + 4 * voiced * (heard[..., 1] - pitch) ** 2).mean() \
         + F.binary_cross_entropy_with_logits(heard[..., 2], voiced)
     right = (scores.argmax(-1) == labels).float()
     parts = {"phoneme": phoneme, "prosody": tune, "accuracy": right[:own].mean()}
-    if voices is not None: parts["voices_accuracy"] = right[own:].sum() / (labels[own:] != UNKNOWN).sum()
+    if voices is not None:
+        parts["voices_accuracy"] = right[own:].sum() / (labels[own:] != UNKNOWN).sum()
     return phoneme + 0.2 * tune, parts
 
 # %% ../../nbs/hearing/03_training.ipynb #h3-025-b6db15
@@ -211,7 +214,8 @@ def speech_of(tape, first, last):
     labels = tape.labels[first:last].long()
     known = torch.where(labels == UNKNOWN, 0, torch.arange(len(labels))).cummax(0).values
     labels = torch.where(labels[known] == UNKNOWN, 0, labels[known])
-    cuts = torch.cat([torch.tensor([0]), labels.diff().nonzero()[:, 0] + 1, torch.tensor([len(labels)])]) * STEP
+    ends = torch.tensor([0]), labels.diff().nonzero()[:, 0] + 1, torch.tensor([len(labels)])
+    cuts = torch.cat(ends) * STEP
     waveform = tape.waveform[first * STEP:last * STEP].float() / 32767
     return Speech(waveform, [PHONEMES[i] for i in labels[cuts[:-1] // STEP]], cuts[:-1], cuts[1:])
 
@@ -237,21 +241,25 @@ TAPES = {"tiny": 100, "laptop": 2000}        # utterances to train on
 def train_audio(preset="laptop", *, voices=None, start=None, **asked):
     """Train a small Wav2Vec2 ("tiny" or "laptop") to hear phonemes, loudness and pitch in noisy speech.
 
-    The speech is synthetic; with `voices`, a file of tools/natural_voices.py, half of it are recordings. `start`: weights of
-    that preset to begin with, a folder. asked: as `training.Run`; speaking the tape takes at most 30 % of its minutes. With
-    `out` writes `out/audio.safetensors`, float16, heads included. Returns the encoder, eval, frozen. Ours: the paper takes
-    a public encoder. Raises VasaError for another preset or no limit."""
-    if preset not in TAPES: raise VasaError(f"no audio preset {preset!r} to train: accepted are {', '.join(TAPES)}")
+    The speech is synthetic; with `voices`, a file of tools/natural_voices.py, half of it are recordings.
+    `start`: weights of that preset to begin with, a folder. asked: as `training.Run`; speaking the tape
+    takes at most 30 % of its minutes. With `out` writes `out/audio.safetensors`, float16, heads included.
+    Returns the encoder, eval, frozen. Ours: the paper takes a public encoder. Raises VasaError for another
+    preset or no limit."""
+    if preset not in TAPES:
+        raise VasaError(f"no audio preset {preset!r} to train: accepted are {', '.join(TAPES)}")
     run, config = Run(**asked), getattr(Wav2Vec2Config, preset)()
     voices = voices and load_tape(voices)
     tape = make_tape(TAPES[preset], run.seed, minutes=run.left(0.3), quiet=run.quiet)
     model = run.new(PhonemeRecogniser, config)
     mel_start(model.encoder.feature_extractor.conv_layers[0].conv)
-    if start is not None: load_into(model, load_weights(weights_folder(start) / "audio.safetensors")[0], start)
+    if start is not None:
+        load_into(model, load_weights(weights_folder(start) / "audio.safetensors")[0], start)
     loss = lambda step, generator: recogniser_loss(model, tape, generator, device=run.device, voices=voices)
-    log = fit(Recipe("audio", {"audio": model}, loss, lr=lambda step: 1e-3 / (1 + step / 1000) ** 0.5, weight_decay=0.01,
-                     warmup=100, precision="no"), run)
+    rate = lambda step: 1e-3 / (1 + step / 1000) ** 0.5
+    log = fit(Recipe("audio", {"audio": model}, loss, lr=rate, weight_decay=0.01, warmup=100,
+                     precision="no"), run)
     if run.out is not None:
-        save_weights(Path(run.out) / "audio.safetensors", model, config, dtype=torch.float16, preset=preset,
-                     steps=len(log), phonemes=PHONEMES)
+        save_weights(Path(run.out) / "audio.safetensors", model, config, dtype=torch.float16,
+                     preset=preset, steps=len(log), phonemes=PHONEMES)
     return model.encoder.requires_grad_(False)
