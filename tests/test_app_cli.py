@@ -522,7 +522,7 @@ def files(tmp_path_factory):
     import soundfile
     from PIL import Image
 
-    from vasa_ref.hearing.audio import PhonemeRecogniser
+    from vasa_ref.hearing.features import PhonemeRecogniser
     from vasa_ref.store import save_weights
     from vasa_ref.talking.talker import Talker
     from vasa_ref.world.voice import PHONEMES

@@ -12,7 +12,7 @@ import vasa_ref
 from vasa_ref.app import cli
 from vasa_ref.app.arguments import make_parser
 from vasa_ref.errors import VasaError
-from vasa_ref.hearing.audio import Wav2Vec2, Wav2Vec2Config
+from vasa_ref.hearing.spectra import Wav2Vec2, Wav2Vec2Config
 from vasa_ref.motion.conditions import CONDITIONS, DEFAULT_SCALE, ClipMotion, Condition, added, clip_conditions, rows
 from vasa_ref.motion.latents import Conditions, Latents, drop_conditions, made_with, make_latents
 from vasa_ref.motion.model import (

@@ -10,7 +10,8 @@ from vasa_ref.dynamics import from_z_dyn, to_z_dyn
 from vasa_ref.errors import VasaError
 from vasa_ref.face.detail import DetailFace
 from vasa_ref.face.networks import FaceConfig, FaceModel
-from vasa_ref.hearing.audio import PhonemeRecogniser, Wav2Vec2, Wav2Vec2Config, load_audio_encoder
+from vasa_ref.hearing.features import PhonemeRecogniser, load_audio_encoder
+from vasa_ref.hearing.spectra import Wav2Vec2, Wav2Vec2Config
 from vasa_ref.motion.conditions import CONDITIONS, blink_rate, clip_conditions, delta_p, main_direction
 from vasa_ref.motion.latents import (
     Conditions,

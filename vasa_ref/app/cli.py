@@ -23,7 +23,7 @@ from .arguments import make_parser
 __all__ = ["main", "make_parser"]
 
 TRAINERS = {   # part: module, function, where an earlier call left something to resume; face has one for each stage
-    "audio": ("hearing.audio", "train_audio", "audio/checkpoint.safetensors"),
+    "audio": ("hearing.training", "train_audio", "audio/checkpoint.safetensors"),
     "face": ("face.training", "train_face", "face-*/checkpoint.safetensors"),
     "motion": ("motion.model", "train_motion", "motion/checkpoint.safetensors"),
     "metrics": ("measure.estimator", "train_metrics", "metrics/checkpoint.safetensors"),

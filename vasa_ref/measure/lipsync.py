@@ -19,7 +19,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import VasaError
-from ..hearing.audio import audio_features, load_audio_encoder, log_mel
+from ..hearing.features import audio_features, load_audio_encoder
+from ..hearing.spectra import log_mel
 from ..motion.model import EncoderLayer
 from ..store import (config_from, load_into, load_weights, read_tensors, save_tensors, save_weights,
                             weights_folder)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..dynamics import to_z_dyn
 from ..errors import VasaError
-from ..hearing.audio import audio_features
+from ..hearing.features import audio_features
 from ..media.clips import Clip
 from .conditions import CONDITIONS, ClipMotion, clip_conditions
 from ..store import save_tensors
@@ -117,10 +117,10 @@ def noisy(clip: Clip, seed: int) -> Clip:
 
 # %% ../../nbs/motion/03_latents.ipynb #lat-voices-code
 def recorded_clips(tape, seed: int = 0) -> Iterator[Clip]:
-    """The pieces between pauses of a tape of recordings (`hearing.dataset.Tape`), performed, as unrendered clips.
+    """The pieces between pauses of a tape of recordings (`hearing.training.Tape`), performed, as unrendered clips.
 
     In random order, gaze and distance at random, the emotion NaN, every third `noisy`."""
-    from vasa_ref.hearing.dataset import speech_of, utterances
+    from vasa_ref.hearing.training import speech_of, utterances
     from vasa_ref.world.clips import DISTANCE_RANGE, GAZE_RANGE, Truth
     from vasa_ref.world.performer import perform
     generator, pieces = torch.Generator().manual_seed(seed), utterances(tape)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import VasaError
 from ..face.networks import in_float32
-from ..hearing.audio import keep_audio_encoder
+from ..hearing.features import keep_audio_encoder
 from .conditions import DEFAULT_SCALE, clip_conditions, rows
 from .diffusion import NoiseSchedule, add_noise, guide, sample
 from .latents import (Conditions, Latents, drop_conditions, encode_clip, make_latents, random_windows,
@@ -363,7 +363,7 @@ def train_motion(preset: str = "laptop", *, data=None, voices=None, audio=None, 
     else `resume`, else the shipped `preset`; it may also be what `Wav2Vec2.from_pretrained` takes, and `out` keeps a copy.
     start: weights to begin with, a folder. asked: as `training.Run`; latents take at most 40 % of its minutes. With `out`
     or `resume` writes motion.safetensors there. Raises VasaError for unknown presets, absent weights or no limit."""
-    from vasa_ref.hearing.dataset import load_tape
+    from vasa_ref.hearing.training import load_tape
     from vasa_ref.training import Recipe, Run, fit, within
     from vasa_ref.world.clips import read_clips
     if preset not in CLIPS: raise VasaError(f"no motion preset {preset!r}: accepted are {', '.join(CLIPS)}")

@@ -21,7 +21,8 @@ from torch import Tensor
 from ..errors import VasaError
 from ..face.detail import Appearance, DetailFace, build_face, face_config, load_face
 from ..face.networks import FaceModel
-from ..hearing.audio import Wav2Vec2, Wav2Vec2Config, audio_features, load_audio_encoder
+from ..hearing.features import audio_features, load_audio_encoder
+from ..hearing.spectra import Wav2Vec2, Wav2Vec2Config
 from ..media.clips import MADE, Clip, frames_for, save_video
 from ..motion.model import MotionConfig, MotionModel, MotionStream, load_motion
 from ..precision import each_in_float32, float32

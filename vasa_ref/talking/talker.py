@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ..errors import VasaError
-from ..hearing.audio import Wav2Vec2, audio_features
+from ..hearing.features import audio_features
+from ..hearing.spectra import Wav2Vec2
 from ..media.clips import frames_for
 from ..motion.model import MotionConfig, MotionStream
 from ..precision import each_in_float32, float32
