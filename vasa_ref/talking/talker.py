@@ -28,6 +28,7 @@ from ..media.files import FILES, tensor_of
 from ..motion.model import MotionConfig, MotionModel, MotionStream, load_motion
 from ..precision import each_in_float32, float32
 from ..store import weights_folder
+from ..trust.credentials import Made, digest
 from .directing import held_pose, motion_controls, replaced
 from ..units import SAMPLE_RATE
 
@@ -97,6 +98,7 @@ class Portrait:
     "All that the talker keeps of a portrait, VASA-1 sec. 3.1."
     appearance: Tensor | Appearance      # what the face model's `appearance` gave: V_app (1, C, D, H, W), or more beside it
     z_id: Tensor                         # (1, Z)
+    digest: str | None = None            # of the picture's file or numbers: what credentials name
 
 # %% ../../nbs/talking/02_talker.ipynb #10-016-d78626
 class Talker:
@@ -136,8 +138,8 @@ class Talker:
         "A portrait, taken apart once."
         if isinstance(portrait, Portrait): return portrait
         image = portrait_tensor(portrait, self.size).to(self.device)
-        z_id = self.face.identity(image)
-        return Portrait(self.face.appearance(image, z_id), z_id)
+        z_id, told = self.face.identity(image), digest(portrait if isinstance(portrait, FILES) else image)
+        return Portrait(self.face.appearance(image, z_id), z_id, told)
 
     @float32()
     def performance(self, seed: int = 0, generator: torch.Generator | None = None, **controls) -> MotionStream:
@@ -198,24 +200,33 @@ class Talker:
         batches = chain.from_iterable(self.decode(portrait, window) for window in motion)
         return counted(chain.from_iterable(batches), frames_for(len(waveform)), progress)
 
-    def animate(self, portrait, audio, **controls) -> Clip:
+    def made(self, portrait: Portrait, audio, waveform: Tensor, made: Made | None) -> Made:
+        "What a film's credentials say, with the digests of portrait and sound where `made` has none."
+        sound = made and made.sound or digest(audio if isinstance(audio, FILES) else waveform)
+        return replace(made or Made(), portrait=made and made.portrait or portrait.digest, sound=sound)
+
+    def animate(self, portrait, audio, *, made: Made | None = None, **controls) -> Clip:
         """The video of a portrait that speaks, as a `Clip`: controls as in `motion_controls` (gaze=(yaw, pitch),
         distance, emotion, emotion_strength, head_motion, blink_rate and what else `motion.conditions` has; cfg_scale,
         steps, sampler, temperature), a seed or a generator, and progress(frames done, frames in all).
 
         pose: (yaw, pitch, roll) in degrees, where the head is held; or motion (T, M) as `read` gives, whose pose takes
-        the place of the generated one. dynamics: such motion, whose z_dyn takes its place. The last frame of both stays."""
-        waveform = waveform_tensor(audio)
-        return Clip(torch.stack(list(self.frames(portrait, waveform, **controls))), waveform, comment=MADE)
+        the place of the generated one. dynamics: such motion, whose z_dyn takes its place. The last frame of both stays.
+        made: consent and key for the credentials of files, as `Made(consent="she agreed")`."""
+        waveform, portrait = waveform_tensor(audio), self.encode(portrait)
+        told = self.made(portrait, audio, waveform, made)
+        return Clip(torch.stack(list(self.frames(portrait, waveform, **controls))), waveform, comment=MADE, made=told)
 
     def animate_to_file(self, path, portrait, audio, *, crf: int = 18, codec: str = "libx264", through=None,
-                        **options) -> Path:
+                        made: Made | None = None, **options) -> Path:
         """As `animate` into an MP4: each frame goes to the encoder as soon as it is made, so memory does not grow.
 
-        through: frames to frames, what is done with them on their way, such as `Photograph.paste`."""
-        waveform = waveform_tensor(audio)
-        frames = self.frames(portrait, waveform, **options)
-        return save_video(path, through(frames) if through else frames, waveform, crf=crf, codec=codec, comment=MADE)
+        through: frames to frames, what is done with them on their way, such as `Photograph.paste`. made: as in `animate`."""
+        waveform, portrait = waveform_tensor(audio), self.encode(portrait)
+        frames, told = self.frames(portrait, waveform, **options), self.made(portrait, audio, waveform, made)
+        frames = told.marked(through(frames) if through else frames)
+        return save_video(path, frames, waveform, crf=crf, codec=codec, comment=MADE,
+                          finish=lambda file: told.sign(file, Path(path).name))
 
     @float32()
     def still(self, portrait, *, pose=None, **controls):

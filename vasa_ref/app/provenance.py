@@ -1,0 +1,54 @@
+"""What the command line says of where a file is from: credentials that it writes, and credentials that it reads."""
+import sys
+from dataclasses import replace
+
+from ..errors import VasaError
+
+__all__ = ["BARE", "heard", "inspect", "say_bare", "what_made", "world_made"]
+
+BARE = "carries no credentials: nobody can read from it what made it"
+
+
+def what_made(args, to_file=True):
+    """What the credentials of a film will say; or VasaError, for a key that cannot sign before there is something to be signed."""
+    from ..trust.credentials import Made, digest, read_identity
+    if not (args.credentials and to_file) and (args.consent is not None or args.key):
+        where = "--no-credentials leaves" if to_file else "raw frames leave"
+        raise VasaError(f"--consent and --key are for the credentials, which {where} out: expected one or the other")
+    made = Made(digest(args.portrait), None if args.audio == "-" else digest(args.audio), "composite" if args.full else "trained",
+                args.consent, args.key, credentials=args.credentials)
+    if made.credentials and to_file:
+        read_identity(made.key)
+    return made
+
+
+def world_made(args):
+    """What the credentials of a picture of the world will say."""
+    from ..trust.credentials import Made, read_identity
+    if args.key and not args.credentials:
+        raise VasaError("--key is for the credentials, which --no-credentials leaves out: expected one or the other")
+    made = Made(source="world", key=args.key, credentials=args.credentials)
+    if made.credentials:
+        read_identity(made.key)
+    return made
+
+
+def say_bare(args):
+    """What is missing in a file that was written without credentials."""
+    if not (args.credentials or args.quiet):
+        print(f"vasa: {args.out} {BARE}", file=sys.stderr)
+
+
+def heard(args, clock):
+    """What made the film, with the sound that came in the end."""
+    from ..trust.credentials import digest
+    return replace(args.made, sound=args.made.sound or digest(clock.sound()))
+
+
+def inspect(args):
+    from ..trust import credentials
+    report = credentials.inspect(args.file, args.key)
+    if not args.quiet:
+        print(f"{args.file}: {report}")
+    if report.state in ("altered", "damaged"):
+        raise VasaError(f"{args.file} is not as it was when it was signed: {', '.join(report.problems)}")
