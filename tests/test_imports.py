@@ -15,7 +15,7 @@ TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "matplotlib", "
          "imageio_ffmpeg", "transformers", "diffusers", "c2pa", "cryptography"}
 WORLD = ["world." + name for name in ("voice", "rooms", "head", "raster", "people", "skin", "hair", "wardrobe", "camera", "truth",
                                       "picture", "speaking", "prosody", "performer", "clips", "frames")]
-ORDER = ["training", "media.clips", "trust.credentials", *WORLD, "hearing.audio", "face.networks", "face.perceptual", "face.adversary", "face.disentangle",
+ORDER = ["training", "media.clips", "trust.credentials", "trust.watermark", *WORLD, "hearing.audio", "face.networks", "face.perceptual", "face.adversary", "face.disentangle",
          "face.separation", "face.reading", "face.front", "face.detail", "face.encoders", "face.training", "motion.diffusion",
          "motion.conditions", "motion.latents", "motion.model", "talking.directing", "talking.talker", "talking.controls",
          "talking.photograph", "talking.adapt", "measure.estimator",

@@ -149,6 +149,8 @@ def make_parser():
                      "(default: the weights' own)")
     sub.add_argument("--consent", metavar="TEXT", help="the consent of the person shown, in your words: it stands in the credentials")
     with_credentials(sub)
+    sub.add_argument("--no-watermark", dest="watermark", action="store_false",
+                     help="leave the invisible mark out, which stays in the pixels when the credentials are lost")
     with_seed(sub, "the same seed gives the same video")
     with_weights(sub)
     with_device(sub)
@@ -177,7 +179,7 @@ def make_parser():
                      help="width and height in pixels, 16 to 2048 (default: 256)")
     with_credentials(sub)
 
-    sub = command("inspect", "what the credentials of a film or picture say: who made it, from what, and whether it was changed since",
+    sub = command("inspect", "who made a film or picture, from what, and whether it was changed since: its credentials, and the mark in its pixels",
                   "vasa inspect out.mp4\nvasa inspect out.mp4 --key theirs.pem")
     sub.add_argument("file", metavar="FILE", help="a film or picture, of any maker")
     sub.add_argument("--key", metavar="FILE", help="the signer that you expect: a PEM file with certificates (default: your own)")

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..app import live
-from ..app.provenance import BARE, heard, inspect, say_bare, what_made, world_made
+from ..app.provenance import BARE, UNMARKED, heard, inspect, say_bare, what_made, world_made
 from ..errors import VasaError
 from ..motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
 from .arguments import make_parser
@@ -134,7 +134,7 @@ def animate(args):
 
 def say_notes(args):
     """What the user should know of the picture, once the film has begun: before that, an error is the one line."""
-    bare = [] if args.credentials else [f"the film {BARE}"]
+    bare = [f"the film {BARE}"] * (not args.credentials) + [UNMARKED] * (not args.watermark)
     for note in args.photo.notes + bare if not args.quiet else ():
         print(f"vasa: {note}", file=sys.stderr)
 

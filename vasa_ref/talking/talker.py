@@ -29,6 +29,7 @@ from ..motion.model import MotionConfig, MotionModel, MotionStream, load_motion
 from ..precision import each_in_float32, float32
 from ..store import weights_folder
 from ..trust.credentials import Made, digest
+from ..trust.watermark import mark_frames
 from .directing import held_pose, motion_controls, replaced
 from ..units import SAMPLE_RATE
 
@@ -201,9 +202,11 @@ class Talker:
         return counted(chain.from_iterable(batches), frames_for(len(waveform)), progress)
 
     def made(self, portrait: Portrait, audio, waveform: Tensor, made: Made | None) -> Made:
-        "What a film's credentials say, with the digests of portrait and sound where `made` has none."
-        sound = made and made.sound or digest(audio if isinstance(audio, FILES) else waveform)
-        return replace(made or Made(), portrait=made and made.portrait or portrait.digest, sound=sound)
+        "What a film's credentials say, with the digests of portrait and sound where `made` has none; and what marks it."
+        made = made or Made()
+        sound = made.sound or digest(audio if isinstance(audio, FILES) else waveform)
+        marks = made.marks or mark_frames if made.watermark else None
+        return replace(made, portrait=made.portrait or portrait.digest, sound=sound, marks=marks)
 
     def animate(self, portrait, audio, *, made: Made | None = None, **controls) -> Clip:
         """The video of a portrait that speaks, as a `Clip`: controls as in `motion_controls` (gaze=(yaw, pitch),
@@ -212,7 +215,7 @@ class Talker:
 
         pose: (yaw, pitch, roll) in degrees, where the head is held; or motion (T, M) as `read` gives, whose pose takes
         the place of the generated one. dynamics: such motion, whose z_dyn takes its place. The last frame of both stays.
-        made: consent and key for the credentials of files, as `Made(consent="she agreed")`."""
+        made: consent and key for the credentials of files, as `Made(consent="she agreed")`; files are marked, frames are not."""
         waveform, portrait = waveform_tensor(audio), self.encode(portrait)
         told = self.made(portrait, audio, waveform, made)
         return Clip(torch.stack(list(self.frames(portrait, waveform, **controls))), waveform, comment=MADE, made=told)

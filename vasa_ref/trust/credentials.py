@@ -165,7 +165,7 @@ def checked_chain(key, chain: list, refuse: Callable) -> tuple[bytes, str]:
     ordered = [own[0], *(link for link in chain if link is not own[0])]
     return b"".join(link.public_bytes(form.Encoding.PEM) for link in ordered), names[0].value if names else "no name"
 
-# %% ../../nbs/trust/01_credentials.ipynb #t01-021-40a916
+# %% ../../nbs/trust/01_credentials.ipynb #t01-021-32cc02
 SOURCES = {"trained": "trainedAlgorithmicMedia", "composite": "compositeWithTrainedAlgorithmicMedia",
            "world": "algorithmicMedia"}
 IPTC, LABEL = "http://cv.iptc.org/newscodes/digitalsourcetype/", "org.vasa-ref.made"
@@ -187,20 +187,24 @@ class Made:
     """What the package has made, and from what: portrait and sound as `digest` gives them, source one of `SOURCES`, consent
     in the user's words, key a PEM file (default: the user's own).
 
-    marks(frames, number) puts a number into frames. credentials: whether `sign` signs."""
+    marks(frames, number) puts a number into frames, `mark` or one that stands for portrait and sound; the talker sets it, unless
+    there is to be no watermark. credentials: whether `sign` signs."""
     portrait: str | None = None
     sound: str | None = None
     source: str = "trained"
     consent: str | None = None
     key: str | os.PathLike | None = None
     marks: Callable | None = field(default=None, repr=False)
+    mark: int | None = None
+    watermark: bool = True
     credentials: bool = True
 
     def __post_init__(self): object.__setattr__(self, "consent", consent_text(self.consent))
 
     @property
     def number(self) -> int:
-        "32 bits that stand for this portrait with this sound."
+        "32 bits that stand for this portrait with this sound, or the `mark` that was given."
+        if self.mark is not None: return self.mark
         return int(hashlib.sha256(f"{self.portrait} {self.sound}".encode()).hexdigest()[:8], 16)
 
     def marked(self, frames: Iterable) -> Iterable:
@@ -218,14 +222,14 @@ def manifest_of(made: Made, title: str) -> dict:
     when = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     actions = [{"action": "c2pa.created", "digitalSourceType": IPTC + SOURCES[made.source], "softwareAgent": agent,
                 "when": when}]
-    if made.marks: actions.append({"action": "c2pa.watermarked", "softwareAgent": agent, "when": when})
+    if made.marks: actions.append({"action": "c2pa.watermarked.unbound", "softwareAgent": agent, "when": when})
     facts = {"portrait": made.portrait and "sha256:" + made.portrait, "sound": made.sound and "sha256:" + made.sound,
              "consent": made.consent, "mark": f"{made.number:08x}" if made.marks else None}
     facts = {name: value or "not stated" for name, value in facts.items()}
     return {"title": title, "claim_generator_info": [agent],
             "assertions": [{"label": "c2pa.actions", "data": {"actions": actions}}, {"label": LABEL, "data": facts}]}
 
-# %% ../../nbs/trust/01_credentials.ipynb #t01-024-e03b9f
+# %% ../../nbs/trust/01_credentials.ipynb #t01-024-9d2951
 def c2pa_library():
     "The library `c2pa`, or `VasaError` where it is not installed."
     try: import c2pa
@@ -257,7 +261,8 @@ def sign(path, made: Made, title: str | None = None) -> None:
             builder.sign_file(str(path), str(signed), c2pa.Signer.from_info(info))
         except c2pa.C2paError as error:
             whose = f"the key {str(made.key)!r}" if made.key else f"the key in {user_folder()}"
-            raise VasaError(f"cannot sign {title or path.name} with {whose}: {str(error).splitlines()[0]}; {KEYS}") from None
+            why = " ".join(str(error).split())
+            raise VasaError(f"cannot sign {title or path.name} with {whose}: {why}; {KEYS}") from None
         shutil.copymode(path, signed)
         os.replace(signed, path)
 
