@@ -12,15 +12,15 @@ import vasa_ref
 PACKAGE = Path(vasa_ref.__file__).parent
 MODULES = sorted(".".join(p.relative_to(PACKAGE).with_suffix("").parts) for p in PACKAGE.rglob("*.py") if not p.stem.startswith("_"))
 TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "matplotlib", "librosa", "soundfile", "ffmpeg", "PIL",
-         "imageio_ffmpeg", "transformers", "diffusers"}
+         "imageio_ffmpeg", "transformers", "diffusers", "c2pa", "cryptography"}
 WORLD = ["world." + name for name in ("voice", "rooms", "head", "raster", "people", "skin", "hair", "wardrobe", "camera", "truth",
                                       "picture", "speaking", "prosody", "performer", "clips", "frames")]
-ORDER = ["training", "media.clips", *WORLD, "hearing.spectra", "hearing.features", "hearing.training", "face.networks", "face.perceptual", "face.adversary", "face.disentangle",
+ORDER = ["training", "media.clips", "trust.credentials", "trust.watermark", *WORLD, "hearing.spectra", "hearing.features", "hearing.training", "face.networks", "face.perceptual", "face.adversary", "face.disentangle",
          "face.separation", "face.reading", "face.front", "face.detail", "face.encoders", "face.training", "motion.diffusion",
          "motion.conditions", "motion.latents", "motion.model", "talking.directing", "talking.offline", "talking.talker", "talking.controls",
          "talking.photograph", "talking.adapt", "measure.estimator",
          "measure.lipsync", "measure.metrics", "measure.tables", "measure.voices", "speed.faster", "speed.latency"]
-ROOMS = ["media", "world", "hearing", "face", "motion", "talking", "measure", "speed", "app"]
+ROOMS = ["media", "trust", "world", "hearing", "face", "motion", "talking", "measure", "speed", "app"]
 
 BLOCK = """
 import sys
