@@ -13,7 +13,8 @@ from vasa_ref.face.detail import Appearance
 from vasa_ref.face.networks import FaceConfig, FaceModel
 from vasa_ref.hearing.audio import Wav2Vec2, Wav2Vec2Config, audio_features
 from vasa_ref.media.clips import Clip
-from vasa_ref.motion.model import MotionConfig, MotionModel, generate_motion
+from vasa_ref.motion.network import MotionConfig, MotionModel
+from vasa_ref.motion.sampling import generate_motion
 from vasa_ref.talking.talker import FeatureStream, Portrait, Talker, most_typical, portrait_tensor, waveform_tensor
 
 

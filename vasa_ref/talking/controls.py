@@ -208,7 +208,7 @@ class Controls:
     A change redraws the still; the button makes `.clip`. What went wrong stands in `.message`, one line."""
     def __init__(self, talker: Talker | None = None, settings: Settings = Settings()):
         self.talker = Talker.from_pretrained("laptop") if talker is None else talker
-        settings = replace(settings, steps=settings.steps or self.talker.motion_model.config.steps)
+        settings = replace(settings, steps=settings.steps or self.talker.motion_model.sampling.steps)
         self.inputs, self.clip, self.encoded = make_inputs(settings), None, (None, None)
         self.still, self.message = widgets.Image(format="png", width=256, height=256), widgets.Label()
         self.button = widgets.Button(description="Make the video", button_style="primary")

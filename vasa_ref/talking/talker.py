@@ -25,7 +25,8 @@ from ..face.networks import FaceModel, resize
 from ..hearing.audio import FRAME, Wav2Vec2, Wav2Vec2Config, audio_features, load_audio_encoder
 from ..media.clips import MADE, Clip, frames_for, load_audio, load_portrait, mono, read_frames, save_video
 from ..media.files import FILES, tensor_of
-from ..motion.model import MotionConfig, MotionModel, MotionStream, load_motion
+from ..motion.network import MotionConfig, MotionModel, MotionSampling, load_motion
+from ..motion.sampling import MotionStream
 from ..precision import each_in_float32, float32
 from ..store import weights_folder
 from .directing import held_pose, motion_controls, replaced
@@ -255,7 +256,8 @@ class Talker:
             torch.manual_seed(seed)
             face, audio = build_face(config), Wav2Vec2(sizes[preset]())
             dims = dict(audio_dim=audio.config.hidden_size, motion_dim=6 + config.z_dyn_dim)
-            motion = MotionModel(replace(getattr(MotionConfig, preset)(), **dims))
+            config, sampling = (getattr(kind, preset)() for kind in (MotionConfig, MotionSampling))
+            motion = MotionModel(replace(config, **dims), sampling)
         motion.motion_mean[5] = 1.0
         motion.motion_std[:6] = 0.1
         return cls(*(model.to(device).eval().requires_grad_(False) for model in (face, audio, motion)), **options)
