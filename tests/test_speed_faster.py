@@ -12,7 +12,7 @@ from vasa_ref.face.detail import build_face
 from vasa_ref.face.networks import FaceConfig, WeightStandardised
 from vasa_ref.hearing.features import FRAME
 from vasa_ref.media.clips import save_video
-from vasa_ref.motion.model import MotionConfig, MotionModel
+from vasa_ref.motion.network import MotionConfig, MotionModel
 from vasa_ref.speed.faster import (
     FastTalker,
     Graphed,

@@ -26,7 +26,7 @@ __all__ = ["main", "make_parser"]
 TRAINERS = {   # part: module, function, where an earlier call left something to resume; face has one for each stage
     "audio": ("hearing.training", "train_audio", "audio/checkpoint.safetensors"),
     "face": ("face.training", "train_face", "face-*/checkpoint.safetensors"),
-    "motion": ("motion.model", "train_motion", "motion/checkpoint.safetensors"),
+    "motion": ("motion.training", "train_motion", "motion/checkpoint.safetensors"),
     "metrics": ("measure.estimator", "train_metrics", "metrics/checkpoint.safetensors"),
     "sync": ("measure.lipsync", "train_sync", "sync/checkpoint.safetensors")}
 SHARES = {"audio": 0.15, "face": 0.45, "motion": 0.25, "metrics": 0.1, "sync": 0.05}   # of the minutes of `vasa train all`
@@ -115,7 +115,7 @@ def animate(args):
     device = check_device(args.device)
     args.pipe = live.Pipe() if args.audio == "-" else None   # listens from here on, while weights are loaded
 
-    from ..motion.model import MotionConfig
+    from ..motion.network import MotionConfig
     from ..talking.directing import motion_controls
     motion_controls(MotionConfig(), emotion_strength=strength, **wanted)
     from ..talking.photograph import Photograph

@@ -25,7 +25,8 @@ from ..hearing.features import audio_features, load_audio_encoder
 from ..hearing.spectra import Wav2Vec2, Wav2Vec2Config
 from ..media.clips import MADE, Clip, frames_for, save_video
 from ..media.files import FILES
-from ..motion.model import MotionConfig, MotionModel, MotionStream, load_motion
+from ..motion.network import MotionConfig, MotionModel, MotionSampling, load_motion
+from ..motion.sampling import MotionStream
 from ..precision import each_in_float32, float32
 from ..store import weights_folder
 from .directing import held_pose, motion_controls, replaced
@@ -212,7 +213,8 @@ class OfflineTalker(Reenactor, SpeechToMotion):
             torch.manual_seed(seed)
             face, audio = build_face(config), Wav2Vec2(sizes[preset]())
             dims = dict(audio_dim=audio.config.hidden_size, motion_dim=6 + config.z_dyn_dim)
-            motion = MotionModel(replace(getattr(MotionConfig, preset)(), **dims))
+            config, sampling = (getattr(x, preset)() for x in (MotionConfig, MotionSampling))
+            motion = MotionModel(replace(config, **dims), sampling)
         motion.motion_mean[5] = 1.0
         motion.motion_std[:6] = 0.1
         models = (m.to(device).eval().requires_grad_(False) for m in (face, audio, motion))
