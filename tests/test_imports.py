@@ -15,8 +15,9 @@ TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "matplotlib", "
          "imageio_ffmpeg", "transformers", "diffusers"}
 WORLD = ["world." + name for name in ("voice", "rooms", "head", "raster", "people", "skin", "hair", "wardrobe", "camera", "truth",
                                       "picture", "speaking", "prosody", "performer", "clips", "frames")]
-ORDER = ["training", "media.clips", *WORLD, "hearing.audio", "face.networks", "face.perceptual", "face.adversary", "face.pretraining",
-         "face.disentangle", "face.plain_training", "face.separation", "face.reading", "face.front", "face.detail", "face.encoders", "face.training", "motion.diffusion",
+ORDER = ["training", "media.clips", *WORLD, "hearing.audio", "face.warps", "face.networks", "face.perceptual", "face.adversary",
+         "face.pretraining", "face.disentangle", "face.plain_training", "face.separation", "face.reading", "face.front", "face.detail",
+         "face.encoders", "face.training", "motion.diffusion",
          "motion.conditions", "motion.latents", "motion.model", "talking.directing", "talking.talker", "talking.controls",
          "talking.photograph", "talking.adapt", "measure.estimator",
          "measure.lipsync", "measure.metrics", "measure.tables", "measure.voices", "speed.faster", "speed.latency"]
@@ -149,7 +150,7 @@ def test_the_table_of_conditions_and_the_options_need_no_torch():
     assert python(code) == "[]\n"
 
 
-@pytest.mark.parametrize("name", ["face.networks", "face.reading", "face.front", "face.detail", "face.perceptual", "face.adversary", "motion.diffusion"])
+@pytest.mark.parametrize("name", ["face.warps", "face.networks", "face.reading", "face.front", "face.detail", "face.perceptual", "face.adversary", "motion.diffusion"])
 def test_models_need_no_world(name):
     code = f"import sys, vasa_ref.{name}\nprint([m for m in sys.modules if m.startswith('vasa_ref.world')])"
     assert python(code) == "[]\n"

@@ -18,7 +18,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import VasaError
-from ..face.networks import in_float32
+from ..face.warps import in_float32
 from ..hearing.audio import keep_audio_encoder
 from .conditions import DEFAULT_SCALE, clip_conditions, rows
 from .diffusion import NoiseSchedule, add_noise, guide, sample
