@@ -15,8 +15,8 @@ TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "matplotlib", "
          "imageio_ffmpeg", "transformers", "diffusers", "c2pa", "cryptography"}
 WORLD = ["world." + name for name in ("voice", "rooms", "head", "raster", "people", "skin", "hair", "wardrobe", "camera", "truth",
                                       "picture", "speaking", "prosody", "performer", "clips", "frames")]
-ORDER = ["training", "media.clips", "trust.credentials", "trust.watermark", *WORLD, "hearing.spectra", "hearing.features", "hearing.training", "face.networks", "face.perceptual", "face.adversary", "face.disentangle",
-         "face.separation", "face.reading", "face.front", "face.detail", "face.encoders", "face.training", "motion.diffusion",
+ORDER = ["training", "media.clips", "trust.credentials", "trust.watermark", *WORLD, "hearing.spectra", "hearing.features", "hearing.training", "face.warps", "face.networks", "face.perceptual", "face.adversary",
+         "face.pretraining", "face.disentangle", "face.plain_training", "face.separation", "face.reading", "face.front", "face.detail", "face.encoders", "face.training", "motion.diffusion",
          "motion.conditions", "motion.latents", "motion.network", "motion.training", "motion.sampling", "talking.directing", "talking.offline", "talking.talker", "talking.controls",
          "talking.photograph", "talking.adapt", "measure.estimator",
          "measure.lipsync", "measure.metrics", "measure.tables", "measure.voices", "speed.faster", "speed.latency"]
@@ -122,7 +122,7 @@ def test_modules_import_only_from_modules_to_their_left():
 
 
 TRAINING = ["vasa_ref.world", "vasa_ref.training", "vasa_ref.hearing.training", "vasa_ref.face.perceptual",
-            "vasa_ref.face.adversary", "vasa_ref.face.disentangle", "vasa_ref.face.separation", "vasa_ref.face.encoders",
+            "vasa_ref.face.adversary", "vasa_ref.face.pretraining", "vasa_ref.face.disentangle", "vasa_ref.face.plain_training", "vasa_ref.face.separation", "vasa_ref.face.encoders",
             "vasa_ref.face.training", "vasa_ref.motion.latents", "vasa_ref.motion.training", "vasa_ref.measure"]
 
 
@@ -149,7 +149,7 @@ def test_the_table_of_conditions_and_the_options_need_no_torch():
     assert python(code) == "[]\n"
 
 
-@pytest.mark.parametrize("name", ["face.networks", "face.reading", "face.front", "face.detail", "face.perceptual", "face.adversary", "motion.diffusion"])
+@pytest.mark.parametrize("name", ["face.warps", "face.networks", "face.reading", "face.front", "face.detail", "face.perceptual", "face.adversary", "motion.diffusion"])
 def test_models_need_no_world(name):
     code = f"import sys, vasa_ref.{name}\nprint([m for m in sys.modules if m.startswith('vasa_ref.world')])"
     assert python(code) == "[]\n"

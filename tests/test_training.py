@@ -211,7 +211,7 @@ def test_new_models_have_the_weights_of_the_seed():
 
 
 TRAININGS = {"hearing.training.train_audio": {}, "motion.training.train_motion": {}, "measure.estimator.train_metrics": {}, "measure.lipsync.train_sync": {},
-             "face.training.train_face": {"out": "out"}, "face.disentangle.train_face": {"preset": "tiny"}}
+             "face.training.train_face": {"out": "out"}, "face.plain_training.train_face": {"preset": "tiny"}}
 STAGES = {"face.training.train_detail", "face.encoders.train_encoders"}      # take a `Run`, which has a limit
 
 

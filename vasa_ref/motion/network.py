@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..face.networks import in_float32
+from ..face.warps import in_float32
 from .conditions import clip_conditions, rows
 from .diffusion import NoiseSchedule
 from ..store import config_from, load_into, load_weights, weights_folder
