@@ -67,9 +67,8 @@ def write_json(path, figures):
 
 
 def print_table(figures):
-    width = max(map(len, figures))
     for key, value in figures.items():
-        print(f"{key:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")
+        print(f"{key:<{max(map(len, figures))}}  {f'{value:.4g}' if isinstance(value, float) else value}")
 
 
 def read_curves(path, given):
@@ -220,8 +219,7 @@ def portrait(args):
     from ..world.people import person
     from ..world.picture import portraits
     somebody = person(args.seed, args.age, args.sex, args.origin, args.look).to(device)
-    image = portraits(somebody, args.size, smile=0.15)[0].cpu()
-    pixels = (image.permute(1, 2, 0) * 255).round().byte().numpy()
+    pixels = (portraits(somebody, args.size, smile=0.15)[0].cpu().permute(1, 2, 0) * 255).round().byte().numpy()
     with atomic_path(out) as beside:
         Image.fromarray(pixels).save(beside)
         made.sign(beside, out.name)

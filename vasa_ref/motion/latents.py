@@ -128,7 +128,7 @@ def recorded_clips(tape, seed: int = 0) -> Iterator[Clip]:
     """The pieces between pauses of recordings (`hearing.dataset.Tape`), performed, unrendered.
 
     In random order, gaze and distance at random, the emotion NaN, every third `noisy`."""
-    from vasa_ref.hearing.dataset import speech_of, utterances
+    from vasa_ref.hearing.training import speech_of, utterances
     from vasa_ref.world.clips import DISTANCE_RANGE, GAZE_RANGE, Truth
     from vasa_ref.world.performer import perform
     generator, pieces = torch.Generator().manual_seed(seed), utterances(tape)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import VasaError
 from ..hearing.features import keep_audio_encoder
-from ..hearing.dataset import load_tape
+from ..hearing.training import load_tape
 from .conditions import CONDITIONS
 from .diffusion import add_noise
 from .latents import (Latents, encode_clip, make_latents, random_windows,
