@@ -52,7 +52,7 @@ def test_help_is_fast_and_imports_nothing_heavy():
             "print([m for m in ('torch', 'numpy', 'PIL', 'matplotlib') if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ROOT})
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]"
-    assert all(name in done.stdout for name in ("animate", "adapt", "portrait", "say", "train", "bench", "tables", "latency", "examples:"))
+    assert all(name in done.stdout for name in ("animate", "adapt", "portrait", "say", "inspect", "train", "bench", "tables", "latency", "examples:"))
 
 
 def test_the_module_is_the_command():
@@ -61,10 +61,11 @@ def test_the_module_is_the_command():
     assert done.stdout == f"vasa_ref {vasa_ref.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["animate", "adapt", "portrait", "say", "train", "bench", "tables", "latency"])
+@pytest.mark.parametrize("command", ["animate", "adapt", "portrait", "say", "inspect", "train", "bench", "tables", "latency"])
 def test_help_of_each_command(vasa, command):
     code, out, err = vasa(command, "--help")
     assert code == 0 and err == "" and f"vasa {command}" in out.split("examples:")[1]
+    assert ("--device" in out) == (command != "say"), "all but espeak compute with torch"
 
 
 @pytest.mark.parametrize("argv, said", [
@@ -114,6 +115,7 @@ def test_help_of_each_command(vasa, command):
     (["train", "face", "--minutes", "0"], "from 0.01 to"),
     (["train", "face", "--resume", "no/such"], "cannot resume: no folder no/such"),
     (["bench", "--json", "no/such/b.json"], "no folder no/such"),
+    (["portrait", "-o", "her.png", "--device", "gpu"], "device 'gpu' is not on this machine: accepted are cpu"),
     (["bench", "--device", "gpu"], "device 'gpu' is not on this machine: accepted are cpu"),
     (["tables", "--device", "gpu"], "device 'gpu' is not on this machine: accepted are cpu"),
     (["tables", "--json", "no/such/b.json"], "no folder no/such"),
@@ -149,6 +151,7 @@ def test_what_the_commands_call_exists_and_takes_what_they_give():
     from vasa_ref.training import Run
     calls = {(module, function): ["preset", "minutes", "resume", "out", "device", "seed", "quiet"]
              for module, function, _ in cli.TRAINERS.values()}
+    calls |= {("talking.adapt", "adapt"): ["portrait", "out", "weights", "minutes", "crop", "face", "seed", "device", "quiet"]}
     calls |= {("measure.tables", "paper_tables"): ["preset", "quick", "seed", "quiet", "device"]}
     calls |= {("measure.metrics", "bench"): ["preset", "quick", "seed", "quiet", "device"], ("speed.latency", "latency"): ["preset", "device", "tricks"]}
     for (module, function), wanted in calls.items():
@@ -519,7 +522,7 @@ def files(tmp_path_factory):
     import soundfile
     from PIL import Image
 
-    from vasa_ref.hearing.audio import PhonemeRecogniser
+    from vasa_ref.hearing.features import PhonemeRecogniser
     from vasa_ref.store import save_weights
     from vasa_ref.talking.talker import Talker
     from vasa_ref.world.voice import PHONEMES

@@ -25,9 +25,11 @@ from vasa_ref.talking.adapt import (
     new_folder,
     on_screen,
     rehearse,
+    tune,
     wear,
 )
 from vasa_ref.talking.talker import Talker
+from vasa_ref.training import Run
 from vasa_ref.world.head import PARTS, SHAPES, UNITS, load_mesh
 from vasa_ref.world.people import random_people
 from vasa_ref.world.picture import make_figures, render
@@ -172,6 +174,25 @@ def test_adapted_weights_are_complete_and_only_what_is_tuned_changes(weights, tm
     adapt(image, tmp_path / "again", weights=weights, minutes=None, max_steps=3)
     (one, told), (same, again) = (read_tensors(tmp_path / name / "face.safetensors") for name in ("w", "again"))
     assert told == again and all(torch.equal(one[name], same[name]) for name in one)
+
+
+def test_training_is_on_the_device_that_is_asked_for(weights, like, monkeypatch):
+    face, seen = load_face(weights), []
+    small = wear(torch.nn.functional.avg_pool2d(like.image, 4), like.read, like.fitted)
+    own = rehearse(face, small, 2, seeded(0))
+    monkeypatch.setattr(chapter, "draw_loss", lambda face, frames, plan, weight: seen.extend(
+        x.device.type for x in (*face.parameters(), *vars(frames).values(), weight)))
+    monkeypatch.setattr(chapter, "fit", lambda recipe, run: [recipe.loss(step, seeded(0)) for step in (0, 3)])
+    tune(face, own, own, Run(max_steps=1, device="meta"))
+    assert set(seen) == {"meta"}
+
+
+def test_a_device_that_is_not_there_is_one_line(weights, tmp_path, monkeypatch, capsys, portrait):
+    from PIL import Image
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray((portrait[0][0].permute(1, 2, 0) * 255).byte().numpy()).save("p.png")
+    assert cli.main(["adapt", "p.png", "-o", "w", "--weights", str(weights), "--device", "gpu"]) == 2
+    assert "device 'gpu' is not on this machine" in capsys.readouterr().err and os.listdir() == ["p.png"]
 
 
 def test_no_part_of_the_face_in_the_picture_is_said(like):

@@ -11,8 +11,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import check_notebooks
 import check_site
+import import_graph
 import readme
 import run_notebooks
+import start_time
 import world_speed
 
 HEAD = "# Title\n\n> What it is."
@@ -113,3 +115,33 @@ def test_world_speed_prints_and_writes_its_figures(tmp_path, capsys):
     assert figures.keys() == {"threads", "person_s", "fps_32"} and figures["fps_32"] > 0
     assert f"fps_32     {figures['fps_32']}" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="no folder"): world_speed.main(["--json", str(tmp_path / "no" / "a.json")])
+
+
+def test_start_time_prints_each_step_and_their_sum(capsys, monkeypatch):
+    runs = iter([[[1.0, 0.5], [0.2, 0.1], [0.4, 0.3]], [[3.0, 0.6], [0.2, 0.1], [0.4, 0.3]], [[1.5, 0.4], [0.3, 0.1], [0.4, 0.2]]])
+    monkeypatch.setattr(start_time, "start", lambda weights: next(runs))
+    start_time.main(["--repeats", "3"])
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert [line[:44].strip() for line in lines] == [*start_time.STEPS[:2], "Talker.from_pretrained('laptop')", "all"]
+    assert [line[44:].split()[::2] for line in lines] == [["1.50", "0.50"], ["0.20", "0.10"], ["0.40", "0.30"], ["2.20", "0.90"]]
+
+
+def test_a_start_is_timed_in_a_fresh_process_and_a_failure_is_one_line():
+    times = start_time.start("laptop")
+    assert len(times) == 3 and all(wall > 0 and processor > 0 for wall, processor in times)
+    with pytest.raises(SystemExit, match="start_time: .*no/such"): start_time.start("no/such")
+
+
+def test_a_module_imports_what_stands_outside_of_functions():
+    texts = {"units": "", "face.networks": "from ..units import FPS\nfrom . import losses\nimport torch",
+             "face.losses": "from vasa_ref.units import FPS\ndef f():\n    from .networks import Face",
+             "talking.talker": "if True:\n    from ..face.networks import Face\nfrom . import nothing", "world": "from .units import FPS"}
+    edges = import_graph.graph(texts)
+    assert edges == {"units": set(), "face.networks": {"units", "face.losses"}, "face.losses": {"units"},
+                     "talking.talker": {"face.networks"}, "world": {"units"}}
+    assert import_graph.reached(edges, "talking.talker") == set(texts) - {"world"}
+    assert [row for _, row in import_graph.by_depth(edges)] == [["units"], ["face.losses", "world"], ["face.networks"], ["talking.talker"]]
+    assert import_graph.by_room(edges) == [("", ["units", "world"]), ("face", ["face.losses", "face.networks"]), ("talking", ["talking.talker"])]
+    drawn = import_graph.picture({"units": set(), "talker": {"units"}, "cli": set()}, edges)
+    assert "before: 3 modules; Talker loads 2 of them" in drawn
+    assert "now: 5 modules; Talker loads 4 of them" in drawn

@@ -1,16 +1,11 @@
-"""The rasteriser against one that asks every pixel about every triangle; normals, pictures, and sheets of them."""
+"""The rasteriser against one that asks every pixel about every triangle; normals, and pictures."""
 
-import base64
-import io
 import math
-import re
 
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
-from vasa_ref.sheets import sheet, slider
 from vasa_ref.world.head import load_mesh
 from vasa_ref.world.raster import Fragments, barycentric, counted, interpolate, rasterise, to_image, vertex_normals
 
@@ -191,21 +186,3 @@ def test_normals_of_a_ball_point_outwards():
     torch.testing.assert_close(normals.norm(dim=1), torch.ones(len(which)))
     cosine = (normals * F.normalize(mesh.rest[which] - centre, dim=1)).sum(1)
     assert cosine.min() > 0.98 and cosine.median() > 0.995
-
-
-def test_a_sheet_is_one_jpeg_of_the_right_size():
-    images = torch.rand(5, 3, 40, 30, generator=torch.Generator().manual_seed(0))
-    plain = Image.open(io.BytesIO(sheet(images, columns=3).data))
-    assert plain.size == (3 * 34 - 4, 2 * 44 - 4) and plain.format == "JPEG"
-    labelled = Image.open(io.BytesIO(sheet(images, "abcde", ["one", "two"], columns=3).data))
-    assert labelled.size[0] > plain.size[0] and labelled.size[1] == plain.size[1] + 2 * 20
-    with pytest.raises(ValueError, match="2 titles"):
-        sheet(images, ["a", "b"], columns=3)
-
-
-def test_a_slider_holds_its_frames_and_labels():
-    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    page = slider(images, ['a "b"', "2", "3"], "age").data
-    frames = re.findall(r"data:image/webp;base64,([^\"]+)", page)
-    assert len(frames) == 3 and all(Image.open(io.BytesIO(base64.b64decode(f))).size == (16, 16) for f in frames)
-    assert 'max="2"' in page and "&quot;" in page and page.count("display:none") == 2

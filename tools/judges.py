@@ -231,8 +231,8 @@ def judge(images: np.ndarray, person: np.ndarray, yaw: np.ndarray, mouth: np.nda
 def judge_generated(portraits: np.ndarray, frames: np.ndarray, mouth: np.ndarray,
                     clip: np.ndarray | None = None) -> dict[str, float]:
     """Of frames (N, H, W, 3) uint8, the portrait of each, and the mouth opening asked for (N,): the shares `face_found`
-    and `same_person` (portrait's and frame's codes within .6), the codes' mean `distance`, the correlation `mouth`;
-    clip: a number for each frame, (N,); then `mouth` is the mean over clips, as faces differ in how they are at rest."""
+    and `same_person` (portrait's and frame's codes within .6), the codes' mean `code_distance`, the correlation `mesh_mouth`;
+    clip: a number for each frame, (N,); then `mesh_mouth` is the mean over clips, as faces differ in how they are at rest."""
     if not len(portraits) == len(frames) == len(mouth):
         raise VasaError(f"{len(portraits)} portraits, {len(frames)} frames, {len(mouth)} mouths: give one of each")
     faces, codes = FaceMesh()(frames), Recogniser()
@@ -240,7 +240,7 @@ def judge_generated(portraits: np.ndarray, frames: np.ndarray, mouth: np.ndarray
     clip, mouth = np.zeros(len(frames)) if clip is None else np.asarray(clip), np.asarray(mouth)
     within = [correlation(faces.mouth[clip == one], mouth[clip == one]) for one in np.unique(clip)]
     return {"face_found": mean(faces.found), "same_person": mean(distance < SAME),
-            "distance": mean(distance[np.isfinite(distance)]), "mouth": mean(np.array(within)[np.isfinite(within)])}
+            "code_distance": mean(distance[np.isfinite(distance)]), "mesh_mouth": mean(np.array(within)[np.isfinite(within)])}
 
 
 def world_frames(people: int, each: int = 5, size: int = 256) -> dict[str, np.ndarray]:
@@ -307,7 +307,7 @@ def judge_speech(people: int, weights="laptop") -> dict[str, float]:
         true.append({**made[-1], "frames": frames, "mouth": mouth_opening(truth.motion.units[at]).numpy()})
     joined = lambda parts: {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     figures = judge_generated(**joined(made))
-    return figures | {f"true_{name}": value for name, value in judge_generated(**joined(true)).items()}
+    return figures | {f"{name}_true": value for name, value in judge_generated(**joined(true)).items()}
 
 
 def judge_photos(paths: list[Path], weights="laptop", sentences: int = 2) -> dict[str, float]:

@@ -1,35 +1,91 @@
-"""Pictures for a notebook's page: labelled sheets, and frames behind a slider that needs no kernel."""
+"""Figures for a notebook's page: plots that are legible at its width, tables, labelled sheets of pictures, differences that are
+large enough to be seen, and frames behind a slider that needs no kernel.
+"""
 import base64
 import io
 import json
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from .media.files import as_jpeg
 
-__all__ = ["sheet", "slider"]
+__all__ = ["amplified", "legible", "panels", "sheet", "slider", "table"]
+
+WIDTH, DPI = 7.2, 100                      # inches, dots per inch: a figure is as wide as the site's column, 720 px
+LEGIBLE = {"figure.dpi": DPI, "figure.figsize": (WIDTH, 2.6), "figure.constrained_layout.use": True, "font.size": 10,
+           "axes.titlesize": 11, "axes.labelsize": 10, "xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9,
+           "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 1.6}
+
+
+def legible() -> None:
+    "Makes matplotlib's figures as wide as the site's column, with text of 9 points and more, from here on."
+    import matplotlib.pyplot as plt
+    plt.rcParams.update(LEGIBLE)
+
+
+def panels(titles: str | Sequence[str], x: str | Sequence[str], y: str | Sequence[str], height: float = 2.6, columns: int = 0,
+           **options):
+    """Axes side by side in one `legible` figure as wide as the site's column, one for each title; for one text, the axes.
+
+    x, y: what the axes show, with the unit: one text for all, or one for each. height: inches of a row; columns: in a row
+    (0: all); options of `plt.subplots`. ValueError where a title or a label is missing."""
+    import matplotlib.pyplot as plt
+    legible()
+    names = [titles] if isinstance(titles, str) else list(titles)
+    x, y = ([text] * len(names) if isinstance(text, str) else list(text) for text in (x, y))
+    if not names or not len(names) == len(x) == len(y) or not all([*names, *x, *y]):
+        raise ValueError(f"{len(names)} titles, {len(x)} and {len(y)} labels: each panel has a title, and both axes say what they show")
+    columns = columns or len(names)
+    rows = -(-len(names) // columns)
+    _, grid = plt.subplots(rows, columns, figsize=(WIDTH, rows * height), squeeze=False, **options)
+    for axes, title, across, up in zip(grid.flat, names, x, y): axes.set(title=title, xlabel=across, ylabel=up)
+    for axes in grid.flat[len(names):]: axes.remove()
+    return grid[0, 0] if isinstance(titles, str) else list(grid.flat[:len(names)])
+
+
+def table(header: Sequence, rows: Sequence[Sequence]):
+    "A table for a notebook's page; a float is shown with three digits."
+    from IPython.display import Markdown
+    text = lambda value: f"{value:.3g}" if isinstance(value, float) else str(value)
+    lines = [header, ["---"] * len(header), *rows]
+    return Markdown("\n".join("| " + " | ".join(map(text, line)) + " |" for line in lines))
+
+
+def amplified(images: Tensor, truth: Tensor, times: float = 4.0) -> Tensor:
+    "Differences (N, 3, H, W) of images in [0, 1], so many times as large, about mid grey: lighter is where `images` is."
+    return (0.5 + times * (images - truth) / 2).clamp(0, 1)
 
 
 def as_pictures(images: Tensor) -> list:
-    "Images (N, 3, H, W) in [0, 1] as PIL pictures."
+    "Images (N, 3, H, W) in [0, 1], or frames uint8 (N, H, W, 3), as PIL pictures."
     from PIL import Image
-    values = (images.detach().cpu().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1)
+    values = images.detach().cpu()
+    if values.dtype != torch.uint8: values = (values.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1)
     return [Image.fromarray(value.numpy()) for value in values]
 
 
 def sheet(images: Tensor, titles: Sequence[str] = (), rows: Sequence[str] = (), columns: int = 0, text: int = 14,
           quality: int = 72):
-    """Images (N, 3, H, W) in [0, 1] as one JPEG: rows of `columns` (0: all in one row), white between.
+    """Images (N, 3, H, W) in [0, 1], or frames uint8 (N, H, W, 3), as one JPEG: rows of `columns` (0: all in one row), white
+    between. Pictures are made smaller where the sheet would be more than twice as wide as the site's column.
 
-    titles: one for each column, or one above each image; rows: one left of each row; else ValueError."""
+    titles: one for each column, or one above each image; rows: one left of each row; else ValueError. text: its height in
+    pixels of the site's column."""
     from PIL import Image, ImageDraw, ImageFont
     pictures, columns = as_pictures(images), columns or len(images)
     lines = -(-len(pictures) // columns)
     if len(titles) not in (0, columns, len(pictures)) or len(rows) not in (0, lines):
         raise ValueError(f"{len(titles)} titles and {len(rows)} row labels for {lines} rows of {columns}")
-    font, (width, height), gap = ImageFont.load_default(text), pictures[0].size, 4
-    above = [text + 6 if len(titles) == len(pictures) or (titles and line == 0) else 0 for line in range(lines)]
+    (width, height), gap, site = pictures[0].size, 4, round(WIDTH * DPI)
+    if width > (most := 2 * site // columns - gap):
+        width, height = most, round(height * most / width)
+        pictures = [picture.resize((width, height)) for picture in pictures]
+    text = round(text * max(1, columns * (width + gap) / site))
+    font = ImageFont.load_default(text)
+    high = text + 6 + round(1.3 * text) * max([title.count("\n") for title in titles], default=0)
+    above = [high if len(titles) == len(pictures) or (titles and line == 0) else 0 for line in range(lines)]
     left = int(max([font.getlength(part) for row in rows for part in row.split("\n")], default=-10)) + 10
     page = Image.new("RGB", (left + columns * (width + gap) - gap, sum(above) + lines * (height + gap) - gap), "white")
     pen, y = ImageDraw.Draw(page), 0
@@ -40,13 +96,13 @@ def sheet(images: Tensor, titles: Sequence[str] = (), rows: Sequence[str] = (), 
             x, i = left + column * (width + gap), line * columns + column
             page.paste(picture, (x, y))
             title = titles[i if len(titles) > columns else column] if above[line] else ""
-            pen.text((x + width / 2, y - 6), title, "black", font, "ms")
+            pen.multiline_text((x + width / 2, y - 2), title, "black", font, "md", align="center")
         y += height + gap
     return as_jpeg(page, quality)
 
 
 def slider(images: Tensor, labels: Sequence[str], name: str, quality: int = 70):
-    "Images (N, 3, H, W) in [0, 1] behind a slider that needs no kernel; labels: what stands beside it at each step."
+    "Images, as for `sheet`, behind a slider that needs no kernel; labels: what stands beside it at each step."
     from IPython.display import HTML
     encoded = []
     for picture in as_pictures(images):

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ..face.networks import WeightStandardised, standardise
-from ..talking.talker import Talker, as_frames
+from ..talking.offline import as_frames
+from ..talking.talker import Talker
 
 # %% ../../nbs/speed/01_faster.ipynb #13-007-438649
 def synchronise(device):

@@ -1,0 +1,86 @@
+"""Figures of the notebooks: what is legible, what is named, and what is refused."""
+import base64
+import io
+import re
+
+import matplotlib
+import pytest
+import torch
+from PIL import Image
+
+from vasa_ref.sheets import amplified, panels, sheet, slider, table
+
+
+def rand(*shape):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def opened(jpeg):
+    return Image.open(io.BytesIO(jpeg.data))
+
+
+@pytest.fixture
+def drawing():
+    with matplotlib.rc_context():
+        import matplotlib.pyplot as plt
+        plt.switch_backend("agg")
+        yield plt
+        plt.close("all")
+
+
+def test_panels_are_named_legible_and_as_wide_as_the_column(drawing):
+    axes = panels(["a", "b", "c"], "seconds", ["degrees", "mm", "%"], columns=2)
+    figure = axes[0].figure
+    assert [a.get_title() for a in axes] == ["a", "b", "c"] and [a.get_ylabel() for a in axes] == ["degrees", "mm", "%"]
+    assert {a.get_xlabel() for a in axes} == {"seconds"} and len(figure.axes) == 3
+    assert figure.get_size_inches()[0] * figure.dpi == pytest.approx(720) and figure.get_size_inches()[1] == pytest.approx(5.2)
+    figure.canvas.draw()
+    texts = [text for a in axes for text in (a.title, a.xaxis.label, *a.get_xticklabels())]
+    assert min(text.get_fontsize() for text in texts) >= 9
+    assert panels("one", "s", "m").get_title() == "one"
+
+
+@pytest.mark.parametrize("wrong", [("", "s", "m"), ("a", "", "m"), ("a", "s", ""), (["a", "b"], "s", ["m"]), ([], "s", "m"), (["a", ""], "s", "m")])
+def test_a_panel_without_a_name_is_refused(drawing, wrong):
+    with pytest.raises(ValueError, match="each panel has a title"):
+        panels(*wrong)
+
+
+def test_a_table_rounds_numbers_and_nothing_else():
+    assert table(["a", "b"], [[1.23456, 12345], [None, "x"]]).data == "| a | b |\n| --- | --- |\n| 1.23 | 12345 |\n| None | x |"
+
+
+def test_a_difference_is_amplified_about_grey():
+    truth = torch.full((1, 3, 2, 2), 0.5)
+    images = truth + torch.tensor([[0.02, -0.02], [0.4, 0.0]])
+    expected = torch.tensor([[0.54, 0.46], [1.0, 0.5]]).expand(1, 3, 2, 2)
+    torch.testing.assert_close(amplified(images, truth), expected)
+
+
+def test_a_sheet_is_one_jpeg_of_the_right_size():
+    images = rand(5, 3, 40, 30)
+    plain = opened(sheet(images, columns=3))
+    assert plain.size == (3 * 34 - 4, 2 * 44 - 4) and plain.format == "JPEG"
+    labelled = opened(sheet(images, "abcde", ["one", "two"], columns=3))
+    assert labelled.size[0] > plain.size[0] and labelled.size[1] == plain.size[1] + 2 * 20
+    with pytest.raises(ValueError, match="2 titles"):
+        sheet(images, ["a", "b"], columns=3)
+
+
+def test_a_wide_sheet_is_made_smaller_and_its_text_larger():
+    wide = opened(sheet(rand(8, 3, 256, 256)))
+    assert 1400 <= wide.width <= 1440 and wide.height == 176
+    narrow, titled = (opened(sheet(rand(n, 3, 176, 176), "12345678"[:n])) for n in (2, 8))
+    assert narrow.height == 176 + 20 and titled.height == 176 + 28 + 6
+
+
+def test_frames_and_images_make_the_same_sheet():
+    frames = (rand(2, 16, 16, 3) * 255).round().byte()
+    assert sheet(frames).data == sheet(frames.permute(0, 3, 1, 2) / 255).data
+
+
+def test_a_slider_holds_its_frames_and_labels():
+    page = slider(rand(3, 3, 16, 16), ['a "b"', "2", "3"], "age").data
+    frames = re.findall(r"data:image/webp;base64,([^\"]+)", page)
+    assert len(frames) == 3 and all(Image.open(io.BytesIO(base64.b64decode(f))).size == (16, 16) for f in frames)
+    assert 'max="2"' in page and "&quot;" in page and page.count("display:none") == 2
