@@ -39,7 +39,8 @@ from vasa_ref.world.frames import Pool
 from vasa_ref.world.head import UNIT
 from vasa_ref.world.people import random_people
 
-PLAN = FaceTraining(people=16, frames=3, pretrain_pairs=2, pretrain_frames=2, pretrain_steps=4, pairs=2, drivers=2, steps=4,
+PLAN = FaceTraining(people=16, frames=3, pretrain_pairs=2, pretrain_frames=2, pretrain_steps=4, pairs=2, drivers=2,
+                    steps=4,
                     alone=2, judge=2, lr=2e-3)
 
 
@@ -126,7 +127,8 @@ def test_cosface_knows_each_codes_own_key():
 def test_the_contrast_of_drawn_pictures_compares_with_the_drivers_code(pool, parts, monkeypatch):
     face, _, critic = parts
     drawn, seen = pool.draw(3, 3, generator()), []
-    monkeypatch.setattr(disentangle, "cosface", lambda codes, keys, which: seen.append((codes, keys, which)) or codes.sum() * 0)
+    monkeypatch.setattr(disentangle, "cosface",
+                        lambda codes, keys, which: seen.append((codes, keys, which)) or codes.sum() * 0)
     face_loss(face, critic, drawn, LossWeights(), 1.0)
     (own, keys, mine), (swapped, same, others) = seen
     with torch.no_grad(): z_dyn = critic.motion(drawn.images.flatten(0, 1))[1].unflatten(0, (6, 3))
@@ -143,9 +145,11 @@ def test_what_is_read_back_is_compared_with_the_critics_reading(pool, monkeypatc
     face = FaceModel(FaceConfig.tiny())
     torch.nn.init.normal_(face.motion_encoder.pose.out.weight, std=0.02)
     for flow in (face.to_canonical, face.from_canonical): torch.nn.init.normal_(flow.out.weight, std=0.01)
-    critic, drawn, told = Critic(face.motion_encoder, Recogniser(face.identity_encoder, face.config.z_id_dim)), pool.draw(2, 3, generator()), []
+    critic = Critic(face.motion_encoder, Recogniser(face.identity_encoder, face.config.z_id_dim))
+    drawn, told = pool.draw(2, 3, generator()), []
     if together:
-        with torch.no_grad(): face.motion_encoder.dynamics.out.weight.add_(0.3)           # it has learnt, the critic has not
+        # it has learnt, the critic has not
+        with torch.no_grad(): face.motion_encoder.dynamics.out.weight.add_(0.3)
     face.motion_encoder.requires_grad_(together)
     monkeypatch.setattr(disentangle, "agreement", lambda codes, target: told.append(target) or agreement(codes, target))
     face_loss(face, critic, drawn, LossWeights(), 1.0)[0].backward()
@@ -153,7 +157,8 @@ def test_what_is_read_back_is_compared_with_the_critics_reading(pool, monkeypatc
     with torch.no_grad():
         pose = face.motion_encoder.read_pose(drawn.images.flatten(0, 1))
         expected = critic.motion.read_z_dyn(drawn.images.flatten(0, 1), pose).unflatten(0, (4, 3))
-    assert torch.allclose(own, expected[:, 1], atol=1e-5) and torch.allclose(swapped, expected[torch.arange(4).roll(2), 2], atol=1e-5)
+    assert torch.allclose(own, expected[:, 1], atol=1e-5)
+    assert torch.allclose(swapped, expected[torch.arange(4).roll(2), 2], atol=1e-5)
     assert not own.requires_grad
     for p in (face.motion_encoder.dynamics.out.weight, face.motion_encoder.pose.out.weight):
         assert (p.grad is not None and p.grad.abs().sum() > 0) == together
@@ -183,7 +188,8 @@ def test_vgg_joins_the_losses(pool, parts):
     loss, named = face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(vgg=3.0), 0.0, vgg=vgg)
     torch.manual_seed(0)
     without, others = face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(), 0.0)
-    assert set(named) - set(others) == {"vgg"} and loss.item() == pytest.approx(without.item() + named["vgg"].item(), rel=1e-4)
+    assert set(named) - set(others) == {"vgg"}
+    assert loss.item() == pytest.approx(without.item() + named["vgg"].item(), rel=1e-4)
 
 
 def test_contrast_and_agreement_are_least_for_equal_codes():
@@ -191,7 +197,8 @@ def test_contrast_and_agreement_are_least_for_equal_codes():
     other = torch.randn(6, 8, generator=generator(2))
     assert agreement(a, a) == 0 and agreement(a, other) > 1
     assert contrastive_motion(a, a) < 0.5 * contrastive_motion(a, other)
-    assert agreement(7 * a, 7 * other).item() == pytest.approx(agreement(a, other).item(), rel=1e-4), "small codes pay too"
+    small, large = agreement(a, other).item(), agreement(7 * a, 7 * other).item()
+    assert large == pytest.approx(small, rel=1e-4), "small codes pay too"
 
 
 def test_closed_eyes_are_not_asked_where_they_look():
@@ -219,7 +226,8 @@ def test_arcface_is_the_formula_and_wants_its_margin():
     logits = 16 * cosine
     for i, y in enumerate(who): logits[i, y] = 16 * math.cos(math.acos(cosine[i, y]) + 0.3)
     assert torch.allclose(arcface(codes, centres, who), F.cross_entropy(logits, who), atol=1e-4)
-    assert torch.allclose(arcface(3 * codes, 5 * centres, who), arcface(codes, centres, who), atol=1e-4)     # angles only
+    # angles only
+    assert torch.allclose(arcface(3 * codes, 5 * centres, who), arcface(codes, centres, who), atol=1e-4)
     exact = centres[who].requires_grad_()
     loss = arcface(exact, centres, who)
     loss.backward()
@@ -297,7 +305,8 @@ def test_face_loss_teaches_everything_but_the_motion_encoder(pool, parts, share,
     face.motion_encoder.requires_grad_(False)
     judge = PatchDiscriminator((8, 16, 24)) if playing else None
     loss, named = face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(), share, judge)
-    both = {"pixels", "structure", "features", "cycle", "contrast"} | ({"judge", "adversarial", "matching"} if playing else set())
+    both = {"pixels", "structure", "features", "cycle",
+            "contrast"} | ({"judge", "adversarial", "matching"} if playing else set())
     assert set(named) == (both if share == 0 else both | {"consist", "cross_id", "swap_cycle", "swap_contrast"})
     loss.backward()
     if playing: assert all(p.grad.abs().sum() > 0 for name, p in judge.named_parameters() if name.endswith("weight"))
@@ -310,7 +319,9 @@ def test_the_drivers_disguise_comes_from_the_generator(pool, parts):
     face.motion_encoder.requires_grad_(True)
     def loss(ours, others):
         torch.manual_seed(others)
-        with torch.enable_grad(): return face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(), generator=generator(ours))[0].item()
+        with torch.enable_grad():
+            return face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(),
+                             generator=generator(ours))[0].item()
     assert loss(1, 0) == loss(1, 7) != loss(2, 0)
     before = torch.random.get_rng_state()
     face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(), generator=generator())
@@ -322,7 +333,8 @@ def test_the_drivers_disguise_comes_from_the_generator(pool, parts):
 
 def test_the_discriminator_is_clipped_apart(pool, tmp_path, monkeypatch):
     seen, fit = [], disentangle.fit
-    monkeypatch.setattr(disentangle, "fit", lambda recipe, *args, **options: seen.append(recipe) or fit(recipe, *args, **options))
+    monkeypatch.setattr(disentangle, "fit",
+                        lambda recipe, *args, **options: seen.append(recipe) or fit(recipe, *args, **options))
     train(pool, 2, dataclasses.replace(PLAN, judge=1), out=tmp_path)
     assert [recipe.apart for recipe in seen] == [(), ("judge",)] and "judge" in seen[1].modules
 
@@ -332,7 +344,8 @@ def test_training_writes_weights_that_load(pool, tmp_path):
     loaded = load_face(tmp_path)
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
     images = torch.rand(2, 3, 32, 32, generator=generator())
-    for name, kept in loaded.state_dict().items(): assert torch.equal(kept, face.state_dict()[name].half().float()), name
+    for name, kept in loaded.state_dict().items():
+        assert torch.equal(kept, face.state_dict()[name].half().float()), name
     with torch.no_grad(): assert torch.allclose(loaded(images, images), face(images, images), atol=5e-3)
     assert loaded.config == FaceConfig.tiny()
     assert {p.name for p in tmp_path.iterdir()} >= {"face.safetensors", "face-pretrained.safetensors", "face-joint"}

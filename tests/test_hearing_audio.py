@@ -97,7 +97,8 @@ def test_the_input_is_normed_as_the_preprocessor_does(tmp_path):
     assert (audio_features(ours, waveform) - expected).abs().max() < 1e-4
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}))
     assert not Wav2Vec2.from_pretrained(tmp_path).config.do_normalize
-    (tmp_path / "processor_config.json").write_text(json.dumps({"processor_class": "Wav2Vec2Processor"}))   # tells nothing of it
+    # tells nothing of it
+    (tmp_path / "processor_config.json").write_text(json.dumps({"processor_class": "Wav2Vec2Processor"}))
     assert not Wav2Vec2.from_pretrained(tmp_path).config.do_normalize
     (tmp_path / "preprocessor_config.json").unlink()
     assert Wav2Vec2.from_pretrained(tmp_path).config.do_normalize
@@ -107,7 +108,8 @@ def test_the_input_is_normed_as_the_preprocessor_does(tmp_path):
 def test_the_processor_of_newer_transformers_is_read(normed, tmp_path):
     transformers = pytest.importorskip("transformers")
     transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**SMALL, **LAYOUTS["large"])).save_pretrained(tmp_path)
-    (tmp_path / "vocab.json").write_text(json.dumps({name: i for i, name in enumerate(("<pad>", "<s>", "</s>", "<unk>", "|", "a"))}))
+    vocabulary = {name: i for i, name in enumerate(("<pad>", "<s>", "</s>", "<unk>", "|", "a"))}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
     extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=normed)
     tokenizer = transformers.Wav2Vec2CTCTokenizer(tmp_path / "vocab.json")
     transformers.Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(tmp_path)
@@ -120,8 +122,10 @@ def test_the_processor_of_newer_transformers_is_read(normed, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "processor_config.json"])
-@pytest.mark.parametrize("text", ["[]", '"wav2vec2"', "7", "null", "[" * 100_000, "\xff", '{"feature_extractor": []}', '{"hidden_size": "x"}',
-                                  '{"conv_kernel": 3}', '{"num_conv_pos_embedding_groups": 0}'])
+@pytest.mark.parametrize("text",
+                         ["[]", '"wav2vec2"', "7", "null", "[" * 100_000, "\xff", '{"feature_extractor": []}',
+                          '{"hidden_size": "x"}',
+                          '{"conv_kernel": 3}', '{"num_conv_pos_embedding_groups": 0}'])
 def test_settings_that_are_no_settings_are_one_sentence(name, text, tmp_path, encoder):
     (tmp_path / "config.json").write_text("{}")
     save_file({k: v.contiguous() for k, v in encoder.state_dict().items()}, tmp_path / "model.safetensors")
@@ -236,7 +240,8 @@ def test_pieces_between_pauses_become_speech():
     assert len(pieces) == 2 and all(1.8 < (b - a) / 200 < 2.6 and a % 8 == b % 8 == 0 for a, b in pieces)
     speech = speech_of(tape, *pieces[1])
     assert speech.phonemes == ["_", "i", "m", "_"]                           # what is unknown goes to the m before it
-    assert torch.equal(speech.starts[1:], speech.ends[:-1]) and speech.starts[0] == 0 and speech.ends[-1] == len(speech.waveform)
+    assert torch.equal(speech.starts[1:], speech.ends[:-1]) and speech.starts[0] == 0
+    assert speech.ends[-1] == len(speech.waveform)
     m = int(speech.ends[2] - speech.starts[2])
     assert m == 180 * STEP
     begin = pieces[1][0] * STEP

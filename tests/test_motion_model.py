@@ -72,7 +72,8 @@ def conditions(n=2, seed=0, config=CONFIG, **keep):
 
     def draw(*shape):
         return torch.randn(n, *shape, generator=gen)
-    sequences = {"prev_motion": draw(config.context, config.motion_dim), "prev_audio": draw(config.context, config.audio_dim),
+    sequences = {"prev_motion": draw(config.context, config.motion_dim),
+                 "prev_audio": draw(config.context, config.audio_dim),
                  "audio": draw(config.window, config.audio_dim)}
     return Conditions({name: draw(CONDITIONS[name].size) for name in clip_conditions()} | sequences,
                       {name: torch.full((n,), value) for name, value in keep.items()})
@@ -160,8 +161,11 @@ def test_adaptive_layers_begin_as_the_identity_and_leave_the_conditions_of_the_c
     plain[1:, -CONFIG.window - 1] = False                                       # t
     assert torch.equal(mask, plain)
     model, c = MotionModel(replace(CONFIG, adaptive=True)), conditions()
-    told, other = model.encode(c), model.encode(changed(c, **{name: c[name] + 1 for name in ("gaze", "distance", "emotion")}))
-    assert all(torch.equal(a, b) for pair in zip(told[0], other[0]) for a, b in zip(*pair)) and not torch.equal(told[2], other[2])
+    told, other = model.encode(c), model.encode(changed(c,
+                                                        **{name: c[name] + 1
+                                                           for name in ("gaze", "distance", "emotion")}))
+    assert all(torch.equal(a, b) for pair in zip(told[0], other[0]) for a, b in zip(*pair))
+    assert not torch.equal(told[2], other[2])
 
 
 def test_preconditioned_output_is_x_t_itself_where_it_is_clean():
@@ -322,9 +326,11 @@ def test_encode_clip_is_told_the_truth(ears, face, clips):
     assert got.motion.shape == (10, 63) and got.audio.shape == (10, ears.config.hidden_size)
     assert torch.equal(got.motion[:, :6], known.pose)
     assert torch.equal(got.motion[:, 6:], to_z_dyn(known.units, known.gaze, known.body))
-    assert torch.allclose(got.conditions["gaze"][0], known.main_gaze) and torch.allclose(got.conditions["emotion"][0], known.emotion)
+    assert torch.allclose(got.conditions["gaze"][0], known.main_gaze)
+    assert torch.allclose(got.conditions["emotion"][0], known.emotion)
     assert abs(got.conditions["distance"].item() - known.distance) < 1e-6
-    assert abs(got.conditions["head_motion"].item() - delta_p(known.pose)) < 1e-6 and got.conditions["blink_rate"].item() == blink_rate(known.units)
+    assert abs(got.conditions["head_motion"].item() - delta_p(known.pose)) < 1e-6
+    assert got.conditions["blink_rate"].item() == blink_rate(known.units)
     unneeded = encode_clip(clips[0], ears, face)                             # a face model changes nothing
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(got.items(), unneeded.items()))
 
@@ -369,7 +375,8 @@ def test_latents_grow_and_are_made_anew_for_other_encoders(ears, face, clips, tm
     before = path.read_bytes()
     fewer = make_latents(ears, 2, clips=iter(clips), path=path, quiet=True)               # of what is there, the first
     assert len(fewer) == 2 and path.read_bytes() == before
-    for (name, values), (_, first) in zip(fewer.items(), two.items()): assert torch.equal(values, first) or name == "emotion", name
+    for (name, values), (_, first) in zip(fewer.items(), two.items()):
+        assert torch.equal(values, first) or name == "emotion", name
     torch.testing.assert_close(fewer.conditions["emotion"], two.conditions["emotion"], equal_nan=True)
     assert len(make_latents(ears, 3, clips=iter(clips), minutes=0, quiet=True)) == 1
     torch.manual_seed(1)
@@ -383,7 +390,8 @@ def test_latents_grow_and_are_made_anew_for_other_encoders(ears, face, clips, tm
 
 
 def test_delta_p_and_blink_rate():
-    assert abs(delta_p(torch.tensor([0.0, 1.0, -1.0]).deg2rad()[:, None] * torch.tensor([1, 2, 3, 9, 9, 9])) - 3.0) < 1e-4
+    degrees = torch.tensor([0.0, 1.0, -1.0])[:, None] * torch.tensor([1, 2, 3, 9, 9, 9])
+    assert abs(delta_p(degrees.deg2rad()) - 3.0) < 1e-4
     assert delta_p(torch.randn(1, 6)) == 0
     units, lids = torch.zeros(75, 52), [UNIT["eyeBlinkLeft"], UNIT["eyeBlinkRight"]]
     assert blink_rate(units) == 0
@@ -537,8 +545,10 @@ def test_a_control_may_be_a_function_of_the_seconds_played(model):
 def test_controls_change_the_motion(model):
     audio = torch.randn(20, A, generator=seeded())
     plain = generate_motion(model, audio, steps=3, generator=seeded())
-    for controls in (dict(gaze=(0.4, 0.0)), dict(distance=1.3), dict(emotion=torch.eye(7)[1]), dict(cfg_scale={"audio": 0}),
-                     dict(head_motion=1.5), dict(head_motion=lambda seconds: 0.5), dict(blink_rate=30.0), dict(gaze=None),
+    for controls in (dict(gaze=(0.4, 0.0)), dict(distance=1.3), dict(emotion=torch.eye(7)[1]),
+                     dict(cfg_scale={"audio": 0}),
+                     dict(head_motion=1.5), dict(head_motion=lambda seconds: 0.5), dict(blink_rate=30.0),
+                     dict(gaze=None),
                      dict(cfg_scale={"audio": 0.5, "gaze": 1.0, "emotion": 2.0}), dict(sampler="ddpm"), dict(eta=1.0),
                      dict(temperature=0.5)):
         other = generate_motion(model, audio, **{"steps": 3, "generator": seeded(), **controls})
@@ -549,8 +559,8 @@ def test_what_is_asked_becomes_conditions_in_the_units_of_the_latents(model):
     model.set_statistics(head_motion=torch.tensor([[0.2], [0.4]]), blink_rate=torch.tensor([[0.0], [30.0]]))
     stream = MotionStream(model, gaze=None, distance=lambda seconds: 1 + seconds, head_motion=2.0, blink_rate=12)
     c = stream.conditions(torch.randn(5, A), seconds=0.5)
-    assert {name: bool(c.keep[name]) for name in clip_conditions()} == dict(gaze=False, distance=True, emotion=False, head_motion=True,
-                                                                 blink_rate=True)
+    kept = {name: bool(c.keep[name]) for name in clip_conditions()}
+    assert kept == dict(gaze=False, distance=True, emotion=False, head_motion=True, blink_rate=True)
     for wrong in (dict(gaze=0.3), dict(emotion=0.5)):
         with pytest.raises(RuntimeError):
             MotionStream(model, **wrong).conditions(torch.randn(5, A))
@@ -651,8 +661,10 @@ def test_motion_learns_from_the_features_of_a_public_checkpoint(folder, tmp_path
     kept = load_audio_encoder(out)
     assert all(torch.allclose(a, b, atol=2e-3) for a, b in
                zip(kept.state_dict().values(), Wav2Vec2.from_pretrained(tmp_path / "public").state_dict().values()))
-    resumed = train_motion("tiny", out=out, resume=out, max_steps=4, **options)              # with the copy that was kept
-    assert resumed.config.audio_dim == 24 and made_with(out / "latents.safetensors") == fingerprint(kept, source=str((folder / "clips").resolve()))
+    # with the copy that was kept
+    resumed = train_motion("tiny", out=out, resume=out, max_steps=4, **options)
+    assert resumed.config.audio_dim == 24
+    assert made_with(out / "latents.safetensors") == fingerprint(kept, source=str((folder / "clips").resolve()))
     again = train_motion("tiny", audio=out, max_steps=1, **options)
     assert again.config.audio_dim == 24
 
@@ -664,7 +676,8 @@ def test_steady_poses_are_means_of_three_across_windows(model, monkeypatch):
     monkeypatch.setattr("vasa_ref.motion.model.sample", lambda *args, **options: next(given))
     monkeypatch.setattr(model, "config", replace(CONFIG, steady=True, lean=0.0))
     stream = MotionStream(model)
-    first, second = ((x - model.motion_mean) / model.motion_std for x in (stream.step(audio, commit=5), stream.step(audio, commit=5)))
+    first, second = ((x - model.motion_mean) / model.motion_std
+                     for x in (stream.step(audio, commit=5), stream.step(audio, commit=5)))
     a, b = drawn[:, 0]
     assert torch.allclose(first[1:, :6], torch.stack([a[i - 1:i + 2, :6].mean(0) for i in range(1, 5)]), atol=1e-5)
     assert torch.allclose(first[0, :6], a[:2, :6].mean(0), atol=1e-5)

@@ -25,7 +25,8 @@ BOXES = {  # name: (part that lights it, title, line below, x and y of the middl
     "speed": ("speed", "speed", "how fast is it?", (704, 186)),
 }
 WIDE = {"world": 426}
-ARROWS = [("portrait", "encode"), ("encode", "decode"), ("decode", "video"), ("speech", "hearing"), ("hearing", "motion"),
+ARROWS = [("portrait", "encode"), ("encode", "decode"), ("decode", "video"), ("speech", "hearing"),
+          ("hearing", "motion"),
           ("motion", "talking"), ("talking", "decode")]
 PARTS = sorted({part for part, *_ in BOXES.values()} | {"all"})
 LIT, PLAIN, LINE, TEXT = "#ffd27d", "#f3f4f6", "#6b7280", "#1f2937"

@@ -181,4 +181,5 @@ def utterances(tape, least=1.5, most=8.0, pause=0.3, sure=0.8):
     whole = lambda a, b: least * per_second <= b - a <= most * per_second
     known = lambda a, b: (tape.labels[a:b] != UNKNOWN).float().mean() >= sure
     frame = FRAME // STEP
-    return [(a // frame * frame, b // frame * frame) for a, b in zip(edges[:-1], edges[1:]) if whole(a, b) and known(a, b)]
+    return [(a // frame * frame, b // frame * frame) for a, b in zip(edges[:-1], edges[1:])
+            if whole(a, b) and known(a, b)]
