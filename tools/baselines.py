@@ -1,11 +1,12 @@
 """Train the motion model's rivals for a few minutes each, and measure them as `vasa tables` measures the shipped one.
 
-    python tools/baselines.py --json nbs/results/baselines.json [--minutes M] [--latents FILE] [--folder FOLDER] [NAME ...]
+python tools/baselines.py --json nbs/results/baselines.json [--minutes M] [--latents FILE] [--folder FOLDER] [NAME ...]
 
-joint: the model itself, from scratch. regression: the same network without diffusion, which predicts the window from the
-conditions alone, and is not guided. separate: one model for the head and one for the face, that do not know of each other. All three see the
-same latents for the same time. They stand where tables 1 and 2 of VASA-1 have other people's methods. Without --latents,
-those of `--clips` world clips are made first. A rival that the file has already is left as it is.
+joint: the model itself, from scratch. regression: the same network without diffusion, which predicts the window from
+the conditions alone, and is not guided. separate: one model for the head and one for the face, that do not know of each
+other. All three see the same latents for the same time. They stand where tables 1 and 2 of VASA-1 have other people's
+methods. Without --latents, those of `--clips` world clips are made first. A rival that the file has already is left as
+it is.
 """
 import argparse
 import copy
@@ -87,7 +88,8 @@ def rival(name, talker, latents, minutes, folder):
         other.__class__, other.heads = Separate, [trained[part][0] for part in parts]
         other.motion_model = other.heads[0]
         return other, {}, sum(steps for _, steps in trained.values())
-    other.motion_model, steps = learn(latents, minutes, {"joint": motion_loss, "regression": regression_loss}[name], folder, name)
+    other.motion_model, steps = learn(latents, minutes, {"joint": motion_loss, "regression": regression_loss}[name],
+                                      folder, name)
     return other, {"steps": 1, "temperature": 0.0, "cfg_scale": {"audio": 0}} if name == "regression" else {}, steps
 
 
@@ -102,7 +104,8 @@ def main():
     parser.add_argument("--folder", type=Path, help="keep the trained weights there, and take those that are there")
     parser.add_argument("--takes", type=int, default=14, help="held-out clips (default: 14)")
     args = parser.parse_args()
-    if unknown := set(args.rivals) - set(RIVALS): parser.error(f"no rival {', '.join(unknown)}: accepted are {', '.join(RIVALS)}")
+    if unknown := set(args.rivals) - set(RIVALS):
+        parser.error(f"no rival {', '.join(unknown)}: accepted are {', '.join(RIVALS)}")
     talker, instruments = Talker.from_pretrained(args.weights), load_instruments(weights_folder(args.weights))
     with tempfile.TemporaryDirectory() as place:
         latents = (Latents.load(args.latents) if args.latents else
@@ -120,7 +123,8 @@ def main():
     if "shipped" not in found: measure("shipped", talker, {})
     for name in args.rivals or RIVALS:
         if name in found: continue
-        measure(name, *(made := rival(name, talker, latents, args.minutes, args.folder))[:2], minutes=args.minutes, train_steps=made[2])
+        measure(name, *(made := rival(name, talker, latents, args.minutes, args.folder))[:2], minutes=args.minutes,
+                train_steps=made[2])
 
 
 if __name__ == "__main__":
