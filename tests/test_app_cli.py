@@ -16,6 +16,7 @@ import vasa_ref
 from vasa_ref.app import arguments, cli
 from vasa_ref.errors import VasaError
 from vasa_ref.motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
+from vasa_ref.trust.credentials import digest
 
 torch.set_num_threads(1)
 ROOT = Path(vasa_ref.__file__).parents[1]
@@ -230,6 +231,8 @@ def test_animate_hands_everything_on(vasa, fake_talker):
     assert "o.mp4: 2.0 s of video, 8 x 8 pixels" in out and "real-time factor" in out
     loaded, call = fake_talker
     assert loaded == {"folder": Path("shipped"), "device": torch.device("cpu")}
+    made = call.pop("made")
+    assert made.portrait == made.sound == digest(b"x") and made.marks and made.credentials and made.source == "trained"
     assert call == {"path": Path("o.mp4"), "portrait": "p.png", "audio": "s.mp4", "gaze": (-30.0, 15.0),
                     "distance": 1.25,
                     "emotion": "sad", "emotion_strength": 0.5, "cfg_scale": {"audio": 2.0, "gaze": 0.0}, "steps": 7,
