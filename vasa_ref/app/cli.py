@@ -127,8 +127,7 @@ def animate(args):
     read = {film: talker.read(film) for film in set(films.values())}
     wanted |= {part: read[film] for part, film in films.items()}
     wanted |= {name: getattr(args, name) for name in ("steps", "sampler", "temperature", "seed")}
-    wanted |= dict(emotion_strength=strength,
-                   cfg_scale=DEFAULT_SCALE | {"audio": args.cfg_audio, "gaze": args.cfg_gaze})
+    wanted |= dict(emotion_strength=strength, cfg_scale=DEFAULT_SCALE | dict(audio=args.cfg_audio, gaze=args.cfg_gaze))
     (play if args.stream else make_video)(args, talker, out, wanted)
 
 
@@ -159,7 +158,8 @@ def make_video(args, talker, out, wanted):
                 say_notes(args)
 
         portrait, through = args.photo.portrait(talker.size), {"through": args.photo.paste} if args.full else {}
-        talker.animate_to_file(out, portrait, args.audio, progress=progress, codec=args.codec, made=args.made, **through, **wanted)
+        talker.animate_to_file(out, portrait, args.audio, progress=progress, codec=args.codec, made=args.made,
+                               **through, **wanted)
     took, length = time.perf_counter() - began, frames / 25
     if not args.quiet:
         print(f"{out}: {length:.1f} s of video, {size_of(args, talker)} pixels, made in {took:.1f} s "
@@ -187,7 +187,8 @@ def play(args, talker, out, wanted):
     frames = args.made.marked(itertools.chain([first], frames))
     sign = lambda file: heard(args, clock).sign(file, out.name)
     try:
-        save_video(out, frames, clock.sound, codec=args.codec, comment=MADE, finish=sign) if out != "-" else live.to_pipe(frames)
+        (live.to_pipe(frames) if out == "-" else
+         save_video(out, frames, clock.sound, codec=args.codec, comment=MADE, finish=sign))
     except BrokenPipeError:   # who watched has gone
         sys.stdout = open(os.devnull, "w")
     if not args.quiet:
@@ -200,8 +201,7 @@ def play(args, talker, out, wanted):
 def adapt(args):
     from ..media.files import PICTURES, existing_file
     from ..store import weights_folder
-    folder = weights_folder(args.weights or args.preset or "laptop")
-    device = check_device(args.device)
+    folder, device = weights_folder(args.weights or args.preset or "laptop"), check_device(args.device)
     from ..talking import adapt as chapter
     notes = chapter.adapt(existing_file(args.portrait, "portrait", PICTURES), args.out, weights=folder, device=device,
                           minutes=args.minutes, crop=args.crop, face=args.face, seed=args.seed, quiet=args.quiet)
@@ -213,8 +213,7 @@ def adapt(args):
 
 
 def portrait(args):
-    out = check_output(args.out, ".png", ".jpg", ".jpeg")
-    device = check_device(args.device)
+    out, device = check_output(args.out, ".png", ".jpg", ".jpeg"), check_device(args.device)
     made = world_made(args)
     from PIL import Image
     from ..store import atomic_path
@@ -328,10 +327,7 @@ def tables(args):
     device = check_device(args.device)
     from ..measure import tables as paper
     measured = paper.paper_tables(folder, quick=args.quick, seed=args.seed, quiet=args.quiet, device=device)
-    if not args.quiet:
-        print(paper.as_text(measured))
-    if out:
-        write_json(out, measured)
+    report(measured, out, args.quiet, show=lambda figures: print(paper.as_text(figures)))
 
 
 def latency(args):
@@ -341,15 +337,15 @@ def latency(args):
     report(measure.latency(args.preset, device, tricks=args.tricks), out, args.quiet)
 
 
-def report(figures, out, quiet):
+def report(figures, out, quiet, show=print_table):
     """Print figures, and write them to `out` if there is one."""
     if not quiet:
-        print_table(figures)
+        show(figures)
     if out:
         write_json(out, figures)
 
 
-COMMANDS = {command.__name__: command for command in (animate, adapt, portrait, say, inspect, train, bench, tables, latency)}
+COMMANDS = {run.__name__: run for run in (animate, adapt, portrait, say, inspect, train, bench, tables, latency)}
 
 
 @contextmanager
