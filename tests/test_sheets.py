@@ -39,6 +39,7 @@ def test_panels_are_named_legible_and_as_wide_as_the_column(drawing):
     texts = [text for a in axes for text in (a.title, a.xaxis.label, *a.get_xticklabels())]
     assert min(text.get_fontsize() for text in texts) >= 9
     assert panels("one", "s", "m").get_title() == "one"
+    assert [a.get_ylabel() for a in panels(list("abc"), "s", "m", columns=2, sharey=True)] == ["m", "", "m"]
 
 
 @pytest.mark.parametrize("wrong",

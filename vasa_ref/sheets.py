@@ -44,6 +44,7 @@ def panels(titles: str | Sequence[str], x: str | Sequence[str], y: str | Sequenc
     _, grid = plt.subplots(rows, columns, figsize=(WIDTH, rows * height), squeeze=False, **options)
     for axes, title, across, up in zip(grid.flat, names, x, y): axes.set(title=title, xlabel=across, ylabel=up)
     for axes in grid.flat[len(names):]: axes.remove()
+    for axes in grid[:, 1:].flat if options.get("sharey") in (True, "all", "row") else (): axes.set_ylabel("")
     return grid[0, 0] if isinstance(titles, str) else list(grid.flat[:len(names)])
 
 
