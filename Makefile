@@ -60,6 +60,7 @@ bench: $(VENV)/installed  ## every quality figure of the shipped weights, and th
 	@mkdir -p demo
 	$(BIN)/vasa bench --json demo/bench.json
 	$(BIN)/vasa latency --json demo/latency.json
+	$(BIN)/python tools/start_time.py
 
 readme: $(VENV)/installed-dev  ## README.md from nbs/index.ipynb
 	$(BIN)/python tools/readme.py

@@ -16,6 +16,7 @@ import vasa_ref
 from vasa_ref.app import arguments, cli
 from vasa_ref.errors import VasaError
 from vasa_ref.motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
+from vasa_ref.trust.credentials import digest
 
 torch.set_num_threads(1)
 ROOT = Path(vasa_ref.__file__).parents[1]
@@ -50,9 +51,11 @@ def refused(result, *said):
 def test_help_is_fast_and_imports_nothing_heavy():
     code = ("import sys; from vasa_ref.app import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
             "print([m for m in ('torch', 'numpy', 'PIL', 'matplotlib') if m in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ROOT})
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": ROOT})
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]"
-    assert all(name in done.stdout for name in ("animate", "adapt", "portrait", "say", "inspect", "train", "bench", "tables", "latency", "examples:"))
+    assert all(name in done.stdout for name in ("animate", "adapt", "portrait", "say", "inspect", "train", "bench",
+                                                "tables", "latency", "examples:"))
 
 
 def test_the_module_is_the_command():
@@ -61,7 +64,8 @@ def test_the_module_is_the_command():
     assert done.stdout == f"vasa_ref {vasa_ref.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["animate", "adapt", "portrait", "say", "inspect", "train", "bench", "tables", "latency"])
+@pytest.mark.parametrize("command", ["animate", "adapt", "portrait", "say", "inspect", "train", "bench", "tables",
+                                     "latency"])
 def test_help_of_each_command(vasa, command):
     code, out, err = vasa(command, "--help")
     assert code == 0 and err == "" and f"vasa {command}" in out.split("examples:")[1]
@@ -73,7 +77,8 @@ def test_help_of_each_command(vasa, command):
     (["sing"], "invalid choice: 'sing'"),
     (["animate", "p.png"], "AUDIO"),
     (["animate", "p.png", "s.wav"], "-o/--out"),
-    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--gaze", "90", "0"], "YAW 90 is out of range: accepted is -45 to 45"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--gaze", "90", "0"],
+     "YAW 90 is out of range: accepted is -45 to 45"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--gaze", "0", "-31"], "PITCH -31 is out of range"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--gaze", "nan", "0"], "YAW nan is out of range"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--gaze", "left", "0"], "invalid float value: 'left'"),
@@ -90,7 +95,8 @@ def test_help_of_each_command(vasa, command):
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--preset", "laptop", "--weights", "w"], "not allowed with"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--preset", "desktop"], "no weights called 'desktop'"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--weights", "no/such"], "no weights called 'no/such'"),
-    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--device", "gpu"], "device 'gpu' is not on this machine: accepted are cpu"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--device", "gpu"],
+     "device 'gpu' is not on this machine: accepted are cpu"),
     (["animate", "p.png", "-", "-o", "o.mp4"], "with --stream only"),
     (["animate", "p.png", "s.wav", "-o", "-"], "with --stream only"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--crop", "face"], "choose from 'auto', 'none'"),
@@ -137,10 +143,12 @@ def test_the_lists_in_the_help_are_those_of_the_package():
     from vasa_ref.world import voice
     from vasa_ref.world.head import ORIGINS
     from vasa_ref.world.people import HAIR_STYLES
-    assert CONDITIONS["emotion"].choices == tuple(voice.EMOTIONS) and (arguments.ORIGINS, arguments.LOOKS) == (ORIGINS, HAIR_STYLES)
+    assert CONDITIONS["emotion"].choices == tuple(voice.EMOTIONS)
+    assert (arguments.ORIGINS, arguments.LOOKS) == (ORIGINS, HAIR_STYLES)
     assert sum(cli.SHARES.values()) == pytest.approx(1) and cli.SHARES.keys() == cli.TRAINERS.keys()
     given = arguments.make_parser().parse_args(["animate", "p.png", "s.wav", "-o", "o.mp4"])
-    assert given.cfg_audio == DEFAULT_SCALE["audio"] and not [name for name in clip_conditions() if not hasattr(given, name)]
+    assert given.cfg_audio == DEFAULT_SCALE["audio"]
+    assert not [name for name in clip_conditions() if not hasattr(given, name)]
     assert tuple(cli.TRAINERS) == arguments.PARTS and arguments.SAMPLERS == diffusion.SAMPLERS
 
 
@@ -151,9 +159,11 @@ def test_what_the_commands_call_exists_and_takes_what_they_give():
     from vasa_ref.training import Run
     calls = {(module, function): ["preset", "minutes", "resume", "out", "device", "seed", "quiet"]
              for module, function, _ in cli.TRAINERS.values()}
-    calls |= {("talking.adapt", "adapt"): ["portrait", "out", "weights", "minutes", "crop", "face", "seed", "device", "quiet"]}
+    calls |= {("talking.adapt",
+               "adapt"): ["portrait", "out", "weights", "minutes", "crop", "face", "seed", "device", "quiet"]}
     calls |= {("measure.tables", "paper_tables"): ["preset", "quick", "seed", "quiet", "device"]}
-    calls |= {("measure.metrics", "bench"): ["preset", "quick", "seed", "quiet", "device"], ("speed.latency", "latency"): ["preset", "device", "tricks"]}
+    calls |= {("measure.metrics", "bench"): ["preset", "quick", "seed", "quiet", "device"],
+              ("speed.latency", "latency"): ["preset", "device", "tricks"]}
     for (module, function), wanted in calls.items():
         taken = set(inspect.signature(getattr(importlib.import_module(f"vasa_ref.{module}"), function)).parameters)
         if "asked" in taken: taken |= set(inspect.signature(Run).parameters)
@@ -166,7 +176,8 @@ def fake_weights(monkeypatch):
     """A preset "laptop" exists, whether or not weights ship."""
     import vasa_ref.store
     real = vasa_ref.store.weights_folder
-    monkeypatch.setattr(vasa_ref.store, "weights_folder", lambda name: Path("shipped") if name == "laptop" else real(name))
+    shipped = lambda name: Path("shipped") if name == "laptop" else real(name)
+    monkeypatch.setattr(vasa_ref.store, "weights_folder", shipped)
 
 
 class FakeTalker:
@@ -222,7 +233,10 @@ def test_animate_hands_everything_on(vasa, fake_talker):
     assert "o.mp4: 2.0 s of video, 8 x 8 pixels" in out and "real-time factor" in out
     loaded, call = fake_talker
     assert loaded == {"folder": Path("shipped"), "device": torch.device("cpu")}
-    assert call == {"path": Path("o.mp4"), "portrait": "p.png", "audio": "s.mp4", "gaze": (-30.0, 15.0), "distance": 1.25,
+    made = call.pop("made")
+    assert made.portrait == made.sound == digest(b"x") and made.marks and made.credentials and made.source == "trained"
+    assert call == {"path": Path("o.mp4"), "portrait": "p.png", "audio": "s.mp4", "gaze": (-30.0, 15.0),
+                    "distance": 1.25,
                     "emotion": "sad", "emotion_strength": 0.5, "cfg_scale": {"audio": 2.0, "gaze": 0.0}, "steps": 7,
                     "sampler": "dpm", "temperature": 0.5, "seed": 9, "head_motion": 1.5, "blink_rate": 30.0,
                     "codec": "h264_nvenc"}
@@ -239,7 +253,8 @@ def test_fast_animate_has_another_talker_with_all_tricks(vasa, fake_talker, monk
 def test_animate_by_default(vasa, fake_talker):
     assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--quiet") == (0, "", "")
     call = fake_talker[1]
-    assert not {"gaze", "distance", "emotion", "head_motion", "blink_rate"} & call.keys() and call["steps"] is None and call["temperature"] is None
+    assert not {"gaze", "distance", "emotion", "head_motion", "blink_rate"} & call.keys() and call["steps"] is None
+    assert call["temperature"] is None
     assert call["cfg_scale"] == {"audio": 1.0, "gaze": 0.0} and call["seed"] == 0
 
 
@@ -249,14 +264,17 @@ def test_a_photograph_is_opened_as_asked(vasa, fake_talker, monkeypatch):
     monkeypatch.setattr(FakePhotograph, "notes", ["two faces"])
     code, out, err = vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--face", "2", "--full")
     assert (code, err) == (0, "vasa: two faces\n") and "20 x 10 pixels" in out
-    assert FakePhotograph.opened[1] == ("p.png", {"crop": "auto", "face": 2}) and fake_talker[3]["through"].__name__ == "paste"
+    assert FakePhotograph.opened[1] == ("p.png", {"crop": "auto", "face": 2})
+    assert fake_talker[3]["through"].__name__ == "paste"
     assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--crop", "none", "--quiet") == (0, "", "")
     assert FakePhotograph.opened[2][1] == {"crop": "none", "face": None}
 
 
 def test_curves_are_handed_on_as_key_frames(vasa, fake_talker):
-    Path("c.json").write_text('{"gaze": {"0": [0, 0], "1.5": [10, -5]}, "emotion": {"1": "neutral", "2": {"sad": 0.5}}}')
-    assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--quiet", "--curves", "c.json", "--distance", "1.1") == (0, "", "")
+    Path("c.json").write_text('{"gaze": {"0": [0, 0], "1.5": [10, -5]}, '
+                              '"emotion": {"1": "neutral", "2": {"sad": 0.5}}}')
+    assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--quiet", "--curves", "c.json", "--distance",
+                "1.1") == (0, "", "")
     call = fake_talker[1]
     assert call["gaze"] == {0.0: [0, 0], 1.5: [10, -5]} and call["emotion"] == {1.0: "neutral", 2.0: {"sad": 0.5}}
     assert call["distance"] == 1.1
@@ -277,11 +295,15 @@ def test_a_terminal_without_the_letters_of_a_name_still_ends_well(tmp_path):
 
 
 @pytest.mark.parametrize("text, options, said", [
-    ("gaze", [], "accepted is a JSON object"), ("[1, 2]", [], "accepted is a JSON object"), ('{"gaze": 3}', [], "accepted is a JSON"),
-    ('{"gaze": {"now": [0, 0]}}', [], "seconds to values"), ('{"smile": {"0": 1}}', [], "has smile: accepted are gaze, distance"),
+    ("gaze", [], "accepted is a JSON object"), ("[1, 2]", [], "accepted is a JSON object"),
+    ('{"gaze": 3}', [], "accepted is a JSON"),
+    ('{"gaze": {"now": [0, 0]}}', [], "seconds to values"),
+    ('{"smile": {"0": 1}}', [], "has smile: accepted are gaze, distance"),
     ('{"gaze": {}}', [], "gaze has no key frames"), ("[" * 100_000, [], "accepted is a JSON object"),
-    ('{"gaze": {"1": [0, 0], "1.0": [9, 0]}}', [], "two key frames at one time"), ('{"gaze": {"0": "12"}}', [], "2 angles in degrees"),
-    ('{"distance": {"0": 1' + 400 * "0" + "}}", [], "from 0.5 to 2"), ('{"distance": {"0": 1}}', ["--distance", "1.2"], "not both")])
+    ('{"gaze": {"1": [0, 0], "1.0": [9, 0]}}', [], "two key frames at one time"),
+    ('{"gaze": {"0": "12"}}', [], "2 angles in degrees"),
+    ('{"distance": {"0": 1' + 400 * "0" + "}}", [], "from 0.5 to 2"),
+    ('{"distance": {"0": 1}}', ["--distance", "1.2"], "not both")])
 def test_curves_that_cannot_be_used(vasa, fake_talker, text, options, said):
     Path("c.json").write_text(text)
     refused(vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--curves", "c.json", *options), said)
@@ -340,7 +362,8 @@ def test_vgg19_is_for_the_plain_face(vasa, trainers):
     assert not calls and os.listdir() == ["vgg19.safetensors"]
     assert vasa("train", "all", "--preset", "paper", "--vgg19", "vgg19.safetensors", "--quiet")[0] == 0
     assert [options.get("vgg19") for _, _, options in calls] == [None, "vgg19.safetensors", None, None, None]
-    assert vasa("train", "motion", "--vgg19", "vgg19.safetensors", "--out", "other")[2].startswith("vasa: --vgg19 is for the training of the face")
+    assert vasa("train", "motion", "--vgg19", "vgg19.safetensors", "--out",
+                "other")[2].startswith("vasa: --vgg19 is for the training of the face")
     refused(vasa("train", "face", "--preset", "paper", "--vgg19", "none", "--out", "other"), "no file at none")
     assert not Path("other").exists()
 
@@ -349,16 +372,20 @@ def test_audio_is_what_motion_learns_from(vasa, trainers):
     calls, _ = trainers
     assert vasa("train", "motion", "--audio", "facebook/wav2vec2-base", "--quiet")[0] == 0
     assert calls[0][2]["audio"] == "facebook/wav2vec2-base"
-    assert vasa("train", "all", "--audio", "x", "--out", "other")[2].startswith("vasa: --audio is what motion learns from, not all")
+    assert vasa("train", "all", "--audio", "x", "--out",
+                "other")[2].startswith("vasa: --audio is what motion learns from, not all")
 
 
 def test_voices_are_what_audio_and_motion_learn_from(vasa, trainers):
     calls, _ = trainers
     Path("voices.safetensors").touch()
     assert vasa("train", "all", "--voices", "voices.safetensors", "--quiet")[0] == 0
-    assert [options.get("voices") for _, _, options in calls] == ["voices.safetensors", None, "voices.safetensors", None, None]
-    assert vasa("train", "face", "--voices", "voices.safetensors", "--out", "other")[2].startswith("vasa: --voices is for audio and motion, not for face")
-    assert vasa("train", "audio", "--voices", "none", "--out", "other")[2].startswith("vasa: no file at none") and not Path("other").exists()
+    assert [options.get("voices")
+            for _, _, options in calls] == ["voices.safetensors", None, "voices.safetensors", None, None]
+    assert vasa("train", "face", "--voices", "voices.safetensors", "--out",
+                "other")[2].startswith("vasa: --voices is for audio and motion, not for face")
+    assert vasa("train", "audio", "--voices", "none", "--out", "other")[2].startswith("vasa: no file at none")
+    assert not Path("other").exists()
 
 
 def test_trained_weights_are_not_overwritten_by_chance(vasa, trainers):
@@ -366,8 +393,9 @@ def test_trained_weights_are_not_overwritten_by_chance(vasa, trainers):
     Path("mine").mkdir()
     Path("mine/face.safetensors").touch()
     code, out, err = vasa("train", "all", "--out", "mine")
-    assert (code, out) == (2, "") and err == ("vasa: mine holds trained weights (face): go on with --resume mine, or give "
-                                              "another --out\n")
+    assert (code, out) == (2,
+                           "") and err == ("vasa: mine holds trained weights (face): go on with --resume mine, or give "
+                                           "another --out\n")
     assert vasa("train", "audio", "--out", "mine", "--quiet")[0] == 0 and len(calls) == 1
 
 
@@ -396,7 +424,9 @@ def test_one_folder_has_one_preset_and_one_training(vasa, trainers):
     assert code == 2 and "go on with --resume other" in err and len(calls) == 1
 
 
-@pytest.mark.parametrize("part, place", [("audio", "audio"), ("face", "face-encoders"), ("motion", "motion"), ("metrics", "metrics"), ("sync", "sync")])
+@pytest.mark.parametrize("part, place",
+                         [("audio", "audio"), ("face", "face-encoders"), ("motion", "motion"), ("metrics", "metrics"),
+                          ("sync", "sync")])
 def test_where_each_part_keeps_its_checkpoint(vasa, trainers, part, place):
     calls, _ = trainers
     Path("mine", place).mkdir(parents=True)
@@ -409,11 +439,13 @@ def test_where_each_part_keeps_its_checkpoint(vasa, trainers, part, place):
 def test_train_all_shares_the_minutes(vasa, trainers):
     calls, clock = trainers
     assert vasa("train", "all", "--minutes", "20", "--quiet") == (0, "", "")
-    assert [(part, round(o["minutes"], 6)) for part, _, o in calls] == [("audio", 3), ("face", 9), ("motion", 5), ("metrics", 2), ("sync", 1)]
+    assert [(part, round(o["minutes"], 6))
+            for part, _, o in calls] == [("audio", 3), ("face", 9), ("motion", 5), ("metrics", 2), ("sync", 1)]
     calls.clear()
     clock.takes = {"audio": 0.0}
     vasa("train", "all", "--minutes", "17", "--quiet")
-    assert [round(o["minutes"], 6) for _, _, o in calls] == [2.55, 9, 5, 2, 1]   # what audio did not need goes to the others
+    # what audio did not need goes to the others
+    assert [round(o["minutes"], 6) for _, _, o in calls] == [2.55, 9, 5, 2, 1]
 
 
 def test_train_resumes_into_the_same_folder(vasa, trainers):
@@ -432,8 +464,13 @@ def test_train_resumes_into_the_same_folder(vasa, trainers):
 def test_tables_print_and_write(vasa, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     asked = []
-    fake = SimpleNamespace(paper_tables=lambda folder, quick, seed, quiet, device: asked.append((quick, seed, quiet, device)) or {"clips": 4},
-                           as_text=lambda tables: f"the tables of {tables['clips']} clips")
+
+
+    def paper_tables(folder, quick, seed, quiet, device):
+        asked.append((quick, seed, quiet, device))
+        return {"clips": 4}
+
+    fake = SimpleNamespace(paper_tables=paper_tables, as_text=lambda tables: f"the tables of {tables['clips']} clips")
     monkeypatch.setitem(sys.modules, "vasa_ref.measure.tables", fake)
     monkeypatch.setattr("vasa_ref.measure.tables", fake, raising=False)
     code, out, err = vasa("tables", "--json", "t.json", "--quick", "--seed", "3", "--device", "cpu")
@@ -446,8 +483,17 @@ def test_bench_and_latency_print_and_write(vasa, monkeypatch, tmp_path):
     fake_weights(monkeypatch)
     figures = {"self_psnr": 24.123456, "clips": 8, "preset": "laptop"}
     asked = []
-    bench = SimpleNamespace(bench=lambda folder, quick, seed, quiet, device: asked.append((folder, quick, seed, device)) or figures)
-    speed = SimpleNamespace(latency=lambda preset, device, tricks: asked.append((preset, device, tricks)) or {"offline_fps": 90.5})
+
+
+    def bench(folder, quick, seed, quiet, device):
+        asked.append((folder, quick, seed, device))
+        return figures
+
+    def latency(preset, device, tricks):
+        asked.append((preset, device, tricks))
+        return {"offline_fps": 90.5}
+
+    bench, speed = SimpleNamespace(bench=bench), SimpleNamespace(latency=latency)
     for name, module in (("measure.metrics", bench), ("speed.latency", speed)):
         monkeypatch.setitem(sys.modules, f"vasa_ref.{name}", module)
         monkeypatch.setattr(f"vasa_ref.{name}", module, raising=False)
@@ -481,7 +527,8 @@ def test_a_portrait_of_somebody_asked_for(vasa, tmp_path):
 
     from vasa_ref.world.people import person
     from vasa_ref.world.picture import portraits
-    assert vasa("portrait", "-o", tmp_path / "p.png", "--size", 48, "--seed", 2, "--age", 64.5, "--sex", "female", "--origin", "asian",
+    assert vasa("portrait", "-o", tmp_path / "p.png", "--size", 48, "--seed", 2, "--age", 64.5, "--sex", "female",
+                "--origin", "asian",
                 "--look", "side parting", "--quiet") == (0, "", "")
     image = torch.from_numpy(np.array(Image.open(tmp_path / "p.png"))).permute(2, 0, 1) / 255
     expected = portraits(person(2, 64.5, "female", "asian", "side parting"), 48, smile=0.15)[0]
@@ -541,13 +588,15 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def animate(vasa, files, tmp_path):
-    """animate(portrait, audio, *options): the result, and the number of frames in the output (None if there is none)."""
+    """animate(portrait, audio, *options): the result, and the number of frames in the output (None if there is
+    none)."""
     from vasa_ref.media.clips import Clip
 
     def run(portrait=None, audio=None, *options):
         out = tmp_path / "result" / "out.mp4"
         out.parent.mkdir(exist_ok=True)
-        result = vasa("animate", portrait or files / "p.png", audio or files / "s.wav", "-o", out, "--weights", files / "w",
+        result = vasa("animate", portrait or files / "p.png", audio or files / "s.wav", "-o", out, "--weights",
+                      files / "w",
                       "--steps", "2", "--crop", "none", *options)
         frames = len(Clip.load(out)) if out.exists() else None
         out.unlink(missing_ok=True)
@@ -601,7 +650,8 @@ def test_portraits_that_cannot_be_used(animate, tmp_path, files, name):
     assert frames is None
 
 
-@pytest.mark.parametrize("rate, channels, loudness", [(8000, 1, 0.3), (96000, 2, 0.3), (44100, 6, 0.3), (16000, 1, 0.0)])
+@pytest.mark.parametrize("rate, channels, loudness",
+                         [(8000, 1, 0.3), (96000, 2, 0.3), (44100, 6, 0.3), (16000, 1, 0.0)])
 def test_sounds_of_any_kind_are_animated(animate, tmp_path, rate, channels, loudness):
     import soundfile
     noise = np.random.default_rng(2).uniform(-loudness, loudness, (rate // 2, channels))
@@ -638,15 +688,20 @@ def test_one_sample_of_sound_is_one_frame(animate, tmp_path):
 
 def test_another_film_gives_pose_and_dynamics(animate, files, vasa, tmp_path):
     film = tmp_path / "film.mp4"
-    assert vasa("animate", files / "p.png", "--crop", "none", files / "s.wav", "-o", film, "--weights", files / "w", "--steps", "2")[0] == 0
+    assert vasa("animate", files / "p.png", "--crop", "none", files / "s.wav", "-o", film, "--weights", files / "w",
+                "--steps", "2")[0] == 0
     for options in (("--pose-from", film), ("--dynamics-from", film), ("--pose-from", film, "--dynamics-from", film)):
         (code, out, err), frames = animate(None, None, *options)
         assert (code, err, frames) == (0, "", 13)
-    refused(vasa("animate", files / "p.png", "--crop", "none", files / "s.wav", "-o", film, "--weights", files / "w", "--pose-from", film), "also an input")
+    refused(vasa("animate", files / "p.png", "--crop", "none", files / "s.wav", "-o", film, "--weights", files / "w",
+                 "--pose-from", film), "also an input")
     refused(animate(None, None, "--dynamics-from", files / "s.wav")[0], "cannot read the video")
-    refused(animate(None, None, "--pose-from", film, "--distance", "1.1")[0], "distance is part of what --pose-from sets")
-    refused(animate(None, None, "--dynamics-from", film, "--blink-rate", "9")[0], "blink_rate is part of what --dynamics-from sets")
-    refused(animate(None, None, "--dynamics-from", film, "--emotion", "sad")[0], "emotion is part of what --dynamics-from sets")
+    refused(animate(None, None, "--pose-from", film, "--distance", "1.1")[0],
+            "distance is part of what --pose-from sets")
+    refused(animate(None, None, "--dynamics-from", film, "--blink-rate", "9")[0],
+            "blink_rate is part of what --dynamics-from sets")
+    refused(animate(None, None, "--dynamics-from", film, "--emotion", "sad")[0],
+            "emotion is part of what --dynamics-from sets")
 
 
 def test_curves_out_of_range_are_one_line(animate, tmp_path):
@@ -666,7 +721,8 @@ def test_a_recording_is_streamed_at_its_own_pace(animate):
 def test_standard_input_to_standard_output(files, tmp_path):
     """Raw samples in, raw frames out, the report beside them; and the same frames as for the file."""
     sound = np.random.default_rng(0).integers(-9000, 9000, 8000).astype("<i2").tobytes()
-    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", "--crop", "none", "--stream", "-", "--weights", files / "w", "--steps", "2", "-o"]
+    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", "--crop", "none", "--stream", "-",
+               "--weights", files / "w", "--steps", "2", "-o"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     run = lambda out, data: subprocess.run([*map(str, command), str(out)], input=data, capture_output=True, env=env)
     done = run("-", sound + b"x")                                        # half a sample more
@@ -675,7 +731,8 @@ def test_standard_input_to_standard_output(files, tmp_path):
     from vasa_ref.media.clips import Clip
     frames = Clip.load(tmp_path / "o.mp4").frames
     raw = np.frombuffer(done.stdout, np.uint8).reshape(frames.shape)
-    alike = lambda a, b: np.corrcoef(a.mean(-1).ravel(), b.mean(-1).ravel())[0, 1]       # of grey values: x264 thins out colours
+    # of grey values: x264 thins out colours
+    alike = lambda a, b: np.corrcoef(a.mean(-1).ravel(), b.mean(-1).ravel())[0, 1]
     assert alike(raw, frames.numpy()) > 0.6 > 0.3 > alike(raw[:, ::-1], frames.numpy())
     for out in (tmp_path / "none.mp4", "-"):
         silent = run(out, b"")
@@ -687,8 +744,10 @@ def test_standard_input_to_standard_output(files, tmp_path):
 def test_an_interrupt_ends_live_sound_and_the_video_is_whole(files, tmp_path):
     import signal
     out = tmp_path / "o.mp4"
-    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", "--crop", "none", "--stream", "-", "--weights", files / "w", "--steps", "1", "-o", out]
-    process = subprocess.Popen([*map(str, command)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", "--crop", "none", "--stream", "-",
+               "--weights", files / "w", "--steps", "1", "-o", out]
+    process = subprocess.Popen([*map(str, command)], stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+                               start_new_session=True,
                                env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
     process.stdin.write(bytes(2 * 16_000))                                # a second, and the microphone stays open
     process.stdin.flush()
@@ -711,9 +770,12 @@ def test_a_signal_that_ends_the_process_leaves_nothing(files, tmp_path, name, co
     out.mkdir(), scratch.mkdir()
     soundfile.write(tmp_path / "long.wav", np.zeros(60 * 16_000), 16_000)
     sound = ["--stream", "-"] if streamed else [tmp_path / "long.wav"]
-    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", *sound, "--weights", files / "w", "--steps", "1", "-o", out / "o.mp4"]
-    process = subprocess.Popen([*map(str, command)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-                               env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(scratch)})
+    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", *sound, "--weights", files / "w",
+               "--steps", "1", "-o", out / "o.mp4"]
+    process = subprocess.Popen([*map(str, command)], stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+                               start_new_session=True,
+                               env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+                                    "TMPDIR": str(scratch)})
     process.stdin.write(bytes(2 * 16_000))
     process.stdin.flush()
     began = time.monotonic()
@@ -739,7 +801,8 @@ def test_a_wav_may_be_piped_in(files, tmp_path):
 
     import soundfile
     samples = np.random.default_rng(0).integers(-9000, 9000, 8000).astype("<i2")
-    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", "--stream", "-", "--weights", files / "w", "--steps", "2", "-o", "-"]
+    command = [sys.executable, "-m", "vasa_ref", "animate", files / "p.png", "--stream", "-", "--weights", files / "w",
+               "--steps", "2", "-o", "-"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     run = lambda data: subprocess.run([*map(str, command)], input=data, capture_output=True, env=env)
     wav = {}
@@ -748,11 +811,14 @@ def test_a_wav_may_be_piped_in(files, tmp_path):
         soundfile.write(stream, samples, rate, format="wav")
         wav[rate] = stream.getvalue()
     bare, piped, other = run(samples.tobytes()), run(wav[16_000]), run(wav[48_000])
-    assert bare.returncode == piped.returncode == 0 and len(bare.stdout) == 13 * 32 * 32 * 3 and piped.stdout == bare.stdout
+    assert bare.returncode == piped.returncode == 0 and len(bare.stdout) == 13 * 32 * 32 * 3
+    assert piped.stdout == bare.stdout
     refused((other.returncode, other.stdout.decode(), other.stderr.decode()), "48000 Hz", "16 kHz and one channel")
 
 
-@pytest.mark.parametrize("argv", [("portrait", "--size", 32, "-o", "p.png"), ("say", "hello", "-o", "s.wav"), ("latency", "--json", "l.json")],
+@pytest.mark.parametrize("argv",
+                         [("portrait", "--size", 32, "-o", "p.png"), ("say", "hello", "-o", "s.wav"),
+                          ("latency", "--json", "l.json")],
                          ids=lambda argv: argv[0])
 def test_an_output_that_is_a_link_or_read_only(vasa, tmp_path, monkeypatch, argv):
     monkeypatch.chdir(tmp_path)
@@ -764,7 +830,8 @@ def test_an_output_that_is_a_link_or_read_only(vasa, tmp_path, monkeypatch, argv
     Path("real").mkdir()
     Path(name).symlink_to(f"real/{name}")
     assert vasa(*argv)[0] == 0
-    assert Path(name).is_symlink() and Path("real", name).read_bytes() == Path("plain" + name).read_bytes() and os.listdir("real") == [name]
+    assert Path(name).is_symlink() and Path("real", name).read_bytes() == Path("plain" + name).read_bytes()
+    assert os.listdir("real") == [name]
     Path("real", name).write_bytes(b"mine")
     Path("real", name).chmod(0o444)
     refused(vasa(*argv), f"output {name} is read-only")
@@ -777,7 +844,8 @@ def test_the_seed_decides_the_video(vasa, files, tmp_path):
     from vasa_ref.media.clips import Clip
     clips = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        vasa("animate", files / "p.png", "--crop", "none", files / "s.wav", "-o", tmp_path / f"{name}.mp4", "--weights", files / "w", "--seed", seed,
+        vasa("animate", files / "p.png", "--crop", "none", files / "s.wav", "-o", tmp_path / f"{name}.mp4", "--weights",
+             files / "w", "--seed", seed,
              "--steps", 2)
         clips.append(Clip.load(tmp_path / f"{name}.mp4").frames)
     assert torch.equal(clips[0], clips[1]) and not torch.equal(clips[0], clips[2])
@@ -792,7 +860,8 @@ def test_weights_that_do_not_match(vasa, files, tmp_path, spoil, said):
     import shutil
     shutil.copytree(files / "w", tmp_path / "w")
     spoil(tmp_path / "w")
-    refused(vasa("animate", files / "p.png", "--crop", "none", files / "s.wav", "-o", tmp_path / "o.mp4", "--weights", tmp_path / "w"), said)
+    refused(vasa("animate", files / "p.png", "--crop", "none", files / "s.wav", "-o", tmp_path / "o.mp4", "--weights",
+                 tmp_path / "w"), said)
     assert os.listdir(tmp_path) == ["w"]
 
 
@@ -808,14 +877,16 @@ def test_weights_whose_tensors_have_other_shapes(vasa, files, tmp_path):
     name = next(k for k, v in state.items() if v.ndim == 4)
     save_tensors(path, state | {name: state[name][:1]}, metadata)
     assert safe_open(path, "pt").metadata()["kind"] == '"FaceConfig"'
-    refused(vasa("animate", files / "p.png", "--crop", "none", files / "s.wav", "-o", tmp_path / "o.mp4", "--weights", tmp_path / "w"),
+    refused(vasa("animate", files / "p.png", "--crop", "none", files / "s.wav", "-o", tmp_path / "o.mp4", "--weights",
+                 tmp_path / "w"),
             "does not fit DetailFace", name)
 
 
 def test_a_disk_that_fills_while_frames_are_written(animate, monkeypatch):
     """ffmpeg ends early, as it does on a full disk: one line, and no video, not even half a one."""
     import vasa_ref.media.files
-    shell = ("#!/bin/sh\ncase \"$*\" in *libx264*) ;; *) exec '" + vasa_ref.media.files.ffmpeg_exe() + "' \"$@\";; esac\n"
+    shell = ("#!/bin/sh\ncase \"$*\" in *libx264*) ;; *) exec '"
+             + vasa_ref.media.files.ffmpeg_exe() + "' \"$@\";; esac\n"
              "head -c 100 > /dev/null\necho 'av_interleaved_write_frame(): No space left on device' >&2\nexit 1\n")
 
     def stub(folder):

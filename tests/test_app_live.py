@@ -22,17 +22,21 @@ def test_samples_survive_any_cut(n):
     samples = np.random.default_rng(0).integers(-32768, 32767, 3001).astype("<i2")
     data = io.BytesIO(samples.tobytes() + b"x")
     heard = torch.cat([chunk for _, chunk in Pipe(lambda: data.read(n))])
-    assert heard.dtype == torch.float32 and torch.equal((heard * 32768).int(), torch.from_numpy(samples.astype(np.int32)))
+    assert heard.dtype == torch.float32
+    assert torch.equal((heard * 32768).int(), torch.from_numpy(samples.astype(np.int32)))
     assert list(Pipe(lambda: b"")) == []
 
 
-def wav(samples, rate=16_000, channels=1, bits=16, coding=1, before=b"", after=b"", size=None, magic=b"RIFF", extensible=False):
+def wav(samples, rate=16_000, channels=1, bits=16, coding=1, before=b"", after=b"", size=None, magic=b"RIFF",
+        extensible=False):
     """A WAV by the book: RIFF, chunks before, fmt, data, chunks behind."""
     data = samples.tobytes()
-    fmt = struct.pack("<HHIIHH", 0xFFFE if extensible else coding, channels, rate, rate * channels * bits // 8, channels * bits // 8, bits)
+    kind, width = 0xFFFE if extensible else coding, channels * bits // 8
+    fmt = struct.pack("<HHIIHH", kind, channels, rate, rate * width, width, bits)
     if extensible: fmt += struct.pack("<HHIH", 22, bits, 4, coding) + bytes.fromhex("000000001000800000aa00389b71")
     size = len(data) if size is None else size
-    return (magic + struct.pack("<I", 0xFFFFFFFF) + b"WAVE" + before + b"fmt " + struct.pack("<I", len(fmt)) + fmt + b"data" + struct.pack("<I", size)
+    return (magic + struct.pack("<I", 0xFFFFFFFF) + b"WAVE" + before + b"fmt " + struct.pack("<I", len(fmt)) + fmt
+            + b"data" + struct.pack("<I", size)
             + data + after)
 
 
@@ -40,8 +44,9 @@ NOTE = b"LIST" + struct.pack("<I", 5) + b"hello\0"   # padded to an even length
 
 
 @pytest.mark.parametrize("n", [1, 3, 11, 44, 640, 5000])
-@pytest.mark.parametrize("options", [{}, {"size": 0xFFFFFFFF}, {"size": 0}, {"before": NOTE, "after": NOTE}, {"extensible": True},
-                                     {"before": b"JUNK" + struct.pack("<I", 3000) + bytes(3000)}], ids=str)
+@pytest.mark.parametrize("options",
+                         [{}, {"size": 0xFFFFFFFF}, {"size": 0}, {"before": NOTE, "after": NOTE}, {"extensible": True},
+                          {"before": b"JUNK" + struct.pack("<I", 3000) + bytes(3000)}], ids=str)
 def test_a_wav_is_heard_without_its_header(n, options):
     samples = np.random.default_rng(0).integers(-32768, 32767, 3001).astype("<i2")
     data = io.BytesIO(wav(samples, **options))
@@ -49,9 +54,11 @@ def test_a_wav_is_heard_without_its_header(n, options):
     assert torch.equal((heard * 32768).int(), torch.from_numpy(samples.astype(np.int32)))
 
 
-@pytest.mark.parametrize("options, said", [({"rate": 44_100}, "44100 Hz"), ({"channels": 2}, "2 channels"), ({"bits": 24}, "24 bit"), ({"coding": 3}, "coding 3"),
-                                           ({"coding": 3, "extensible": True}, "coding 3"), ({"magic": b"RF64"}, "cannot be streamed"),
-                                           ({"magic": b"RIFX"}, "cannot be streamed")], ids=str)
+@pytest.mark.parametrize("options, said",
+                         [({"rate": 44_100}, "44100 Hz"), ({"channels": 2}, "2 channels"), ({"bits": 24}, "24 bit"),
+                          ({"coding": 3}, "coding 3"),
+                          ({"coding": 3, "extensible": True}, "coding 3"), ({"magic": b"RF64"}, "cannot be streamed"),
+                          ({"magic": b"RIFX"}, "cannot be streamed")], ids=str)
 def test_any_other_wav_is_refused(options, said):
     data = io.BytesIO(wav(np.zeros(100, "<i2"), **options))
     with pytest.raises(VasaError, match=said) as error:
@@ -95,7 +102,8 @@ def test_an_error_of_the_pipe_is_an_error_here():
 def test_the_process_ends_while_the_pipe_is_open():
     code = "from vasa_ref.app.live import Pipe\npipe = iter(Pipe())\nprint(len(next(pipe)[1]), flush=True)"
     env = {**os.environ, "PYTHONPATH": str(Path(vasa_ref.__file__).parents[1])}
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, env=env)
     process.stdin.write(bytes(200))
     process.stdin.flush()
     assert process.wait(timeout=60) == 0 and process.stdout.read() == b"100\n" and process.stderr.read() == b""
@@ -127,7 +135,8 @@ def test_the_clock_measures_from_arrival_to_leaving(monkeypatch):
     report = clock.report()
     spoken = [10.0 - 0.04, 10.04 - 0.0625, 10.04 - 0.0225]              # the frames' first samples, 0, 640 and 1280
     late = sorted(left - when for left, when in zip((10.5, 10.64, 10.78), spoken))
-    assert report == {"latency_s": pytest.approx(late[1]), "latency_s_p95": pytest.approx(late[1] + 0.9 * (late[2] - late[1]))}
+    assert report == {"latency_s": pytest.approx(late[1]),
+                      "latency_s_p95": pytest.approx(late[1] + 0.9 * (late[2] - late[1]))}
     assert Clock().report() == {} and len(Clock().sound()) == 0
 
 

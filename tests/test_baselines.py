@@ -38,7 +38,8 @@ def test_regression_sees_neither_noise_nor_target(latents, tmp_path):
     loss, parts = baselines.regression_loss(model, x0, conditions, valid, None)
     assert not seen[0][0].any() and (seen[0][1] == model.config.times - 1).all() and loss.isfinite()
     error = (call(*seen[0], conditions) - x0)[valid].square()
-    assert torch.allclose(parts["pose"], error[:, :6].mean(), atol=1e-5) and torch.allclose(parts["dyn"], error[:, 6:].mean(), atol=1e-5)
+    assert torch.allclose(parts["pose"], error[:, :6].mean(), atol=1e-5)
+    assert torch.allclose(parts["dyn"], error[:, 6:].mean(), atol=1e-5)
 
 
 def test_weights_that_are_there_are_taken(latents, tmp_path):
@@ -47,7 +48,8 @@ def test_weights_that_are_there_are_taken(latents, tmp_path):
     assert steps == 1
     with pytest.raises(SystemExit, match="0.0 minutes, not 9.0"):
         baselines.learn(latents, 9.0, baselines.motion_loss, tmp_path, "joint")
-    assert all(torch.allclose(a, b, atol=1e-2) for a, b in zip(model.state_dict().values(), again.state_dict().values()))
+    assert all(torch.allclose(a, b, atol=1e-2)
+               for a, b in zip(model.state_dict().values(), again.state_dict().values()))
 
 
 def test_separate_models_do_not_know_of_each_other(latents):

@@ -32,7 +32,8 @@ def exercises(path):
 
 @pytest.mark.parametrize(
     "module, title, stub, solution",
-    [pytest.param(*exercise, id=f"{path.parent.name}/{path.stem}: {exercise[1]}") for path in CHAPTERS for exercise in exercises(path)],
+    [pytest.param(*exercise, id=f"{path.parent.name}/{path.stem}: {exercise[1]}") for path in CHAPTERS
+     for exercise in exercises(path)],
 )
 def test_solutions_pass_their_checks_and_stubs_do_not(module, title, stub, solution):
     names = {**vars(importlib.import_module("vasa_ref." + module)), "torch": torch, "F": F, "math": math}

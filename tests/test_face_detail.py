@@ -50,7 +50,8 @@ def face():
 def random_pose(n, seed=0):
     g = torch.Generator().manual_seed(seed)
     scale = torch.tensor([0.4, 0.2, 0.2, 0.1, 0.1])
-    return torch.cat([scale * torch.randn(n, 5, generator=g).clamp(-1, 1), 0.9 + 0.3 * torch.rand(n, 1, generator=g)], 1)
+    return torch.cat([scale * torch.randn(n, 5, generator=g).clamp(-1, 1), 0.9 + 0.3 * torch.rand(n, 1, generator=g)],
+                     1)
 
 
 def random_frames(people=4, frames=3, size=32, seed=0):
@@ -58,8 +59,10 @@ def random_frames(people=4, frames=3, size=32, seed=0):
     rand = lambda *s: torch.rand(*s, generator=g)
     who = random_people(people, g).flat()
     return Frames(rand(people, frames, 3, size, size), (rand(people, frames, 1, size, size) > 0.5).float(),
-                  random_pose(people * frames, seed).view(people, frames, 6), 0.3 * rand(people, frames, 54), 0.1 * rand(people, frames, 3),
-                  rand(people, frames, POINTS_KEPT, 3) - 0.5, rand(people, frames, POINTS_KEPT) > 0.3, rand(people, POINTS_KEPT, 3) - 0.5,
+                  random_pose(people * frames, seed).view(people, frames, 6), 0.3 * rand(people, frames, 54),
+                  0.1 * rand(people, frames, 3),
+                  rand(people, frames, POINTS_KEPT, 3) - 0.5, rand(people, frames, POINTS_KEPT) > 0.3,
+                  rand(people, POINTS_KEPT, 3) - 0.5,
                   rand(people, frames, 3, 2) - 0.5, who)
 
 
@@ -162,9 +165,11 @@ def test_share_loss_is_lowest_for_what_is_known():
     front[:, [0, 3], :, :2] = right[:, [3, 0], :, :2]                               # the first point is from the front
     assert cost(front) > 1 and cost(front, moving=everywhere) < 1e-3
     worse = right.clone()
-    worse[:, :, :, 2:4] = right.roll(2, 1)[:, :, :, 2:4]                            # the second point is copied, not painted
+    # the second point is copied, not painted
+    worse[:, :, :, 2:4] = right.roll(2, 1)[:, :, :, 2:4]
     skin, teeth = (cost(worse, torch.tensor([False, which])) for which in (False, True))
-    assert skin == teeth > 1                                                       # alone of its kind, either counts the same
+    # alone of its kind, either counts the same
+    assert skin == teeth > 1
 
 
 def test_every_part_of_the_face_learns(face):
@@ -172,11 +177,14 @@ def test_every_part_of_the_face_learns(face):
     teachable = DetailFace(TINY)
     teachable.motion_encoder.requires_grad_(False)
     for flow in (teachable.to_canonical, teachable.from_canonical, ):
-        torch.nn.init.normal_(flow.out.weight, std=0.1)                            # zero layers let nothing through at the first step
-    for conv in (teachable.decoder.depth, teachable.decoder.move, teachable.decoder.shade): torch.nn.init.normal_(conv.weight, std=0.1)
+        # zero layers let nothing through at the first step
+        torch.nn.init.normal_(flow.out.weight, std=0.1)
+    for conv in (teachable.decoder.depth, teachable.decoder.move, teachable.decoder.shade):
+        torch.nn.init.normal_(conv.weight, std=0.1)
     loss, parts = draw_loss(teachable, frames, FacePlan(), kept_points()[1])
     loss.backward()
-    still = [n for n, p in teachable.named_parameters() if p.requires_grad and (p.grad is None or p.grad.abs().max() == 0)]
+    still = [n for n, p in teachable.named_parameters()
+             if p.requires_grad and (p.grad is None or p.grad.abs().max() == 0)]
     assert not still
     figures = evaluate(teachable.eval(), frames)
     assert figures["px"] > 0 and figures["psnr"] > 0
@@ -187,7 +195,8 @@ def pool(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pool")
     frames = random_frames(16, 5, 64)
     tensors = {f.name: getattr(frames, f.name) for f in fields(Frames)}
-    tensors |= {name: (tensors[name] * 255).byte() for name in ("images", "masks")} | {n: tensors[n].half() for n in ("points", "rest")}
+    tensors |= {name: (tensors[name] * 255).byte()
+                for name in ("images", "masks")} | {n: tensors[n].half() for n in ("points", "rest")}
     save_tensors(folder / "00000.safetensors", tensors, {})
     return Pool.open(folder)
 
@@ -205,7 +214,8 @@ def test_training_resumes_exactly(pool, tmp_path):
 
 
 def test_encoders_learn_and_are_measured(pool, tmp_path):
-    close = CloseUps(torch.randint(256, (6, 3, 40, 40), dtype=torch.uint8), random_frames().pose.flatten(0, 1)[:6], torch.randn(6, 54))
+    close = CloseUps(torch.randint(256, (6, 3, 40, 40), dtype=torch.uint8), random_frames().pose.flatten(0, 1)[:6],
+                     torch.randn(6, 54))
     motion, steps = train_encoders(pool, close, random_frames, Run(out=tmp_path, max_steps=3, quiet=True), pairs=2,
                                    frames=2, crops=4, config=TINY)
     figures = measure_reading(motion, random_frames())
@@ -228,7 +238,8 @@ def test_close_ups_are_faces_and_are_kept(tmp_path):
     who, pose = random_people(8, generator), random_poses(96, generator)
     dynamics, body = random_dynamics(96, generator), random_bodies(96, generator)
     shots = random_shots(8, generator)
-    whole = render(make_figures(who[:1]), pose[:8], dynamics[:8, :52], dynamics[:8, 52:], body[:8], shots[:1].expand(8, -1), size=96)
+    whole = render(make_figures(who[:1]), pose[:8], dynamics[:8, :52], dynamics[:8, 52:], body[:8],
+                   shots[:1].expand(8, -1), size=96)
     there = face_crop(whole, pose[:8], 24)
     apart = lambda frames: (crop - frames)[..., 6:18, 6:18].abs().mean()          # of skin; about it is another scene
     assert apart(there) < 0.6 * apart(there.roll(1, 0))
@@ -248,7 +259,8 @@ def test_a_moved_picture_has_the_pose_that_is_told():
     row, column = (int(v) for v in ((1 + 0.2) * 32, (1 + 0.1) * 32))              # of the head's origin
     images[:, :, row - 1:row + 2, column - 1:column + 2] = 1
     shown, told = moved(images, pose, torch.Generator().manual_seed(0))
-    place = torch.nn.functional.grid_sample(shown, torch.stack([told[:, 3], -told[:, 4]], -1)[:, None, None], align_corners=False)
+    place = torch.nn.functional.grid_sample(shown, torch.stack([told[:, 3], -told[:, 4]], -1)[:, None, None],
+                                            align_corners=False)
     assert (place > 0.8).all() and told[:, 5].std() > 0.02
 
 
@@ -266,7 +278,8 @@ def test_a_contact_sheet_has_a_row_for_each_person(face):
 
 
 def test_the_face_of_a_preset_is_trained_in_three_stages_and_goes_on(tmp_path, monkeypatch):
-    """Two steps of each, then two more: the joined file holds the motion encoder of the one and all else of the other."""
+    """Two steps of each, then two more: the joined file holds the motion encoder of the one and all else of the
+    other."""
     face = train_face("tiny", out=tmp_path, max_steps=2, quiet=True)
     assert (tmp_path / "face-pool/32px-3-0/00000.safetensors").is_file()
     state, metadata = read_tensors(tmp_path / "face.safetensors")
@@ -276,14 +289,16 @@ def test_the_face_of_a_preset_is_trained_in_three_stages_and_goes_on(tmp_path, m
     encoders = read_tensors(tmp_path / "face-encoders/encoders.safetensors")[0]
     name = "whole.out.weight"
     assert torch.equal(state[f"motion_encoder.{name}"], encoders[name]) and state[f"motion_encoder.{name}"].any()
-    monkeypatch.setattr(Pool, "make", lambda folder, *_, **__: Pool.open(folder))              # nothing is rendered again
+    # nothing is rendered again
+    monkeypatch.setattr(Pool, "make", lambda folder, *_, **__: Pool.open(folder))
     train_face("tiny", out=tmp_path / "other", resume=tmp_path, max_steps=4, quiet=True)
     assert read_tensors(tmp_path / "other/face.safetensors")[1]["steps"] == {"encoders": 4, "all": 4}
 
 
 def test_what_training_refuses(tmp_path):
     with pytest.raises(VasaError, match="tiny, laptop, paper"): train_face("huge", out=tmp_path)
-    with pytest.raises(VasaError, match="of no use"): train_face("tiny", max_steps=1, out=tmp_path, vgg19="vgg19.safetensors")
+    with pytest.raises(VasaError, match="of no use"):
+        train_face("tiny", max_steps=1, out=tmp_path, vgg19="vgg19.safetensors")
     with pytest.raises(VasaError, match="needs a folder"): train_face("tiny", max_steps=1)
     with pytest.raises(VasaError, match="cannot resume"): train_face("tiny", max_steps=1, out=tmp_path, resume=tmp_path)
 
@@ -295,7 +310,8 @@ def test_the_right_class_is_built_and_loaded(tmp_path):
         save_weights(tmp_path / "face.safetensors", face, config)
         for place in (tmp_path, str(tmp_path), tmp_path / "face.safetensors"):
             loaded = load_face(place)
-            assert type(loaded) is kind and not loaded.training and not any(p.requires_grad for p in loaded.parameters())
+            assert type(loaded) is kind and not loaded.training
+            assert not any(p.requires_grad for p in loaded.parameters())
             assert all(torch.equal(a, b) for a, b in zip(face.parameters(), loaded.parameters()))
     with pytest.raises(VasaError, match="accepted are a shipped preset"): load_face("nowhere")
     assert type(load_face("laptop")) in (FaceModel, DetailFace)

@@ -32,7 +32,8 @@ def parts():
 def test_the_contrast_of_drawn_pictures_compares_with_the_drivers_code(pool, parts, monkeypatch):
     face, _, critic = parts
     drawn, seen = pool.draw(3, 3, generator()), []
-    monkeypatch.setattr(disentangle, "cosface", lambda codes, keys, which: seen.append((codes, keys, which)) or codes.sum() * 0)
+    monkeypatch.setattr(disentangle, "cosface",
+                        lambda codes, keys, which: seen.append((codes, keys, which)) or codes.sum() * 0)
     face_loss(face, critic, drawn, LossWeights(), 1.0)
     (own, keys, mine), (swapped, same, others) = seen
     with torch.no_grad(): z_dyn = critic.motion(drawn.images.flatten(0, 1))[1].unflatten(0, (6, 3))
@@ -49,9 +50,11 @@ def test_what_is_read_back_is_compared_with_the_critics_reading(pool, monkeypatc
     face = FaceModel(FaceConfig.tiny())
     torch.nn.init.normal_(face.motion_encoder.pose.out.weight, std=0.02)
     for flow in (face.to_canonical, face.from_canonical): torch.nn.init.normal_(flow.out.weight, std=0.01)
-    critic, drawn, told = Critic(face.motion_encoder, Recogniser(face.identity_encoder, face.config.z_id_dim)), pool.draw(2, 3, generator()), []
+    critic = Critic(face.motion_encoder, Recogniser(face.identity_encoder, face.config.z_id_dim))
+    drawn, told = pool.draw(2, 3, generator()), []
     if together:
-        with torch.no_grad(): face.motion_encoder.dynamics.out.weight.add_(0.3)           # it has learnt, the critic has not
+        # it has learnt, the critic has not
+        with torch.no_grad(): face.motion_encoder.dynamics.out.weight.add_(0.3)
     face.motion_encoder.requires_grad_(together)
     monkeypatch.setattr(disentangle, "agreement", lambda codes, target: told.append(target) or agreement(codes, target))
     face_loss(face, critic, drawn, LossWeights(), 1.0)[0].backward()
@@ -59,7 +62,8 @@ def test_what_is_read_back_is_compared_with_the_critics_reading(pool, monkeypatc
     with torch.no_grad():
         pose = face.motion_encoder.read_pose(drawn.images.flatten(0, 1))
         expected = critic.motion.read_z_dyn(drawn.images.flatten(0, 1), pose).unflatten(0, (4, 3))
-    assert torch.allclose(own, expected[:, 1], atol=1e-5) and torch.allclose(swapped, expected[torch.arange(4).roll(2), 2], atol=1e-5)
+    assert torch.allclose(own, expected[:, 1], atol=1e-5)
+    assert torch.allclose(swapped, expected[torch.arange(4).roll(2), 2], atol=1e-5)
     assert not own.requires_grad
     for p in (face.motion_encoder.dynamics.out.weight, face.motion_encoder.pose.out.weight):
         assert (p.grad is not None and p.grad.abs().sum() > 0) == together
@@ -79,7 +83,8 @@ def test_vgg_joins_the_losses(pool, parts):
     loss, named = face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(vgg=3.0), 0.0, vgg=vgg)
     torch.manual_seed(0)
     without, others = face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(), 0.0)
-    assert set(named) - set(others) == {"vgg"} and loss.item() == pytest.approx(without.item() + named["vgg"].item(), rel=1e-4)
+    assert set(named) - set(others) == {"vgg"}
+    assert loss.item() == pytest.approx(without.item() + named["vgg"].item(), rel=1e-4)
 
 
 def test_region_weights_look_at_eyes_and_mouth(pool):
@@ -135,7 +140,8 @@ def test_face_loss_teaches_everything_but_the_motion_encoder(pool, parts, share,
     face.motion_encoder.requires_grad_(False)
     judge = PatchDiscriminator((8, 16, 24)) if playing else None
     loss, named = face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(), share, judge)
-    both = {"pixels", "structure", "features", "cycle", "contrast"} | ({"judge", "adversarial", "matching"} if playing else set())
+    both = {"pixels", "structure", "features", "cycle",
+            "contrast"} | ({"judge", "adversarial", "matching"} if playing else set())
     assert set(named) == (both if share == 0 else both | {"consist", "cross_id", "swap_cycle", "swap_contrast"})
     loss.backward()
     if playing: assert all(p.grad.abs().sum() > 0 for name, p in judge.named_parameters() if name.endswith("weight"))
@@ -148,7 +154,9 @@ def test_the_drivers_disguise_comes_from_the_generator(pool, parts):
     face.motion_encoder.requires_grad_(True)
     def loss(ours, others):
         torch.manual_seed(others)
-        with torch.enable_grad(): return face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(), generator=generator(ours))[0].item()
+        with torch.enable_grad():
+            return face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(),
+                             generator=generator(ours))[0].item()
     assert loss(1, 0) == loss(1, 7) != loss(2, 0)
     before = torch.random.get_rng_state()
     face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(), generator=generator())

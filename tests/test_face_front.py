@@ -64,7 +64,8 @@ def test_a_painter_that_adds_nothing_gives_the_portrait_back(painter):
     still.out.weight.zero_(), still.out.bias.zero_()
     still.out.bias[12:16] = -30.0                                                  # `new`, behind 3 x 4 colours
     picture = torch.rand(1, 3, 32, 32, generator=seeded())
-    painted = still(still.hints(picture), torch.zeros(1, TINY.z_id_dim), torch.zeros(1, 6), torch.zeros(1, TINY.z_dyn_dim))
+    painted = still(still.hints(picture), torch.zeros(1, TINY.z_id_dim), torch.zeros(1, 6),
+                    torch.zeros(1, TINY.z_dyn_dim))
     torch.testing.assert_close(painted[:, :3], picture, rtol=0, atol=1e-5)
 
 

@@ -78,7 +78,8 @@ def test_gradients_reach_every_module():
     for head_ in (face.motion_encoder.pose,): torch.nn.init.normal_(head_.out.weight, std=0.01)
     images = torch.rand(2, 3, 32, 32, generator=generator())
     pose, z_dyn = face.motion(images.flip(0))
-    (face(images, images.flip(0)).square().mean() + face.motion_encoder.read(z_dyn).square().mean() + pose.sum()).backward()
+    read = face.motion_encoder.read(z_dyn)
+    (face(images, images.flip(0)).square().mean() + read.square().mean() + pose.sum()).backward()
     dead = [name for name, p in face.named_parameters() if p.grad is None or p.grad.abs().sum() == 0]
     assert dead == []
 
@@ -97,7 +98,8 @@ def test_overfits_one_pair(figures):
 
 @pytest.mark.parametrize("make", [FaceConfig.tiny, FaceConfig, FaceConfig.paper])
 def test_no_volume_has_depth_two(make):
-    """oneDNN's bfloat16 weight gradient of 3D convolutions is wrong for volumes of depth 2: no such volume may occur."""
+    """oneDNN's bfloat16 weight gradient of 3D convolutions is wrong for volumes of depth 2: no such volume may
+    occur."""
     depths = []
     with torch.device("meta"):
         face = FaceModel(make())

@@ -27,7 +27,8 @@ def test_critic_is_a_frozen_copy():
 
 
 def test_vgg_is_a_frozen_chain_of_convolutions(vgg):
-    "Written out once more, from the paper's configuration E: 2, 2, 4, 4 convolutions with pooling between, and the first of the last four."
+    """Written out once more, from the paper's configuration E: 2, 2, 4, 4 convolutions with pooling between, and the
+    first of the last four."""
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     x = (images - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     convolutions, expected = iter(vgg.features.values()), []
@@ -38,18 +39,21 @@ def test_vgg_is_a_frozen_chain_of_convolutions(vgg):
             x = F.relu(F.conv2d(x, convolution.weight, convolution.bias, padding=1))
             if i == 0: expected.append(x)
     for one, other in zip(vgg(images), expected, strict=True): assert torch.allclose(one, other, atol=1e-5)
-    assert not any(p.requires_grad for p in vgg.parameters()) and sum(p.numel() for p in vgg.features.parameters()) == 20_024_384 - 3 * (9 * 512 * 512 + 512)
+    assert not any(p.requires_grad for p in vgg.parameters())
+    assert sum(p.numel() for p in vgg.features.parameters()) == 20_024_384 - 3 * (9 * 512 * 512 + 512)
 
 
 def test_vgg_reads_torchvisions_weights(tmp_path):
     "torchvision's `vgg19().features`, written as its make_layers does: a list in which a layer's place is its name."
     torch.manual_seed(1)
     layers, before = [], 3
-    for width in (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512, 512, 512, 512, "M"):
+    for width in (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512, 512, 512, 512,
+                  "M"):
         if width == "M": layers.append(nn.MaxPool2d(2))
         else: layers, before = [*layers, nn.Conv2d(before, width, 3, padding=1), nn.ReLU()], width
     theirs = nn.Sequential(*layers)
-    state = {f"features.{name}": x for name, x in theirs.state_dict().items()} | {"classifier.0.bias": torch.zeros(4096)}
+    state = {f"features.{name}": x
+             for name, x in theirs.state_dict().items()} | {"classifier.0.bias": torch.zeros(4096)}
     save_file(state, tmp_path / "vgg19.safetensors", {"format": "pt"})
     ours = VGG19(tmp_path / "vgg19.safetensors")
     images = torch.rand(1, 3, 64, 64)

@@ -65,7 +65,8 @@ def test_ssim_agrees_with_torchmetrics():
     a = torch.rand(2, 3, 32, 32, generator=generator(1))
     b = (a + 0.2 * torch.randn(a.shape, generator=generator(2))).clamp(0, 1)
     _, full = image.structural_similarity_index_measure(a, b, data_range=1.0, reduction="none", return_full_image=True)
-    inside = full[..., 5:-5, 5:-5]                               # torchmetrics also counts a reflected border; we do not
+    # torchmetrics also counts a reflected border; we do not
+    inside = full[..., 5:-5, 5:-5]
     assert torch.allclose(ssim(a, b), inside.mean(dim=(1, 2, 3)), atol=1e-4)
 
 
@@ -101,7 +102,8 @@ def test_looks_differ_and_the_truth_does_not():
     plain = casts["plain"]
     for cast in casts.values():
         assert torch.equal(cast.figures.people.identity.shape, plain.figures.people.identity.shape)
-        assert torch.equal(cast.pose, plain.pose) and torch.equal(cast.dynamics, plain.dynamics) and torch.equal(cast.body, plain.body)
+        assert torch.equal(cast.pose, plain.pose) and torch.equal(cast.dynamics, plain.dynamics)
+        assert torch.equal(cast.body, plain.body)
         assert torch.equal(cast.shots, plain.shots) and torch.equal(cast.scenes, plain.scenes)
     look = {looks: cast.figures.people.look for looks, cast in casts.items()}
     worn = {looks: rows[:, [LOOK[name] for name in ("glasses", "beard", "hat")]].sum() for looks, rows in look.items()}
@@ -164,7 +166,8 @@ def test_a_perfect_model_makes_no_error():
     assert all(scores[f"{name}_psnr"] > 90 for name in SWAPS) and scores["sharpness"] == pytest.approx(1), scores
     class Forgetful(Perfect):
         "Draws everybody with the dynamics of its first frame."
-        def decode(self, whose, z_id, pose, z_dyn): return super().decode(whose, z_id, pose, truth[3 * whose].expand(len(pose), -1))
+        def decode(self, whose, z_id, pose, z_dyn):
+            return super().decode(whose, z_id, pose, truth[3 * whose].expand(len(pose), -1))
     scores = swap_table(Forgetful(), people=3, frames=2, seed=5)
     assert all(scores[f"{name}_psnr"] < 60 for name in SWAPS), "the expressions are wrong"
 
@@ -203,18 +206,22 @@ def test_the_leak_matrix_asks_every_code_for_every_factor(face, cast):
     assert {name: len(code) for name, code in codes.items()} == {"V_app": 36, "z_id": 36, "pose": 36, "z_dyn": 36}
     codes["z_dyn"] = torch.cat([truth["units"], truth["gaze"]], 1)
     codes["pose"] = truth["pose"]
-    many = {name: code.repeat(8, 1) + 1e-3 * torch.randn(288, code.shape[1], generator=generator()) for name, code in codes.items()}
+    many = {name: code.repeat(8, 1) + 1e-3 * torch.randn(288, code.shape[1], generator=generator())
+            for name, code in codes.items()}
     matrix = leak_matrix(many, {name: x.repeat(8, *[1] * (x.ndim - 1)) for name, x in truth.items()})
     assert matrix["z_dyn"]["units"] > 0.9 and matrix["pose"]["pose"] > 0.9
-    assert set(matrix["z_id"]) == {"who", "pose", "units", "gaze"} and all(0 <= x <= 1 for row in matrix.values() for x in row.values())
+    assert set(matrix["z_id"]) == {"who", "pose", "units", "gaze"}
+    assert all(0 <= x <= 1 for row in matrix.values() for x in row.values())
 
 
 def test_one_number_that_leaks_is_not_hidden_by_five_that_do_not():
     code = torch.randn(400, 4, generator=generator())
     pose = torch.cat([code[:, :1], torch.randn(400, 5, generator=generator(1))], dim=1)
-    truth = {"who": torch.arange(4).repeat_interleave(100), "pose": pose, "units": torch.rand(400, 52), "gaze": torch.rand(400, 2)}
+    truth = {"who": torch.arange(4).repeat_interleave(100), "pose": pose, "units": torch.rand(400, 52),
+             "gaze": torch.rand(400, 2)}
     codes = {"pose": pose, "z_dyn": code}
-    assert leak_table(codes, truth, truth)["pose_from_z_dyn_r2"] > 0.9 and 0.14 < leak_matrix(codes, truth)["z_dyn"]["pose"] < 0.25
+    assert leak_table(codes, truth, truth)["pose_from_z_dyn_r2"] > 0.9
+    assert 0.14 < leak_matrix(codes, truth)["z_dyn"]["pose"] < 0.25
 
 
 @pytest.mark.parametrize("fit", [fit_ridge, fit_mlp])
@@ -238,5 +245,7 @@ def test_other_looks_are_asked_for_the_same_two():
     noisy = torch.cat([units[:, :5], torch.rand(60, 47, generator=generator_)], 1)
     table = looks_table({"same": ({"pose": truth["pose"]}, truth, {"units": noisy}),
                          "turned": ({"pose": truth["pose"] + 0.1}, truth, {"units": -units})})
-    assert table["expression_from_z_dyn_r2_same"] == pytest.approx(1, abs=1e-5) and table["expression_from_z_dyn_r2_turned"] < 0
-    assert table["pose_error_deg_same"] == 0 and table["pose_error_deg_turned"] == pytest.approx(math.degrees(0.1), rel=1e-4)
+    assert table["expression_from_z_dyn_r2_same"] == pytest.approx(1, abs=1e-5)
+    assert table["expression_from_z_dyn_r2_turned"] < 0
+    assert table["pose_error_deg_same"] == 0
+    assert table["pose_error_deg_turned"] == pytest.approx(math.degrees(0.1), rel=1e-4)

@@ -48,7 +48,8 @@ def talks(n=8, frames=150):
     loud = F.interpolate(torch.rand(n, 1, frames // 5, generator=seeded()), frames, mode="linear")[:, 0]
     pose = 0.1 * loud[..., None] * torch.randn(6, generator=seeded(1))
     mel = loud.repeat_interleave(4, 1)[..., None] * torch.ones(40) * 4 - 8
-    return Talks(loud[..., None].expand(-1, -1, CONFIG.mouth), pose, mel, loud[..., None] * torch.randn(12, generator=seeded(2)))
+    return Talks(loud[..., None].expand(-1, -1, CONFIG.mouth), pose, mel,
+                 loud[..., None] * torch.randn(12, generator=seeded(2)))
 
 
 def test_the_mouth_is_what_speech_moves_and_has_no_sides():
@@ -140,15 +141,17 @@ def test_the_loss_reaches_every_parameter_and_falls(judges):
 
 
 def test_training_saves_and_resumes(tmp_path, monkeypatch):
-    monkeypatch.setattr(SyncConfig, "tiny", classmethod(lambda cls, **changes: cls(hidden=16, width=16, pose_layers=1, audio_layers=1,
-                                                                                   talks=3, steps=8, **changes)))
+    monkeypatch.setattr(SyncConfig, "tiny",
+                        classmethod(lambda cls, **changes: cls(hidden=16, width=16, pose_layers=1, audio_layers=1,
+                                                               talks=3, steps=8, **changes)))
     options = dict(quiet=True, workers=1)
     whole = train_sync("tiny", max_steps=4, out=tmp_path / "a", **options)
     train_sync("tiny", max_steps=2, out=tmp_path / "b", **options)
     parts = train_sync("tiny", max_steps=4, out=tmp_path / "b", resume=tmp_path / "b", **options)
     assert all(torch.equal(x, y) for x, y in zip(whole.state_dict().values(), parts.state_dict().values()))
     loaded = load_judges(tmp_path / "a")
-    assert all(torch.allclose(x, y, atol=1e-2) for x, y in zip(whole.state_dict().values(), loaded.state_dict().values()))
+    assert all(torch.allclose(x, y, atol=1e-2)
+               for x, y in zip(whole.state_dict().values(), loaded.state_dict().values()))
     assert load_judges(tmp_path / "a", load_audio_encoder("laptop")) is not None
     with pytest.raises(VasaError, match="another audio encoder"):
         load_judges(tmp_path / "a", Wav2Vec2(Wav2Vec2Config.tiny()))

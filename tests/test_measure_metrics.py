@@ -86,7 +86,8 @@ def estimator():
 @pytest.fixture(scope="module")
 def instruments(estimator):
     torch.manual_seed(1)
-    return Instruments(estimator, Judges(SyncConfig.tiny(audio_dim=Wav2Vec2Config.tiny().hidden_size)).eval(), Wav2Vec2(Wav2Vec2Config.tiny()).eval())
+    return Instruments(estimator, Judges(SyncConfig.tiny(audio_dim=Wav2Vec2Config.tiny().hidden_size)).eval(),
+                       Wav2Vec2(Wav2Vec2Config.tiny()).eval())
 
 
 def noise(*shape, seed=0):
@@ -97,7 +98,8 @@ def perfect_take(truth):
     "What a perfect model and a perfect instrument would give."
     motion = truth.motion
     reading = Reading(motion.pose, motion.units, motion.gaze, mouth_opening(motion.units))
-    return Take(truth, torch.cat([motion.pose, motion.dynamics], 1), reading, noise(len(motion), 8), noise(len(motion), 64))
+    return Take(truth, torch.cat([motion.pose, motion.dynamics], 1), reading, noise(len(motion), 8),
+                noise(len(motion), 64))
 
 
 def test_correlation_is_numpys():
@@ -132,7 +134,8 @@ def test_the_opening_is_what_the_lips_of_the_mesh_do():
     "Against the gap of the inner lips on the fine mesh of a person, which knows nothing of opening_weights."
     mouths = torch.stack([face_of(SHAPES[shape][3]) for shape in ("rest", "M", "A", "E", "O", "S", "W")])
     opening = dict(zip(("rest", "M", "A", "E", "O", "S", "W"), mouth_opening(mouths).tolist()))
-    assert opening["A"] > opening["E"] > opening["S"] > opening["M"] == 0 == opening["rest"] and opening["O"] > opening["W"]
+    assert opening["A"] > opening["E"] > opening["S"] > opening["M"] == 0 == opening["rest"]
+    assert opening["O"] > opening["W"]
     one = torch.zeros(52)
     one[UNIT["jawOpen"]] = 1
     assert mouth_opening(one) == pytest.approx(1)
@@ -161,21 +164,25 @@ def test_closures():
 
 
 def test_a_late_track_is_taken_earlier_without_wrapping_around():
-    assert earlier(torch.arange(5), 2).tolist() == [2, 3, 4, 4, 4] and earlier(torch.arange(5), -2).tolist() == [0, 0, 0, 1, 2]
+    assert earlier(torch.arange(5), 2).tolist() == [2, 3, 4, 4, 4]
+    assert earlier(torch.arange(5), -2).tolist() == [0, 0, 0, 1, 2]
     assert earlier(torch.arange(5), 0).tolist() == [0, 1, 2, 3, 4] and earlier(torch.arange(3), 9).tolist() == [2, 2, 2]
 
 
 def test_what_a_late_film_shows_first_counts_for_no_closure_at_its_end(truth, estimator):
-    """A film three frames late with lips that meet only in its first frames, which a wrap would put under the last closure."""
+    """A film three frames late with lips that meet only in its first frames, which a wrap would put under the last
+    closure."""
     frames = len(truth.motion)
     opening = mouth_opening(truth.motion.units)
     units = truth.motion.units.clone()
-    units[-6:], units[-3:-1] = units[opening.argmax()], 0                                # open, shut, open at the very end
+    # open, shut, open at the very end
+    units[-6:], units[-3:-1] = units[opening.argmax()], 0
     true = mouth_opening(units)
     late = torch.cat([torch.zeros(3), true])[:frames]
     assert closures(units)[-1] == (frames - 3, frames - 1)
     take = perfect_take(truth)
-    take.truth, take.reading = replace(truth, motion=replace(truth.motion, units=units)), replace(take.reading, opening=late)
+    take.truth = replace(truth, motion=replace(truth.motion, units=units))
+    take.reading = replace(take.reading, opening=late)
     figures = take_figures([take], estimator, window=50)
     met = closures_met(units, earlier(late, 3))
     assert figures["mouth_lag_frames"] == 3 and not met[-1] and figures["closure_recall"] == sum(met) / len(met)
@@ -190,7 +197,8 @@ def test_silence_at_the_ends_and_a_mouth_that_stays_shut_are_no_closures():
 
 
 def test_every_m_of_a_sentence_is_a_closure_or_next_to_silence():
-    said = perform(say("Mama may move many more men", rate=130), style=torch.zeros(12), generator=torch.Generator().manual_seed(0))
+    said = perform(say("Mama may move many more men", rate=130), style=torch.zeros(12),
+                   generator=torch.Generator().manual_seed(0))
     assert 5 <= len(closures(said.units)) <= 7
 
 
@@ -271,12 +279,14 @@ def test_the_true_take_is_the_truth(truth, instruments):
     take = true_take(instruments, truth)
     assert torch.equal(take.motion[:, :6], truth.motion.pose) and len(take.codes) == len(truth.motion)
     told = from_z_dyn(take.motion[:, 6:])
-    assert torch.allclose(told.units, truth.motion.units, atol=1e-6) and torch.allclose(told.body, truth.motion.body, atol=1e-6)
+    assert torch.allclose(told.units, truth.motion.units, atol=1e-6)
+    assert torch.allclose(told.body, truth.motion.body, atol=1e-6)
 
 
 def test_coupling_of_short_clips_has_no_capp(truth, instruments):
     take = perfect_take(truth)
-    assert len(take.motion) < 75 and set(coupling_figures([take], instruments.judges)) == {"sync_c", "sync_d", "sync_offset"}
+    assert len(take.motion) < 75
+    assert set(coupling_figures([take], instruments.judges)) == {"sync_c", "sync_d", "sync_offset"}
     longer = held_out_truth(8, seconds=2.4)
     both = coupling_figures([take, perfect_take(longer)], instruments.judges)
     assert set(both) == {"sync_c", "sync_d", "sync_offset", "capp", "capp_shift3"} and -1 <= both["capp"] <= 1
@@ -294,7 +304,8 @@ def test_frechet_distance_equals_scipys():
 def test_sequences_know_their_mean_and_their_change():
     codes = torch.arange(30.0)[:, None] * torch.tensor([1.0, -2.0])
     rows = sequence_codes(codes)
-    assert torch.allclose(rows, torch.tensor([[12.0, -24, 0.96, 1.92], [17, -34, 1, 2]]))      # the first frame has no change
+    # the first frame has no change
+    assert torch.allclose(rows, torch.tensor([[12.0, -24, 0.96, 1.92], [17, -34, 1, 2]]))
     assert video_distance([noise(80, 4)], [noise(80, 4)], axes=3) == pytest.approx(0, abs=1e-4)
     assert video_distance([noise(80, 4)], [noise(80, 4) * 2], axes=3) > 0.1
 
@@ -332,7 +343,8 @@ def test_the_crop_holds_eyes_and_mouth_at_the_same_places_in_any_pose():
     x, y = marks_of(truth).unbind(-1)                                                       # (6, 3)
     column, row = (((v + 1) * 32).round().long().clamp(0, 63) for v in (x, y))
     dots = torch.zeros(6, 3, 64, 64)
-    for i in range(6): dots[i, torch.arange(3), row[i], column[i]] = 1                      # each mark in a colour of its own
+    # each mark in a colour of its own
+    for i in range(6): dots[i, torch.arange(3), row[i], column[i]] = 1
     crops = face_crop(torch.nn.functional.avg_pool2d(dots, 3, 1, 1) * 9, pose, 64).clamp(min=0)
     assert (crops.sum((2, 3)) > 2).all(), "all marks are inside"
     places = torch.arange(64.0)
@@ -353,7 +365,8 @@ def test_mirror_twice_is_nothing():
     assert all(torch.equal(a, b) for a, b in zip(data, mirror(*mirror(*data))))
     images, pose, dynamics = mirror(*data)
     assert torch.equal(dynamics[:, UNIT["eyeBlinkLeft"]], data[2][:, UNIT["eyeBlinkRight"]])
-    assert torch.equal(dynamics[:, UNIT["jawOpen"]], data[2][:, UNIT["jawOpen"]]) and torch.equal(dynamics[:, 52], -data[2][:, 52])
+    assert torch.equal(dynamics[:, UNIT["jawOpen"]], data[2][:, UNIT["jawOpen"]])
+    assert torch.equal(dynamics[:, 52], -data[2][:, 52])
     assert torch.equal(pose[:, 0], -data[1][:, 0]) and torch.equal(images, data[0].flip(-1))
 
 
@@ -378,7 +391,8 @@ def test_fewer_lessons_than_are_kept_are_the_first(tmp_path):
 def test_lessons_of_a_pool_are_its_frames(tmp_path):
     pool = Pool.make(tmp_path, 16, 1, 32, quiet=True)
     lessons = Lessons.of_pool(tmp_path, 16)
-    assert lessons.images.shape == (16, 3, 16, 16) and lessons.pose.shape == (16, 6) and lessons.dynamics.shape == (16, 54)
+    assert lessons.images.shape == (16, 3, 16, 16) and lessons.pose.shape == (16, 6)
+    assert lessons.dynamics.shape == (16, 54)
     frames = pool.files[0].get_tensor("images").float().flatten(0, 1)
     assert (torch.nn.functional.avg_pool2d(frames, 2) - lessons.images).abs().mean() < 4
 
@@ -428,16 +442,20 @@ def test_training_arguments():
 KEYS = """self_psnr swap_psnr self_ssim swap_ssim id_from_z_dyn id_chance pose_from_z_dyn_r2 expression_from_z_dyn_r2
     pose_error_deg mouth_corr mouth_lag_frames mouth_corr_languages closure_recall silence_still gaze_error_deg
     distance_error emotion_accuracy seam_ratio delta_p delta_p_true rtf fps_cpu size_px preset people clips seed
-    pose_psnr dynamics_psnr pose_ssim dynamics_ssim gaze_from_z_dyn_r2 gaze_open_from_z_dyn_r2 pose_error_deg_dressed pose_error_deg_held_out
+    pose_psnr dynamics_psnr pose_ssim dynamics_ssim gaze_from_z_dyn_r2 gaze_open_from_z_dyn_r2
+    pose_error_deg_dressed pose_error_deg_held_out
     expression_from_z_dyn_r2_dressed expression_from_z_dyn_r2_held_out sync_c sync_d sync_offset capp capp_shift3 fvd
-    sync_c_true sync_d_true sync_offset_true capp_true capp_shift3_true mouth_corr_true closure_recall_true gaze_error_deg_true
+    sync_c_true sync_d_true sync_offset_true capp_true capp_shift3_true mouth_corr_true closure_recall_true
+    gaze_error_deg_true
     distance_error_true emotion_accuracy_true sharpness""".split()
 KEYS += [f"{swap}_{error}" for swap in SWAPS for error in ("pose_deg", "gaze_deg", "mouth", "brows")]
 
 
 def test_bench_measures_any_weights(tmp_path, estimator, monkeypatch):
-    "Models that have learned nothing, small instruments, short clips: every figure is there and finite, and nothing is good."
-    monkeypatch.setattr(metrics, "held_out_truth", lambda seed, language="en", seconds=0: held_out_truth(seed, language=language, seconds=0.4))
+    """Models that have learned nothing, small instruments, short clips: every figure is there and finite, and nothing
+    is good."""
+    monkeypatch.setattr(metrics, "held_out_truth",
+                        lambda seed, language="en", seconds=0: held_out_truth(seed, language=language, seconds=0.4))
     talker = Talker.random("tiny")
     ears = PhonemeRecogniser(Wav2Vec2Config.tiny())
     save_weights(tmp_path / "face.safetensors", talker.face, talker.face.config)
@@ -447,10 +465,13 @@ def test_bench_measures_any_weights(tmp_path, estimator, monkeypatch):
     judges = Judges(SyncConfig.tiny(audio_dim=ears.config.hidden_size))
     save_weights(tmp_path / "sync.safetensors", judges, judges.config, ears=fingerprint(load_audio_encoder(tmp_path)))
     figures = bench(tmp_path, quick=True, quiet=True)
-    assert set(figures) <= set(KEYS) and set(KEYS) - set(figures) <= {
-        "mouth_corr_languages", "closure_recall", "closure_recall_true", "seam_ratio", "fvd", "capp", "capp_shift3", "capp_true", "capp_shift3_true"}
+    assert set(figures) <= set(KEYS)
+    assert set(KEYS) - set(figures) <= {
+        "mouth_corr_languages", "closure_recall", "closure_recall_true", "seam_ratio", "fvd", "capp", "capp_shift3",
+        "capp_true", "capp_shift3_true"}
     assert all(math.isfinite(value) for value in figures.values() if not isinstance(value, str))
-    assert figures["mouth_corr"] < 0.5 and figures["swap_psnr"] < 20 and figures["clips"] == 7 and figures["size_px"] == 32
+    assert figures["mouth_corr"] < 0.5 and figures["swap_psnr"] < 20 and figures["clips"] == 7
+    assert figures["size_px"] == 32
 
 
 def test_bench_needs_weights(tmp_path):

@@ -14,7 +14,8 @@ from vasa_ref.talking.talker import Talker
 @pytest.fixture
 def instruments():
     torch.manual_seed(0)
-    return Instruments(MotionEstimator(EstimatorConfig.tiny()).eval(), Judges(SyncConfig.tiny(audio_dim=Wav2Vec2Config.tiny().hidden_size)).eval(),
+    return Instruments(MotionEstimator(EstimatorConfig.tiny()).eval(),
+                       Judges(SyncConfig.tiny(audio_dim=Wav2Vec2Config.tiny().hidden_size)).eval(),
                        Wav2Vec2(Wav2Vec2Config.tiny()).eval())
 
 
@@ -35,14 +36,17 @@ def test_capp_is_asked_about_shifts_and_factors(instruments, monkeypatch):
 def test_each_setting_reaches_the_model(instruments, monkeypatch):
     talker, asked, asked_for = Talker.random("tiny"), [], []
     motion = talker.motion
-    monkeypatch.setattr(talker, "motion", lambda audio, **controls: asked.append(controls) or motion(audio, **controls | {"steps": 1}))
-    monkeypatch.setattr(tables.Talker, "from_pretrained", classmethod(lambda cls, folder, device: asked_for.append(device) or talker))
+    monkeypatch.setattr(talker, "motion",
+                        lambda audio, **controls: asked.append(controls) or motion(audio, **controls | {"steps": 1}))
+    monkeypatch.setattr(tables.Talker, "from_pretrained",
+                        classmethod(lambda cls, folder, device: asked_for.append(device) or talker))
     monkeypatch.setattr(tables, "load_instruments", lambda folder, device: asked_for.append(device) or instruments)
     monkeypatch.setattr(tables, "video_distance", lambda real, made: float(sum(map(len, made)) - sum(map(len, real))))
     monkeypatch.setattr(tables, "SETTINGS", dict(list(SETTINGS.items())[2:4]))
     found = paper_tables("laptop", quick=True, quiet=True, device="cpu:0")
     assert asked_for == ["cpu:0"] * 2
-    assert [(c["cfg_scale"], c["steps"]) for c in asked] == [({"audio": 0, "gaze": 2}, 50)] * 4 + [({"audio": 0.5, "gaze": 1}, 50)] * 4
+    assert [(c["cfg_scale"], c["steps"])
+            for c in asked] == [({"audio": 0, "gaze": 2}, 50)] * 4 + [({"audio": 0.5, "gaze": 1}, 50)] * 4
     assert list(found["guidance"]) == ["real", "0, 2, 50", "0.5, 1, 50"] and found["clips"] == 4 and found["talks"] == 6
     assert all(set(COLUMNS) - {"fvd"} <= set(row) for row in found["guidance"].values())
     assert [name for name, row in found["guidance"].items() if "fvd" not in row] == ["real"]

@@ -26,9 +26,16 @@ from vasa_ref.world.clips import DISTANCE_RANGE, GAZE_RANGE, make_clip
 
 torch.set_num_threads(1)
 OURS = ("gaze", "distance", "emotion", "head_motion", "blink_rate")
+
+
+def rises(angle):
+    """How often an angle (T,) comes to exceed its mean."""
+    return int(((angle > angle.mean()).int().diff() == 1).sum())
+
+
 NODS = Condition("nod_rate", 1, "nods per minute", "how often the head nods", limits=((0.0, 60.0),), metavar=("N",),
                  typical=20.0, step=5.0, drop_with="liveliness", track="pose",
-                 tell=lambda clip: int(((clip.pose[:, 1] > clip.pose[:, 1].mean()).int().diff() == 1).sum()) * 1500 / len(clip.pose))
+                 tell=lambda clip: rises(clip.pose[:, 1]) * 1500 / len(clip.pose))
 
 
 def seeded(seed=0):
@@ -56,7 +63,8 @@ def test_a_new_row_is_taken_up_everywhere_and_leaves_no_trace(capsys, ears, clip
     before, plain_help = dict(CONDITIONS), animate_help(capsys)
     plain = MotionModel(MotionConfig.tiny()).state_dict().keys()
     with added(NODS):
-        assert clip_conditions() == (*OURS, "nod_rate") and tuple(CONDITIONS)[6:] == ("prev_motion", "prev_audio", "audio")
+        assert clip_conditions() == (*OURS, "nod_rate")
+        assert tuple(CONDITIONS)[6:] == ("prev_motion", "prev_audio", "audio")
         told = " ".join(animate_help(capsys).split())
         assert "--nod-rate N how often the head nods: 0 to 60, nods per minute (default: as the model likes)" in told
         assert "blink_rate, nod_rate or some of them" in told                              # --curves
@@ -64,7 +72,8 @@ def test_a_new_row_is_taken_up_everywhere_and_leaves_no_trace(capsys, ears, clip
         assert args.nod_rate == 30
 
         talker = Talker.random("tiny")
-        film = lambda **asked: talker.animate(torch.rand(3, 32, 32, generator=seeded()), torch.zeros(3200), steps=2, **asked).frames
+        film = lambda **asked: talker.animate(torch.rand(3, 32, 32, generator=seeded()), torch.zeros(3200), steps=2,
+                                              **asked).frames
         assert not torch.equal(film(nod_rate=30), film()) and torch.equal(film(nod_rate=None), film())
         assert not torch.equal(film(nod_rate={0: 10, 1: 40}), film())
         with pytest.raises(VasaError, match="nod_rate 90: accepted is a number from 0 to 60, nods per minute"):
@@ -80,12 +89,14 @@ def test_a_new_row_is_taken_up_everywhere_and_leaves_no_trace(capsys, ears, clip
 
         latents = make_latents(ears, 2, clips=clips, path=tmp_path / "latents.safetensors", quiet=True)
         assert latents.conditions["nod_rate"][1].item() == NODS.tell(ClipMotion(clips[1].truth.motion.pose, None, None))
-        assert torch.equal(Latents.load(tmp_path / "latents.safetensors").conditions["nod_rate"], latents.conditions["nod_rate"])
+        kept = Latents.load(tmp_path / "latents.safetensors")
+        assert torch.equal(kept.conditions["nod_rate"], latents.conditions["nod_rate"])
         model = MotionModel(MotionConfig.tiny(audio_dim=latents.audio.shape[1]))
         assert model.state_dict().keys() - plain == {"nulls.nod_rate", "types.nod_rate", "inputs.nod_rate.weight",
                                                      "inputs.nod_rate.bias", "nod_rate_mean", "nod_rate_std"}
         model.set_statistics(**dict(latents.items()))
-        optimiser, generator, first = torch.optim.Adam(model.parameters(), 1e-3), seeded(), model.inputs["nod_rate"].weight.clone()
+        optimiser, generator = torch.optim.Adam(model.parameters(), 1e-3), seeded()
+        first = model.inputs["nod_rate"].weight.clone()
         for _ in range(2):
             batch = random_conditions(model, latents, generator, MotionTraining.tiny(batch=4))
             optimiser.zero_grad()
@@ -101,7 +112,8 @@ def test_a_new_row_is_taken_up_everywhere_and_leaves_no_trace(capsys, ears, clip
     assert "nod_rate" not in Settings().conditions and "nod_rate" not in motion_controls(MotionConfig.tiny())
     with pytest.raises(VasaError, match="no condition nod_rate: accepted are gaze, distance"):
         motion_controls(MotionConfig.tiny(), nod_rate=30)
-    with pytest.raises(VasaError, match="have learnt nod_rate, which the table of motion.conditions lacks: accepted are gaze"):
+    with pytest.raises(VasaError,
+                       match="have learnt nod_rate, which the table of motion.conditions lacks: accepted are gaze"):
         load_motion(tmp_path)
 
 
@@ -120,10 +132,12 @@ def test_weights_without_a_condition_of_the_table_load_and_refuse_it():
     with added(NODS):
         model = load_motion("laptop")
         assert model.config.conditions == OURS
-        assert torch.equal(generate_motion(model, audio, steps=2, generator=seeded(1)), generate_motion(plain, audio, steps=2, generator=seeded(1)))
+        assert torch.equal(generate_motion(model, audio, steps=2, generator=seeded(1)),
+                           generate_motion(plain, audio, steps=2, generator=seeded(1)))
         assert "nod_rate" not in motion_controls(model.config, nod_rate=None)
         for ask in (lambda: motion_controls(model.config, nod_rate=3), lambda: MotionStream(model, nod_rate=3)):
-            with pytest.raises(VasaError, match="nod_rate[;:] accepted are gaze, distance, emotion, head_motion, blink_rate"):
+            with pytest.raises(VasaError,
+                               match="nod_rate[;:] accepted are gaze, distance, emotion, head_motion, blink_rate"):
                 ask()
 
 
@@ -148,18 +162,22 @@ def test_latents_that_lack_a_condition_of_the_table_are_made_anew(ears, clips, t
 
 def test_every_chance_of_drop_out_is_in_the_config(monkeypatch, ears, clips):
     given = {}
-    monkeypatch.setattr("vasa_ref.motion.training.drop_conditions", lambda conditions, generator, **chances: given.update(chances))
+    monkeypatch.setattr("vasa_ref.motion.training.drop_conditions",
+                        lambda conditions, generator, **chances: given.update(chances))
     latents = make_latents(ears, 2, clips=clips, quiet=True)
     model = MotionModel(MotionConfig.tiny(audio_dim=latents.audio.shape[1]))
     random_conditions(model, latents, seeded(), MotionTraining.tiny(drop_tail_prob=0.7))
-    assert given == dict(drop_prob=0.1, drop_prev_prob=0.5, drop_tail_prob=0.7, drop_start_prob=0.1, drop_liveliness_prob=0.3)
+    assert given == dict(drop_prob=0.1, drop_prev_prob=0.5, drop_tail_prob=0.7, drop_start_prob=0.1,
+                         drop_liveliness_prob=0.3)
     values = {name: torch.zeros(64, CONDITIONS[name].size) for name in OURS}
-    values |= {"prev_motion": torch.zeros(64, 10, 3), "prev_audio": torch.zeros(64, 10, 3), "audio": torch.zeros(64, 50, 3)}
+    values |= {"prev_motion": torch.zeros(64, 10, 3), "prev_audio": torch.zeros(64, 10, 3),
+               "audio": torch.zeros(64, 50, 3)}
 
     def dropped(**chance):
         keep = drop_conditions(Conditions(values), seeded(), **dict.fromkeys(given, 0.0) | chance).keep
         return {name for name, kept in keep.items() if not kept.all()}
-    assert dropped() == set() and dropped(drop_prob=1.0) == {*OURS, "audio"} and dropped(drop_tail_prob=1.0) == {"audio"}
+    assert dropped() == set() and dropped(drop_prob=1.0) == {*OURS, "audio"}
+    assert dropped(drop_tail_prob=1.0) == {"audio"}
     assert dropped(drop_prev_prob=1.0) == dropped(drop_start_prob=1.0) == {"prev_motion", "prev_audio"}
     assert dropped(drop_liveliness_prob=1.0) == {"head_motion", "blink_rate"}
 
@@ -183,14 +201,16 @@ def test_a_stream_keeps_the_scales_that_are_not_named():
 
 
 def test_rows_read_what_a_user_says():
-    assert CONDITIONS["gaze"].read((30, -15)) == (math.radians(30), math.radians(-15)) and CONDITIONS["distance"].read(1.2) == 1.2
+    assert CONDITIONS["gaze"].read((30, -15)) == (math.radians(30), math.radians(-15))
+    assert CONDITIONS["distance"].read(1.2) == 1.2
     assert CONDITIONS["emotion"].read({"happy": 0.5, "sad": 2}) == (0.0, 0.5, 2.0, 0.0, 0.0, 0.0, 0.0)
     assert [CONDITIONS[name].unasked for name in clip_conditions()] == [(0.0, 0.0), 1.0, None, None, None]
     for name in clip_conditions():
         for wrong in ("x", math.nan, [1] * 9, 10**400):
             with pytest.raises(VasaError, match="accepted"):
                 CONDITIONS[name].read(wrong)
-    assert CONDITIONS["gaze"].learnt == tuple((-x, x) for x in GAZE_RANGE) and CONDITIONS["distance"].learnt == (DISTANCE_RANGE,)
+    assert CONDITIONS["gaze"].learnt == tuple((-x, x) for x in GAZE_RANGE)
+    assert CONDITIONS["distance"].learnt == (DISTANCE_RANGE,)
 
 
 def test_a_row_for_the_lost_is_one_sentence():
@@ -205,7 +225,8 @@ def test_a_condition_is_spelled_in_one_module():
     """Code names no condition outside the table, but for what is about that condition alone."""
     package, found = Path(vasa_ref.__file__).parent, {}
     about = {"motion/conditions.py": 99,                                  # the table
-             "app/cli.py": 3, "talking/directing.py": 1, "talking/controls.py": 3}     # emotion_strength; guidance of the gaze
+             # emotion_strength; guidance of the gaze
+             "app/cli.py": 3, "talking/directing.py": 1, "talking/controls.py": 3}
     for room in ("motion", "talking", "app"):
         for path in (package / room).glob("*.py"):
             words = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
@@ -215,4 +236,5 @@ def test_a_condition_is_spelled_in_one_module():
                 found[name] = count
     assert not found
     old = re.compile(r"\b(WISHES|CURVES|AMOUNTS|manner|wish(es)?)\b")
-    assert not [p for room in ("motion", "talking", "app") for p in (package / room).glob("*.py") if old.search(p.read_text())]
+    assert not [p for room in ("motion", "talking", "app") for p in (package / room).glob("*.py")
+                if old.search(p.read_text())]

@@ -101,7 +101,8 @@ def test_add_noise_keeps_variance():
 def test_samplers_equal_diffusers(name, sampler, eta, steps):
     make, options = SCHEDULES[name]
     ours = sample(network, (4, 5, 6), make(), steps, sampler, eta, seeded(1))
-    kinds = {"ddpm": diffusers.DDPMScheduler, "ddim": diffusers.DDIMScheduler, "dpm": diffusers.DPMSolverMultistepScheduler}
+    kinds = {"ddpm": diffusers.DDPMScheduler, "ddim": diffusers.DDIMScheduler,
+             "dpm": diffusers.DPMSolverMultistepScheduler}
     scheduler = twin(kinds[sampler], options, steps)
     generator, extra = seeded(1), {"eta": eta} if sampler == "ddim" else {}
     x = torch.randn(4, 5, 6, generator=generator)
@@ -126,7 +127,8 @@ def test_ddim_with_the_true_noise_undoes_add_noise():
 
 
 def test_dpm_is_of_the_second_order():
-    "Where the guess changes in a straight line on the solver's clock, two remembered guesses are enough and one is not."
+    """Where the guess changes in a straight line on the solver's clock, two remembered guesses are enough and one is
+    not."""
     schedule = NoiseSchedule.linear()
     clock = lambda t: (schedule.alpha_bar(t).log() - (1 - schedule.alpha_bar(t)).log()) / 2
     guess = lambda t: 0.3 + 0.2 * clock(t).reshape(1, 1)

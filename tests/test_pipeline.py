@@ -30,7 +30,8 @@ def test_the_boxes_of_one_part_are_lit(part):
     assert boxes.count(pipeline.LIT) == sum(one == part for one, *_ in pipeline.BOXES.values())
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "nbs").glob("*/[0-9]*.ipynb")), ids=lambda p: f"{p.parent.name}/{p.stem}")
+@pytest.mark.parametrize("path", sorted((ROOT / "nbs").glob("*/[0-9]*.ipynb")),
+                         ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_a_chapter_shows_the_drawing_of_its_part(path):
     prose = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown")
     assert prose.count(f"(../pipeline/{path.parent.name}.svg)") == 1

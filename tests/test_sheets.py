@@ -33,21 +33,26 @@ def test_panels_are_named_legible_and_as_wide_as_the_column(drawing):
     figure = axes[0].figure
     assert [a.get_title() for a in axes] == ["a", "b", "c"] and [a.get_ylabel() for a in axes] == ["degrees", "mm", "%"]
     assert {a.get_xlabel() for a in axes} == {"seconds"} and len(figure.axes) == 3
-    assert figure.get_size_inches()[0] * figure.dpi == pytest.approx(720) and figure.get_size_inches()[1] == pytest.approx(5.2)
+    assert figure.get_size_inches()[0] * figure.dpi == pytest.approx(720)
+    assert figure.get_size_inches()[1] == pytest.approx(5.2)
     figure.canvas.draw()
     texts = [text for a in axes for text in (a.title, a.xaxis.label, *a.get_xticklabels())]
     assert min(text.get_fontsize() for text in texts) >= 9
     assert panels("one", "s", "m").get_title() == "one"
+    assert [a.get_ylabel() for a in panels(list("abc"), "s", "m", columns=2, sharey=True)] == ["m", "", "m"]
 
 
-@pytest.mark.parametrize("wrong", [("", "s", "m"), ("a", "", "m"), ("a", "s", ""), (["a", "b"], "s", ["m"]), ([], "s", "m"), (["a", ""], "s", "m")])
+@pytest.mark.parametrize("wrong",
+                         [("", "s", "m"), ("a", "", "m"), ("a", "s", ""), (["a", "b"], "s", ["m"]), ([], "s", "m"),
+                          (["a", ""], "s", "m")])
 def test_a_panel_without_a_name_is_refused(drawing, wrong):
     with pytest.raises(ValueError, match="each panel has a title"):
         panels(*wrong)
 
 
 def test_a_table_rounds_numbers_and_nothing_else():
-    assert table(["a", "b"], [[1.23456, 12345], [None, "x"]]).data == "| a | b |\n| --- | --- |\n| 1.23 | 12345 |\n| None | x |"
+    assert table(["a", "b"],
+                 [[1.23456, 12345], [None, "x"]]).data == "| a | b |\n| --- | --- |\n| 1.23 | 12345 |\n| None | x |"
 
 
 def test_a_difference_is_amplified_about_grey():

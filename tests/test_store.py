@@ -163,10 +163,12 @@ def test_an_output_that_is_a_link_is_written_through(tmp_path):
     with atomic_path(tmp_path / "link.json") as beside:
         assert beside.parent == tmp_path / "real" and beside.suffix == ".json"
         beside.write_text("new")
-    assert (tmp_path / "real" / "old.bin").read_text() == "new" and os.readlink(tmp_path / "second.json") == "real/old.bin"
+    assert (tmp_path / "real" / "old.bin").read_text() == "new"
+    assert os.readlink(tmp_path / "second.json") == "real/old.bin"
     assert (tmp_path / "link.json").is_symlink() and os.listdir(tmp_path / "real") == ["old.bin"]
     save_tensors(tmp_path / "link.json", {"a": torch.ones(2)}, {})
-    assert (tmp_path / "link.json").is_symlink() and weights.read_tensors(tmp_path / "real" / "old.bin")[0]["a"].tolist() == [1, 1]
+    assert (tmp_path / "link.json").is_symlink()
+    assert weights.read_tensors(tmp_path / "real" / "old.bin")[0]["a"].tolist() == [1, 1]
 
 
 def test_an_output_that_is_read_only_or_no_file_is_refused(tmp_path):
@@ -203,18 +205,23 @@ def test_folders(tmp_path, monkeypatch):
     assert weights_folder("pocket") == tmp_path / "pretrained" / "pocket"
 
 
-LOADERS = ("face.detail.load_face", "hearing.features.load_recogniser", "hearing.features.load_audio_encoder", "motion.network.load_motion",
-           "measure.estimator.load_metrics", "measure.lipsync.load_judges", "measure.metrics.load_instruments")
-NO_WEIGHTS = {"training.load_checkpoint", "talking.photograph.load_picture", "hearing.training.load_tape", "media.clips.load_audio", "media.clips.load_portrait", "world.head.load_mesh", "world.head.load_targets"}
+LOADERS = ("face.detail.load_face", "hearing.features.load_recogniser", "hearing.features.load_audio_encoder",
+           "motion.network.load_motion", "measure.estimator.load_metrics", "measure.lipsync.load_judges",
+           "measure.metrics.load_instruments")
+NO_WEIGHTS = {"training.load_checkpoint", "talking.photograph.load_picture", "hearing.training.load_tape",
+              "media.clips.load_audio", "media.clips.load_portrait", "world.head.load_mesh",
+              "world.head.load_targets"}
 
 
 @pytest.mark.parametrize("name", LOADERS)
 def test_every_loader_takes_a_preset_and_a_folder(name):
-    """By a preset's name, the same weights as from its folder (a path or its text), eval and frozen; else one sentence."""
+    """By a preset's name, the same weights as from its folder (a path or its text), eval and frozen; else one
+    sentence."""
     module, function = name.rsplit(".", 1)
     load = getattr(importlib.import_module(f"vasa_ref.{module}"), function)
     def weights_of(loaded):
-        modules = [m for m in vars(loaded).values() if isinstance(m, nn.Module)] if not isinstance(loaded, nn.Module) else [loaded]
+        modules = [m for m in vars(loaded).values()
+                   if isinstance(m, nn.Module)] if not isinstance(loaded, nn.Module) else [loaded]
         assert modules and not any(m.training or any(p.requires_grad for p in m.parameters()) for m in modules)
         return [x for m in modules for x in m.state_dict().values()]
     by_name, folder = weights_of(load("laptop")), weights_folder("laptop")
@@ -226,8 +233,10 @@ def test_every_loader_takes_a_preset_and_a_folder(name):
 
 def test_no_loader_is_missing_above():
     package = Path(weights.__file__).parent
-    found = {".".join([*path.relative_to(package).with_suffix("").parts, node.name]) for path in package.rglob("*.py") if path.stem != "store"
-             for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef) and node.name.startswith("load_")}
+    found = {".".join([*path.relative_to(package).with_suffix("").parts, node.name]) for path in package.rglob("*.py")
+             if path.stem != "store"
+             for node in ast.parse(path.read_text()).body
+             if isinstance(node, ast.FunctionDef) and node.name.startswith("load_")}
     assert found == {*LOADERS} | NO_WEIGHTS
 
 

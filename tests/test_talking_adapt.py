@@ -85,7 +85,8 @@ def test_landmarks_are_vertices_of_the_skin_each_once():
 @pytest.mark.parametrize("seed", range(4))
 def test_a_head_of_the_basis_is_found_again(seed):
     landmark_basis()
-    shape, pose = 0.2 * torch.randn(len(SHAPES), generator=seeded(seed)), POSE[0] + 0.1 * torch.randn(6, generator=seeded(seed))
+    shape = 0.2 * torch.randn(len(SHAPES), generator=seeded(seed))
+    pose = POSE[0] + 0.1 * torch.randn(6, generator=seeded(seed))
     target = on_screen(pose, torch.cat([shape, torch.zeros(len(UNITS))]))
     fitted = fit_head(target, torch.tensor([0, 0, 0, 0, 0, 1.0]), torch.zeros(len(UNITS)))
     found = on_screen(fitted.pose[0], torch.cat([fitted.shape[0], fitted.units[0]]))
@@ -145,7 +146,8 @@ def test_frames_begin_with_the_portrait_as_it_is_read_and_as_it_is_fitted(like, 
     assert frames.images.shape == (1, 5, 3, 32, 32) and frames.images.isfinite().all()
     assert set(frames.masks.unique().tolist()) <= {1.0, torch.tensor(0.02).item()}
     again = rehearse(face, small, 3, seeded(0))
-    assert torch.equal(again.images, frames.images) and not torch.equal(rehearse(face, small, 3, seeded(1)).images, frames.images)
+    assert torch.equal(again.images, frames.images)
+    assert not torch.equal(rehearse(face, small, 3, seeded(1)).images, frames.images)
 
 
 # ---- the folder
@@ -201,9 +203,12 @@ def test_no_part_of_the_face_in_the_picture_is_said(like):
         wear(like.image, like.read, away)
 
 
-@pytest.mark.parametrize("name, out, said", [("no.png", "w", "cannot read the portrait"), ("bad.png", "w", "bad.png"), ("p.png", "full", "there already"),
-                                             ("p.png", "no/such", "no folder"), ("p.png", "file", "there already")])
-def test_bad_input_is_one_line_and_leaves_nothing(weights, tmp_path, monkeypatch, capsys, portrait, quick, name, out, said):
+@pytest.mark.parametrize("name, out, said",
+                         [("no.png", "w", "cannot read the portrait"), ("bad.png", "w", "bad.png"),
+                          ("p.png", "full", "there already"),
+                          ("p.png", "no/such", "no folder"), ("p.png", "file", "there already")])
+def test_bad_input_is_one_line_and_leaves_nothing(weights, tmp_path, monkeypatch, capsys, portrait, quick, name, out,
+                                                  said):
     from PIL import Image
     monkeypatch.chdir(tmp_path)
     Image.fromarray((portrait[0][0].permute(1, 2, 0) * 255).byte().numpy()).save("p.png")
@@ -222,4 +227,5 @@ def test_from_the_command_line(weights, tmp_path, monkeypatch, capsys, portrait,
     monkeypatch.chdir(tmp_path)
     Image.fromarray((portrait[0][0].permute(1, 2, 0) * 255).byte().numpy()).save("p.png")
     assert cli.main(["adapt", "p.png", "-o", "w", "--weights", str(weights), "--minutes", "0.01", "--quiet"]) == 0
-    assert capsys.readouterr() == ("", "") and sorted(os.listdir("w")) == ["audio.safetensors", "face.safetensors", "motion.safetensors"]
+    assert capsys.readouterr() == ("", "")
+    assert sorted(os.listdir("w")) == ["audio.safetensors", "face.safetensors", "motion.safetensors"]

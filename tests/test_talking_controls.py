@@ -53,7 +53,8 @@ def recording(seconds=0.2):
 
 
 def upload(widget, name, content):
-    widget.value = ({"name": name, "type": "", "size": len(content), "content": memoryview(content), "last_modified": datetime.now(timezone.utc)},)
+    widget.value = ({"name": name, "type": "", "size": len(content), "content": memoryview(content),
+                     "last_modified": datetime.now(timezone.utc)},)
 
 
 def test_a_seed_is_the_person_of_the_command_line(tmp_path, monkeypatch):
@@ -78,7 +79,8 @@ def test_speech_is_said_or_read(tmp_path):
 def test_every_setting_of_the_still_changes_it(talker):
     base = draw_still(talker, QUICK)
     assert np.array_equal(base, draw_still(talker, QUICK))
-    changes = [{"portrait": 4}, {"gaze": (30.0, 0.0)}, {"distance": 1.4}, {"emotion": "angry"}, {"pose": (30.0, 0.0, 0.0)}, {"cfg_gaze": 4.0},
+    changes = [{"portrait": 4}, {"gaze": (30.0, 0.0)}, {"distance": 1.4}, {"emotion": "angry"},
+               {"pose": (30.0, 0.0, 0.0)}, {"cfg_gaze": 4.0},
                {"cfg_audio": 4.0}, {"steps": 3}, {"seed": 1}]
     for change in changes:
         assert not np.array_equal(base, draw_still(talker, QUICK.but(**change))), change
@@ -108,8 +110,10 @@ def test_panel_shows_the_settings_it_was_given(talker):
 
 
 @pytest.mark.parametrize("name, value, field, expected", [
-    ("gaze_yaw", 15, "gaze", (15, 0)), ("gaze_pitch", -10, "gaze", (0, -10)), ("distance", 1.3, "distance", 1.3), ("emotion", "happy", "emotion", "happy"),
-    ("cfg_gaze", 3, "cfg_gaze", 3), ("cfg_audio", 2, "cfg_audio", 2), ("steps", 3, "steps", 3), ("seed", 5, "seed", 5), ("person", 11, "portrait", 11),
+    ("gaze_yaw", 15, "gaze", (15, 0)), ("gaze_pitch", -10, "gaze", (0, -10)), ("distance", 1.3, "distance", 1.3),
+    ("emotion", "happy", "emotion", "happy"),
+    ("cfg_gaze", 3, "cfg_gaze", 3), ("cfg_audio", 2, "cfg_audio", 2), ("steps", 3, "steps", 3), ("seed", 5, "seed", 5),
+    ("person", 11, "portrait", 11),
     ("hold", True, "pose", (0, 0, 0)), ("set_blink_rate", True, "blink_rate", 20),
     ("set_head_motion", True, "head_motion", 1)])
 def test_a_slider_changes_the_setting_and_the_still(panel, name, value, field, expected):
@@ -123,7 +127,8 @@ def test_a_slider_changes_the_setting_and_the_still(panel, name, value, field, e
 
 def test_the_portrait_is_encoded_once(panel, monkeypatch):
     calls = []
-    monkeypatch.setattr(controls, "portrait_of", lambda settings, size, real=portrait_of: calls.append(1) or real(settings, size))
+    monkeypatch.setattr(controls, "portrait_of",
+                        lambda settings, size, real=portrait_of: calls.append(1) or real(settings, size))
     panel.inputs["gaze_yaw"].value = 12
     panel.inputs["seed"].value = 3
     assert not calls
@@ -198,7 +203,8 @@ def test_paths_of_the_panel_may_begin_at_home(panel, tmp_path, monkeypatch):
 def test_only_what_matters_is_shown(panel):
     inputs = panel.inputs
     hidden = inputs.keys() - shown(inputs)
-    assert hidden == {"portrait_path", "portrait_upload", "audio_path", "audio_upload", "head_yaw", "head_pitch", "head_roll",
+    assert hidden == {"portrait_path", "portrait_upload", "audio_path", "audio_upload", "head_yaw", "head_pitch",
+                      "head_roll",
                       "head_motion", "blink_rate"}
     inputs["hold"].value, inputs["speech_from"].value = True, "path"
     assert all((inputs[name].layout.display == "none") == (name not in shown(inputs)) for name in inputs)

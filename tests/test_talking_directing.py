@@ -14,14 +14,20 @@ FAR = CONDITIONS["distance"].limits[0][1]
 
 
 @pytest.mark.parametrize("wrong", [
-    {"gaze": (RIGHT + 1, 0)}, {"gaze": (0, DOWN - 1)}, {"gaze": 3}, {"gaze": (1, 2, 3)}, {"gaze": "left"}, {"gaze": "12"}, {"gaze": {10**400: (0, 0)}}, {"distance": 10**400},
+    {"gaze": (RIGHT + 1, 0)}, {"gaze": (0, DOWN - 1)}, {"gaze": 3}, {"gaze": (1, 2, 3)}, {"gaze": "left"},
+    {"gaze": "12"}, {"gaze": {10**400: (0, 0)}}, {"distance": 10**400},
     {"gaze": (math.nan, 0)}, {"distance": FAR + 0.1}, {"distance": "near"}, {"distance": math.nan},
-    {"emotion": "smug"}, {"emotion": 3}, {"emotion": {"happy": -1}}, {"emotion_strength": 2.1}, {"emotion": "sad", "emotion_strength": "x"},
-    {"distance": None}, {"smile": 1}, {"prev_motion": 1}, {"audio": 1}, {"head_motion": 3.1}, {"head_motion": "calm"}, {"blink_rate": -1}, {"blink_rate": {0: None}},
-    {"cfg_scale": {"audio": math.inf}}, {"cfg_scale": {"audio": -0.1}}, {"cfg_scale": {"loudness": 1}}, {"cfg_scale": 2},
+    {"emotion": "smug"}, {"emotion": 3}, {"emotion": {"happy": -1}}, {"emotion_strength": 2.1},
+    {"emotion": "sad", "emotion_strength": "x"},
+    {"distance": None}, {"smile": 1}, {"prev_motion": 1}, {"audio": 1}, {"head_motion": 3.1}, {"head_motion": "calm"},
+    {"blink_rate": -1}, {"blink_rate": {0: None}},
+    {"cfg_scale": {"audio": math.inf}}, {"cfg_scale": {"audio": -0.1}}, {"cfg_scale": {"loudness": 1}},
+    {"cfg_scale": 2},
     {"cfg_scale": {"audio": "x"}}, {"steps": 0}, {"steps": 1.5}, {"steps": True}, {"steps": 100_000},
-    {"temperature": -0.1}, {"temperature": "hot"}, {"sampler": "fast"}, {"gaze": {}}, {"gaze": {0: (0, 0), "1": (0, 0)}}, {"gaze": {-1: (0, 0)}},
-    {"gaze": {math.nan: (0, 0)}}, {"gaze": {0: (0, 0), 1: (90, 0)}}, {"distance": {0: "near"}}, {"emotion": {0: "smug"}},
+    {"temperature": -0.1}, {"temperature": "hot"}, {"sampler": "fast"}, {"gaze": {}},
+    {"gaze": {0: (0, 0), "1": (0, 0)}}, {"gaze": {-1: (0, 0)}},
+    {"gaze": {math.nan: (0, 0)}}, {"gaze": {0: (0, 0), 1: (90, 0)}}, {"distance": {0: "near"}},
+    {"emotion": {0: "smug"}},
     {"emotion": {0: None, 1: "sad"}}, {"emotion": {0: {"happy": 3}}}, {"emotion": {0: "sad", "happy": 1}}])
 def test_wrong_controls_say_what_is_accepted(wrong):
     with pytest.raises(VasaError, match="accepted"):
@@ -29,7 +35,8 @@ def test_wrong_controls_say_what_is_accepted(wrong):
 
 
 def test_controls_are_translated():
-    chosen = motion_controls(MotionConfig.tiny(), gaze=(90 / 4, -18), distance=1.2, emotion="happy", emotion_strength=0.5, steps=3)
+    chosen = motion_controls(MotionConfig.tiny(), gaze=(90 / 4, -18), distance=1.2, emotion="happy",
+                             emotion_strength=0.5, steps=3)
     assert chosen["gaze"] == pytest.approx((math.pi / 8, -math.pi / 10))
     assert chosen["emotion"] == (0, 0.5, 0, 0, 0, 0, 0)
     assert chosen["cfg_scale"] == DEFAULT_SCALE and chosen["steps"] == 3
@@ -47,7 +54,8 @@ def test_key_frames_become_curves():
     for seconds, angles in gaze.items():
         assert chosen["gaze"](seconds).tolist() == pytest.approx([math.radians(a) for a in angles], abs=1e-6)
     assert [chosen["distance"](s).item() for s in (0, 0.5, 2, 9)] == pytest.approx([1, 1.25, 1, 0.5])
-    assert chosen["emotion"](2.0).tolist() == pytest.approx([0, 0.5, 1, 0, 0, 0, 0])         # half of 2 x 0.5, half of 2
+    # half of 2 x 0.5, half of 2
+    assert chosen["emotion"](2.0).tolist() == pytest.approx([0, 0.5, 1, 0, 0, 0, 0])
     assert not chosen["emotion"](5.0).any() and chosen["emotion"](0.0).dtype == torch.float32
 
 
@@ -57,11 +65,13 @@ def test_one_key_frame_is_a_constant():
 
 
 def test_blends_are_no_key_frames():
-    assert motion_controls(MotionConfig.tiny(), emotion={"happy": 0.25, "sad": 1})["emotion"] == (0, 0.25, 1, 0, 0, 0, 0)
+    assert motion_controls(MotionConfig.tiny(),
+                           emotion={"happy": 0.25, "sad": 1})["emotion"] == (0, 0.25, 1, 0, 0, 0, 0)
 
 
-@pytest.mark.parametrize("given, scales", [(None, {"audio": 1.0}), ({}, {"audio": 1.0}), ({"gaze": 1}, {"audio": 1.0, "gaze": 1.0}),
-                                           ({"audio": 0}, {"audio": 0.0}), ({"audio": 0.5, "gaze": 1}, {"audio": 0.5, "gaze": 1.0})])
+@pytest.mark.parametrize("given, scales",
+                         [(None, {"audio": 1.0}), ({}, {"audio": 1.0}), ({"gaze": 1}, {"audio": 1.0, "gaze": 1.0}),
+                          ({"audio": 0}, {"audio": 0.0}), ({"audio": 0.5, "gaze": 1}, {"audio": 0.5, "gaze": 1.0})])
 def test_scales_that_are_not_named_stay_as_by_default(given, scales):
     assert motion_controls(MotionConfig.tiny(), cfg_scale=given)["cfg_scale"] == scales
 

@@ -28,7 +28,8 @@ def portrait():
 
 
 def speech(seconds, seed=0):
-    return 0.1 * torch.randn(round(seconds * 16_000), generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    return 0.1 * torch.randn(round(seconds * 16_000), generator=torch.Generator().manual_seed(seed),
+                             dtype=torch.float32)
 
 
 def test_animate_gives_a_clip_of_the_right_length(talker, portrait):
@@ -61,7 +62,8 @@ def test_a_film_is_read_in_any_form(talker, tmp_path):
     from_file = talker.read(saved)
     assert from_file.shape == motion.shape
     for form in (saved.read_bytes(), io.BytesIO(saved.read_bytes())): assert torch.equal(talker.read(form), from_file)
-    for wrong in (Clip(None, speech(0.4)), torch.zeros(2, 8, 8, 3), torch.zeros(8, 8, 3, dtype=torch.uint8), film.frames[:0], None, [1]):
+    for wrong in (Clip(None, speech(0.4)), torch.zeros(2, 8, 8, 3), torch.zeros(8, 8, 3, dtype=torch.uint8),
+                  film.frames[:0], None, [1]):
         with pytest.raises(VasaError, match="accepted are a Clip"):
             talker.read(wrong)
 
@@ -76,14 +78,16 @@ def test_motion_is_that_of_the_motion_model(talker):
 
 def test_controls_reach_the_motion_model(talker):
     base = talker.motion(speech(0.4), steps=2)
-    for control in ({"gaze": (20, 0)}, {"distance": 1.3}, {"emotion": "happy"}, {"emotion": "neutral"}, {"cfg_scale": {"audio": 0}}, {"steps": 3},
+    for control in ({"gaze": (20, 0)}, {"distance": 1.3}, {"emotion": "happy"}, {"emotion": "neutral"},
+                    {"cfg_scale": {"audio": 0}}, {"steps": 3},
                     {"temperature": 0.3}, {"sampler": "ddpm"}):
         assert not torch.allclose(base, talker.motion(speech(0.4), **{"steps": 2} | control), atol=1e-4), control
 
 
 def test_an_encoded_portrait_serves_as_portrait(talker, portrait):
     encoded = talker.encode(portrait)
-    assert isinstance(encoded, Portrait) and isinstance(encoded.appearance, Appearance) and talker.encode(encoded) is encoded
+    assert isinstance(encoded, Portrait) and isinstance(encoded.appearance, Appearance)
+    assert talker.encode(encoded) is encoded
     assert torch.equal(*(talker.animate(p, speech(0.2), steps=1).frames for p in (portrait, encoded)))
 
 
@@ -101,7 +105,8 @@ def test_still_shows_the_pose_that_was_asked_for(talker, portrait):
     image = fresh.still(portrait, pose=(30, -10, 5), steps=2)
     assert image.size == (32, 32) and image.mode == "RGB"
     torch.testing.assert_close(seen[0][0, :3].rad2deg(), torch.tensor([30.0, -10.0, 5.0]))
-    assert np.array_equal(np.array(fresh.still(portrait, steps=2, seed=1)), np.array(fresh.still(portrait, steps=2, seed=1)))
+    assert np.array_equal(np.array(fresh.still(portrait, steps=2, seed=1)),
+                          np.array(fresh.still(portrait, steps=2, seed=1)))
     with pytest.raises(VasaError, match="pose"):
         fresh.still(portrait, pose=(80, 0, 0))
 
@@ -137,7 +142,8 @@ def test_bfloat16_is_near(talker, portrait):
 def test_a_held_head_does_not_move(portrait):
     seen = []
     fresh = OfflineTalker.random("tiny")
-    fresh.face.decode = lambda v, z, pose, dyn, decode=fresh.face.decode: seen.append((pose, dyn)) or decode(v, z, pose, dyn)
+    decode = fresh.face.decode
+    fresh.face.decode = lambda v, z, pose, dyn: seen.append((pose, dyn)) or decode(v, z, pose, dyn)
     fresh.animate(portrait, speech(0.4), pose=(10, 5, -5), steps=2)
     pose, z_dyn = map(torch.cat, zip(*seen))
     torch.testing.assert_close(pose[:, :3].rad2deg(), torch.tensor([10.0, 5.0, -5.0]).expand(10, 3))
@@ -157,8 +163,10 @@ def test_sound_is_read_once(talker, portrait, tmp_path, monkeypatch):
     """However a talker is called, its sound comes in through one door, once."""
     from vasa_ref.talking import offline
     calls = []
-    monkeypatch.setattr(offline, "waveform_tensor", lambda audio, read=offline.waveform_tensor: calls.append(1) or read(audio))
-    for method in (talker.motion, lambda *a, **k: list(talker.frames(portrait, *a, **k)), lambda *a, **k: talker.animate(portrait, *a, **k),
+    monkeypatch.setattr(offline, "waveform_tensor",
+                        lambda audio, read=offline.waveform_tensor: calls.append(1) or read(audio))
+    for method in (talker.motion, lambda *a, **k: list(talker.frames(portrait, *a, **k)),
+                   lambda *a, **k: talker.animate(portrait, *a, **k),
                    lambda *a, **k: talker.animate_to_file(tmp_path / "out.mp4", portrait, *a, **k)):
         calls.clear()
         method(speech(0.1), steps=1)

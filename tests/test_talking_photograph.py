@@ -101,13 +101,16 @@ def test_constants_are_the_worlds():
     heads = build_heads(random_identities(40, seeded(0))).vertices[:, VERTICES].mean(0)
     assert (heads - HEAD_POINTS).norm(dim=1).max() < 0.02 and photograph.CAMERA == CAMERA
     poses = random_poses(4000, seeded(1))
-    assert poses[:, 2].abs().max() == pytest.approx(ROLL, rel=0.01) and poses[:, 3:5].abs().max() == pytest.approx(SHIFT, rel=0.01)
+    assert poses[:, 2].abs().max() == pytest.approx(ROLL, rel=0.01)
+    assert poses[:, 3:5].abs().max() == pytest.approx(SHIFT, rel=0.01)
     assert (poses[:, 5].min().item(), poses[:, 5].max().item()) == pytest.approx(DISTANCE, rel=0.01)
     assert all(as_trained(pose) for pose in poses[:300])
-    assert poses[:, 0].abs().max() < math.radians(AWAY["to the side"]) and poses[:, 1].abs().max() < math.radians(AWAY["up or down"])
+    assert poses[:, 0].abs().max() < math.radians(AWAY["to the side"])
+    assert poses[:, 1].abs().max() < math.radians(AWAY["up or down"])
 
 
-@pytest.mark.parametrize("yaw, pitch, roll", [(0, 0, 0), (30, 0, 0), (-40, 10, 20), (15, -20, 100), (0, 0, 180), (-25, 22, -75)])
+@pytest.mark.parametrize("yaw, pitch, roll",
+                         [(0, 0, 0), (30, 0, 0), (-40, 10, 20), (15, -20, 100), (0, 0, 180), (-25, 22, -75)])
 def test_turn_and_place_of_a_head_with_the_means_proportions(yaw, pitch, roll):
     place = Similarity.of(57.0, math.radians(roll), (300.0, 120.0))
     face = ideal_face(place, yaw, pitch)
@@ -150,15 +153,17 @@ def test_the_largest_or_the_one_that_was_asked_for():
     (ideal_face(Similarity.of(90.0, 0.0, (400.0, 300.0)), yaw=65), "turned to the side by about 6. degrees: up to 50"),
     (ideal_face(Similarity.of(90.0, 0.0, (400.0, 300.0)), pitch=45), "turned up or down by about 4. degrees: up to 35"),
     (ideal_face(Similarity.of(20.0, 0.0, (400.0, 300.0))), "px high: 32 are needed"),
-    (ideal_face(Similarity.of(90.0, 0.0, (10.0, 300.0))), "cut off"), (ideal_face(Similarity.of(90.0, 0.0, (400.0, 590.0))), "cut off"),
+    (ideal_face(Similarity.of(90.0, 0.0, (10.0, 300.0))), "cut off"),
+    (ideal_face(Similarity.of(90.0, 0.0, (400.0, 590.0))), "cut off"),
     (None, "no face was found")])
 def test_what_cannot_be_animated_is_said_in_one_sentence(face, words):
     with pytest.raises(VasaError, match=words) as error: choose_face([face] if face else [], None, 600, 800)
     assert "--crop none" in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("scale, angle, shift, alone", [(300, 0, (400, 300), True), (230, 14, (420, 280), True), (370, 0, (400, 300), True),
-                                                        (300, 17, (400, 300), False), (200, 0, (400, 300), False), (300, 0, (440, 300), False)])
+@pytest.mark.parametrize("scale, angle, shift, alone",
+                         [(300, 0, (400, 300), True), (230, 14, (420, 280), True), (370, 0, (400, 300), True),
+                          (300, 17, (400, 300), False), (200, 0, (400, 300), False), (300, 0, (440, 300), False)])
 def test_a_face_within_the_trained_poses_is_left_where_it_is(scale, angle, shift, alone):
     face = ideal_face(Similarity.of(scale, math.radians(angle), shift))
     assert choose_face([face], None, 600, 800)[1] == alone
@@ -207,8 +212,10 @@ def test_heads_lie_inside_of_the_mixed_border():
     assert (weight > 0.99).float().mean() > 0.99
 
 
-@pytest.mark.parametrize("place", [Similarity.of(30.0, 0.0, (80, 60)), Similarity.of(25.0, 0.6, (90, 50)), Similarity.of(45.0, 3.0, (20, 110)),
-                                   Similarity.of(10.0, 0.0, (-40, 50))])
+@pytest.mark.parametrize("place",
+                         [Similarity.of(30.0, 0.0, (80, 60)), Similarity.of(25.0, 0.6, (90, 50)),
+                          Similarity.of(45.0, 3.0, (20, 110)),
+                          Similarity.of(10.0, 0.0, (-40, 50))])
 def test_a_crop_pasted_unchanged_leaves_the_picture_as_it_was(place):
     picture = smooth_picture(120, 160)
     crop = crop_picture(picture, place, 64)
@@ -246,7 +253,8 @@ def test_without_mediapipe_the_centre_and_a_note(monkeypatch):
     monkeypatch.setattr(photograph, "mediapipe_solutions", lambda: None)
     picture = smooth_picture(60, 90).permute(1, 2, 0)
     photo = Photograph.open(picture)
-    assert photo.centred and photo.portrait(32) is picture and photo.place.shift.tolist() == [45, 30] and photo.place.scale == 30
+    assert photo.centred and photo.portrait(32) is picture and photo.place.shift.tolist() == [45, 30]
+    assert photo.place.scale == 30
     assert len(photo.notes) == 1 and "pip install 'vasa_ref[photo]'" in photo.notes[0]
     assert Photograph.open(picture, crop="none").notes == []
     for attempt in (lambda: Photograph.open(picture, face=2), lambda: find_faces(picture.numpy())):
@@ -276,14 +284,17 @@ def test_two_faces_and_a_sentence(told):
     told += [ideal_face(Similarity.of(scale, 0.0, (x, 150.0))) for scale, x in ((70.0, 100.0), (50.0, 300.0))]
     picture = smooth_picture(300, 400).permute(1, 2, 0)
     photo = Photograph.open(picture)
-    assert "2 faces" in photo.notes[0] and "--face 2" in photo.notes[0] and photo.place.shift[0] == pytest.approx(100, abs=3)
+    assert "2 faces" in photo.notes[0] and "--face 2" in photo.notes[0]
+    assert photo.place.shift[0] == pytest.approx(100, abs=3)
     photo = Photograph.open(picture, face=2)
     assert photo.notes == [] and photo.place.shift[0] == pytest.approx(300, abs=3)
     told.clear()
     with pytest.raises(VasaError, match="no face"): Photograph.open(picture)
 
 
-@pytest.mark.parametrize("height, width, film", [(300, 401, (400, 300)), (1280, 640, (640, 1280)), (1500, 3000, (1280, 640)), (17, 16, (16, 16))])
+@pytest.mark.parametrize("height, width, film",
+                         [(300, 401, (400, 300)), (1280, 640, (640, 1280)), (1500, 3000, (1280, 640)),
+                          (17, 16, (16, 16))])
 def test_films_have_even_sides_and_an_end(height, width, film):
     photo = Photograph.open(smooth_picture(height, width).permute(1, 2, 0), crop="none")
     assert photo.film_size == film
@@ -300,10 +311,12 @@ def test_pictures_come_whole_upright_and_of_any_kind(tmp_path):
     Image.fromarray(pixels.numpy()).save(tmp_path / "p.png", exif=exif)
     Image.fromarray(pixels.numpy()).save(tmp_path / "q.png")
     assert torch.equal(load_picture(tmp_path / "p.png"), torch.rot90(pixels, -1, (0, 1)).permute(2, 0, 1))
-    forms = [tmp_path / "q.png", pixels, pixels.numpy(), pixels.permute(2, 0, 1) / 255, (pixels.permute(2, 0, 1) / 255)[None],
+    forms = [tmp_path / "q.png", pixels, pixels.numpy(), pixels.permute(2, 0, 1) / 255,
+             (pixels.permute(2, 0, 1) / 255)[None],
              Image.fromarray(pixels.numpy())]
     for form in forms: assert torch.equal(load_picture(form), pixels.permute(2, 0, 1))
-    for form in (pixels[..., 0], torch.cat([pixels, torch.full((40, 60, 1), 255, dtype=torch.uint8)], 2)):   # grey, alpha
+    # grey, alpha
+    for form in (pixels[..., 0], torch.cat([pixels, torch.full((40, 60, 1), 255, dtype=torch.uint8)], 2)):
         assert load_picture(form).shape == (3, 40, 60)
     Image.fromarray(pixels.numpy()).convert("LA").save(tmp_path / "grey.png")
     assert load_picture(tmp_path / "grey.png").shape == (3, 40, 60)
@@ -320,7 +333,8 @@ def test_a_clip_of_the_whole_picture_and_its_comment(told, tmp_path):
     film = photo.whole(clip)
     assert film.frames.shape == (10, 100, 150, 3) and film.comment == clip.comment == MADE
     assert read_comment(film.save(tmp_path / "film.mp4")) == MADE
-    path = talker.animate_to_file(tmp_path / "direct.mp4", photo.portrait(talker.size), clip.waveform, steps=2, through=photo.paste)
+    path = talker.animate_to_file(tmp_path / "direct.mp4", photo.portrait(talker.size), clip.waveform, steps=2,
+                                  through=photo.paste)
     assert read_comment(path) == MADE and Clip.load(path).frames.shape == film.frames.shape
 
 
@@ -350,8 +364,9 @@ def corners_off(place, true_place):
     return 128 * (place(corners) - true_place(corners)).norm(dim=1).mean().item() / true_place.scale
 
 
-@pytest.mark.parametrize("number, half, degrees, shift", [(0, 110, 25, (400, 200)), (1, 60, -140, (200, 300)), (2, 40, 90, (550, 120)),
-                                                          (3, 150, 180, (360, 230))])
+@pytest.mark.parametrize("number, half, degrees, shift",
+                         [(0, 110, 25, (400, 200)), (1, 60, -140, (200, 300)), (2, 40, 90, (550, 120)),
+                          (3, 150, 180, (360, 230))])
 def test_rolled_and_small_faces_are_found(people, number, half, degrees, shift):
     pytest.importorskip("mediapipe")
     place = Similarity.of(half, math.radians(degrees), shift)
@@ -386,7 +401,8 @@ def test_a_head_that_is_turned_away_is_refused():
     from vasa_ref.world.picture import make_figures, render
     pose = neutral_pose(1)
     pose[0, 0] = math.radians(65)
-    image = render(make_figures(random_people(1, seeded(77))), pose, torch.zeros(1, len(UNITS)), torch.zeros(1, 2), size=320)
+    image = render(make_figures(random_people(1, seeded(77))), pose, torch.zeros(1, len(UNITS)), torch.zeros(1, 2),
+                   size=320)
     with pytest.raises(VasaError, match="turned to the side|no face"): Photograph.open(image)
 
 
@@ -396,7 +412,8 @@ def test_a_drawing_is_a_face_or_is_refused_in_one_sentence():
     drawing = Image.new("RGB", (400, 400), "white")
     pen = ImageDraw.Draw(drawing)
     pen.ellipse((100, 80, 300, 330), "peachpuff", "black", 3)
-    for x in (160, 240): pen.ellipse((x - 15, 170, x + 15, 190), "white", "black", 2), pen.ellipse((x - 6, 174, x + 6, 186), "black")
+    for x in (160, 240):
+        pen.ellipse((x - 15, 170, x + 15, 190), "white", "black", 2), pen.ellipse((x - 6, 174, x + 6, 186), "black")
     pen.line((200, 190, 190, 235, 205, 235), "black", 3)
     pen.arc((160, 230, 240, 290), 20, 160, "darkred", 5)
     try: assert Photograph.open(drawing).place.scale > 50

@@ -33,7 +33,8 @@ def portrait():
 
 
 def speech(seconds, seed=0):
-    return 0.1 * torch.randn(round(seconds * 16_000), generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    return 0.1 * torch.randn(round(seconds * 16_000), generator=torch.Generator().manual_seed(seed),
+                             dtype=torch.float32)
 
 
 def test_tracks_of_another_film_replace_pose_and_dynamics(talker, portrait):
@@ -48,7 +49,8 @@ def test_tracks_of_another_film_replace_pose_and_dynamics(talker, portrait):
         assert len(list(talker.stream(portrait, [speech(0.4)], steps=2, **given))) == 10
     assert torch.equal(talker.tracks(pose=motion.numpy())["pose"], motion[:, :6])
     assert torch.equal(talker.tracks(pose=torch.tensor([9.0, 0, 0]))["pose"], talker.tracks(pose=(9, 0, 0))["pose"])
-    for wrong in ({"pose": motion[:, :6]}, {"dynamics": motion[:0]}, {"dynamics": motion[0]}, {"dynamics": motion * math.nan},
+    for wrong in ({"pose": motion[:, :6]}, {"dynamics": motion[:0]}, {"dynamics": motion[0]},
+                  {"dynamics": motion * math.nan},
                   {"dynamics": [1, 2]}, {"dynamics": "x"}):
         with pytest.raises(VasaError, match="as `read` gives"):
             talker.frames(portrait, speech(0.4), **wrong)
@@ -58,7 +60,8 @@ def test_curves_reach_the_frames_offline_and_streamed(talker, portrait):
     curve, sound = {"gaze": {0: (-30, 0), 0.4: (30, 0)}}, speech(0.8)
     motion = talker.motion(sound, steps=2, **curve)
     assert motion.shape[0] == 20 and not torch.allclose(motion, talker.motion(sound, steps=2), atol=1e-4)
-    one, cut = (torch.stack(list(talker.stream(portrait, chunks, steps=2, **curve))) for chunks in ([sound], sound.split(700)))
+    one, cut = (torch.stack(list(talker.stream(portrait, chunks, steps=2, **curve)))
+                for chunks in ([sound], sound.split(700)))
     assert torch.equal(one, cut) and not torch.equal(one, torch.stack(list(talker.stream(portrait, [sound], steps=2))))
 
 
@@ -66,7 +69,8 @@ def test_both_kinds_of_face_model_are_talked_with_alike(plain, portrait):
     encoded = plain.encode(portrait)
     assert encoded.appearance.shape == (1, 8, 4, 8, 8)
     clip = plain.animate(encoded, speech(0.4), steps=2)
-    assert clip.frames.shape == (10, 32, 32, 3) and torch.equal(clip.frames, plain.animate(portrait, speech(0.4), steps=2).frames)
+    assert clip.frames.shape == (10, 32, 32, 3)
+    assert torch.equal(clip.frames, plain.animate(portrait, speech(0.4), steps=2).frames)
     assert plain.read(clip).shape == (10, 6 + 16)
     streamed = torch.stack(list(plain.stream(encoded, [speech(0.4)], steps=2)))
     assert streamed.shape == clip.frames.shape
@@ -80,7 +84,8 @@ def test_frames_are_lazy_and_errors_are_not(talker, portrait):
     assert not calls
     next(frames)
     assert len(calls) == 1
-    for start in (lambda: fresh.frames(portrait, speech(1), gaze=(99, 0)), lambda: fresh.stream(portrait, [], distance=9),
+    for start in (lambda: fresh.frames(portrait, speech(1), gaze=(99, 0)),
+                  lambda: fresh.stream(portrait, [], distance=9),
                   lambda: fresh.stream(portrait, [], new_frames=0), lambda: fresh.stream(portrait, [], lookahead=50)):
         with pytest.raises(VasaError, match="accepted"):
             start()
@@ -103,7 +108,8 @@ def test_stream_answers_as_soon_as_its_delay_is_over(talker, portrait):
             arrived += len(chunk)
             yield chunk
     next(talker.stream(portrait, microphone(), new_frames=4, lookahead=1, steps=1))
-    assert 0 <= arrived - talker.delay(4, 1) * 16_000 < 160 and talker.delay(4, 1) < talker.delay(5, 1) < talker.delay(5, 2)
+    assert 0 <= arrived - talker.delay(4, 1) * 16_000 < 160
+    assert talker.delay(4, 1) < talker.delay(5, 1) < talker.delay(5, 2)
 
 
 def test_stream_of_nothing_is_nothing(talker, portrait):
@@ -138,11 +144,14 @@ def float64():
 def all_of(talker, portrait):
     "What a talker gives, by each of its methods."
     sound = speech(0.4)
-    curves = {"gaze": {0.0: (0, 0), 0.3: (10, 5)}, "distance": {0.0: 1.0, 0.4: 1.2}, "emotion": {0.0: "happy", 0.3: "sad"}}
+    curves = {"gaze": {0.0: (0, 0), 0.3: (10, 5)}, "distance": {0.0: 1.0, 0.4: 1.2},
+              "emotion": {0.0: "happy", 0.3: "sad"}}
     return {"animate": talker.animate(portrait, sound, steps=2, emotion="happy", pose=(10, 0, 0)).frames,
             "curves": talker.animate((portrait * 255).byte(), (sound * 32767).short(), steps=2, **curves).frames,
-            "stream": torch.stack(list(talker.stream(portrait, sound.split(1000), steps=2))), "motion": talker.motion(sound, steps=2, sampler="dpm"),
-            "still": torch.from_numpy(np.array(talker.still(portrait, steps=2))), "read": talker.read(torch.arange(3072).view(1, 32, 32, 3).byte())}
+            "stream": torch.stack(list(talker.stream(portrait, sound.split(1000), steps=2))),
+            "motion": talker.motion(sound, steps=2, sampler="dpm"),
+            "still": torch.from_numpy(np.array(talker.still(portrait, steps=2))),
+            "read": talker.read(torch.arange(3072).view(1, 32, 32, 3).byte())}
 
 
 def test_a_session_of_doubles_changes_nothing(request, portrait):
@@ -156,7 +165,8 @@ def test_a_session_of_doubles_changes_nothing(request, portrait):
     with pytest.raises(VasaError):
         Talker.random("tiny").animate(portrait, torch.zeros(0))
     assert torch.get_default_dtype() == torch.float64
-    for name, value in Talker.from_pretrained("laptop").face.state_dict().items(): assert torch.equal(value, loaded[name]) and value.dtype == loaded[name].dtype
+    for name, value in Talker.from_pretrained("laptop").face.state_dict().items():
+        assert torch.equal(value, loaded[name]) and value.dtype == loaded[name].dtype
 
 
 def test_the_default_comes_back_when_the_last_thread_leaves(float64):

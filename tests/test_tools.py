@@ -51,15 +51,18 @@ CHAPTER = {
     "short": new_markdown_cell("## In short\n\n" + "- a line\n" * 5),
     "questions": new_markdown_cell("## Questions\n\n" + "<details><summary>Why?</summary>\nSo.\n</details>\n" * 3),
     "exercise": new_markdown_cell("## Exercise 1: a title"),
-    "stub": new_code_cell("def f(x):\n    raise NotImplementedError\n\n\ndef check_f(student):\n    assert student(1) == 1"),
-    "solution": new_markdown_cell("<details><summary>Solution</summary>\n\n```python\ndef f(x): return x\n```\n</details>")}
+    "stub": new_code_cell("def f(x):\n    raise NotImplementedError\n\n\n"
+                          "def check_f(student):\n    assert student(1) == 1"),
+    "solution": new_markdown_cell("<details><summary>Solution</summary>\n\n"
+                                  "```python\ndef f(x): return x\n```\n</details>")}
 
 
 @pytest.mark.parametrize("change, said", [
     ({}, None),
     ({"title": new_markdown_cell(HEAD + "\n\nAnd more.")}, "nothing but the title"),
     ({"opening": None}, "lacks ### In this chapter"),
-    ({"opening": new_markdown_cell("### In this chapter\n\n*You will be able to* a. *Before it:* b.")}, "lacks *Time:*"),
+    ({"opening": new_markdown_cell("### In this chapter\n\n*You will be able to* a. *Before it:* b.")},
+     "lacks *Time:*"),
     ({"short": None}, "`## In short` should have five lines, it has 0"),
     ({"short": new_markdown_cell("## In short\n\n- one line")}, "it has 1"),
     ({"questions": None}, "three folded answers, it has 0"),
@@ -70,6 +73,19 @@ def test_a_chapter_without_a_part_is_named(tmp_path, change, said):
     cells = [cell for cell in (CHAPTER | change).values() if cell is not None]
     lines = list(check_notebooks.check_template(write(tmp_path / "a.ipynb", *cells)))
     assert [said in line and "a.ipynb" in line for line in lines] == [True] * (said is not None)
+
+
+def test_wide_cells_and_modules_are_named(tmp_path):
+    wide = new_code_cell("y" * 97 + "\nz\n" + "y" * 97, id="wide")
+    cells = new_code_cell("x" * 96), wide, new_markdown_cell("m" * 200)
+    path = write(tmp_path / "a.ipynb", new_markdown_cell(HEAD), *cells)
+    assert list(check_notebooks.check_width(path)) == ["a.ipynb: 2 lines of code of more than 96 columns, in wide"]
+    assert list(check_notebooks.check_width(write(tmp_path / "b.ipynb", *cells[::2]))) == []
+    module = tmp_path / "m.py"
+    module.write_text("__all__ = [" + '"a", ' * 40 + "\n" + '"b", ' * 40 + "]\n" + "x" * 121 + "\n" * 400)
+    assert list(check_notebooks.check_module(module, narrow=True)) == ["m.py has 402 lines: more than 400",
+                                                                       "m.py has 1 lines of more than 120 columns"]
+    assert list(check_notebooks.check_module(module, narrow=False)) == ["m.py has 402 lines: more than 400"]
 
 
 def test_a_notebook_runs_saves_and_skips(tmp_path):
@@ -85,7 +101,8 @@ def test_a_notebook_runs_saves_and_skips(tmp_path):
 
 def test_readme_of_a_notebook():
     prose = HEAD + ('\n\n::: {.callout-note title="Differs from the paper"}\nSmaller.\n:::\n\n'
-                    '![a head](images/head.png){width=50%} and [the tour](00_tour.ipynb), [a site](https://example.org)')
+                    '![a head](images/head.png){width=50%} and [the tour](00_tour.ipynb), '
+                    '[a site](https://example.org)')
     picture = new_output("display_data", data={"image/png": "iVBORw0KGgo=", "text/plain": "<Figure>"})
     text, pictures = readme.readme(new_notebook(cells=[
         new_markdown_cell(prose), new_code_cell("#| hide\nsecret = 1"),
@@ -118,12 +135,14 @@ def test_world_speed_prints_and_writes_its_figures(tmp_path, capsys):
 
 
 def test_start_time_prints_each_step_and_their_sum(capsys, monkeypatch):
-    runs = iter([[[1.0, 0.5], [0.2, 0.1], [0.4, 0.3]], [[3.0, 0.6], [0.2, 0.1], [0.4, 0.3]], [[1.5, 0.4], [0.3, 0.1], [0.4, 0.2]]])
+    runs = iter([[[1.0, 0.5], [0.2, 0.1], [0.4, 0.3]], [[3.0, 0.6], [0.2, 0.1], [0.4, 0.3]],
+                 [[1.5, 0.4], [0.3, 0.1], [0.4, 0.2]]])
     monkeypatch.setattr(start_time, "start", lambda weights: next(runs))
     start_time.main(["--repeats", "3"])
     head, *lines = capsys.readouterr().out.splitlines()
     assert [line[:44].strip() for line in lines] == [*start_time.STEPS[:2], "Talker.from_pretrained('laptop')", "all"]
-    assert [line[44:].split()[::2] for line in lines] == [["1.50", "0.50"], ["0.20", "0.10"], ["0.40", "0.30"], ["2.20", "0.90"]]
+    assert [line[44:].split()[::2]
+            for line in lines] == [["1.50", "0.50"], ["0.20", "0.10"], ["0.40", "0.30"], ["2.20", "0.90"]]
 
 
 def test_a_start_is_timed_in_a_fresh_process_and_a_failure_is_one_line():
@@ -135,13 +154,16 @@ def test_a_start_is_timed_in_a_fresh_process_and_a_failure_is_one_line():
 def test_a_module_imports_what_stands_outside_of_functions():
     texts = {"units": "", "face.networks": "from ..units import FPS\nfrom . import losses\nimport torch",
              "face.losses": "from vasa_ref.units import FPS\ndef f():\n    from .networks import Face",
-             "talking.talker": "if True:\n    from ..face.networks import Face\nfrom . import nothing", "world": "from .units import FPS"}
+             "talking.talker": "if True:\n    from ..face.networks import Face\nfrom . import nothing",
+             "world": "from .units import FPS"}
     edges = import_graph.graph(texts)
     assert edges == {"units": set(), "face.networks": {"units", "face.losses"}, "face.losses": {"units"},
                      "talking.talker": {"face.networks"}, "world": {"units"}}
     assert import_graph.reached(edges, "talking.talker") == set(texts) - {"world"}
-    assert [row for _, row in import_graph.by_depth(edges)] == [["units"], ["face.losses", "world"], ["face.networks"], ["talking.talker"]]
-    assert import_graph.by_room(edges) == [("", ["units", "world"]), ("face", ["face.losses", "face.networks"]), ("talking", ["talking.talker"])]
+    rows = [row for _, row in import_graph.by_depth(edges)]
+    assert rows == [["units"], ["face.losses", "world"], ["face.networks"], ["talking.talker"]]
+    assert import_graph.by_room(edges) == [("", ["units", "world"]), ("face", ["face.losses", "face.networks"]),
+                                           ("talking", ["talking.talker"])]
     drawn = import_graph.picture({"units": set(), "talker": {"units"}, "cli": set()}, edges)
     assert "before: 3 modules; Talker loads 2 of them" in drawn
     assert "now: 5 modules; Talker loads 4 of them" in drawn

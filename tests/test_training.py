@@ -128,7 +128,8 @@ def test_the_seed_decides():
     other, _ = run(max_steps=3, seed=2)
     assert_same(states(one), states(same))
     assert not torch.equal(one["first"][0].weight, other["first"][0].weight)
-    draws = {tuple(torch.rand(2, generator=step_generator(s, t, p)).tolist()) for s in (0, 1) for t in (0, 1) for p in (0, 1)}
+    draws = {tuple(torch.rand(2, generator=step_generator(s, t, p)).tolist()) for s in (0, 1) for t in (0, 1)
+             for p in (0, 1)}
     assert len(draws) == 8
 
 
@@ -139,7 +140,8 @@ def test_the_modules_hold_the_average_with_the_stated_decay():
         raw.append(modules["m"].weight.item())
         return (modules["m"].weight - 3).square().sum(), {}
     fit(loss_fn, modules, max_steps=6, lr=0.1, warmup=0, average=0.2)
-    probe = {"m": nn.Linear(1, 1, bias=False)}   # the raw weight after the last step, found by one more step of the loop
+    # the raw weight after the last step, found by one more step of the loop
+    probe = {"m": nn.Linear(1, 1, bias=False)}
     probe["m"].weight.data.fill_(raw[0])
     seen = []
 
@@ -210,7 +212,8 @@ def test_new_models_have_the_weights_of_the_seed():
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
-TRAININGS = {"hearing.training.train_audio": {}, "motion.training.train_motion": {}, "measure.estimator.train_metrics": {}, "measure.lipsync.train_sync": {},
+TRAININGS = {"hearing.training.train_audio": {}, "motion.training.train_motion": {},
+             "measure.estimator.train_metrics": {}, "measure.lipsync.train_sync": {},
              "face.training.train_face": {"out": "out"}, "face.plain_training.train_face": {"preset": "tiny"}}
 STAGES = {"face.training.train_detail", "face.encoders.train_encoders"}      # take a `Run`, which has a limit
 
@@ -220,8 +223,10 @@ def test_a_training_without_a_limit_is_refused_before_anything_is_done(name, tmp
     monkeypatch.chdir(tmp_path)
     module, function = name.rsplit(".", 1)
     module = importlib.import_module(f"vasa_ref.{module}")
-    for preparation in ("make_latents", "make_pool", "make_tape", "make_talks", "lessons_for", "keep_audio_encoder", "load_audio_encoder", "build_face"):
-        if hasattr(module, preparation): monkeypatch.setattr(module, preparation, lambda *args, **options: pytest.fail("work was done"))
+    for preparation in ("make_latents", "make_pool", "make_tape", "make_talks", "lessons_for", "keep_audio_encoder",
+                        "load_audio_encoder", "build_face"):
+        if hasattr(module, preparation):
+            monkeypatch.setattr(module, preparation, lambda *args, **options: pytest.fail("work was done"))
     with pytest.raises(VasaError, match="needs a limit: minutes, max_steps or both"):
         getattr(module, function)(**TRAININGS[name])
     assert os.listdir(tmp_path) == []
@@ -229,7 +234,8 @@ def test_a_training_without_a_limit_is_refused_before_anything_is_done(name, tmp
 
 def test_no_training_is_missing_above():
     found = {f"{module.removeprefix('vasa_ref.')}.{node.name}" for path in Path(training.__file__).parent.rglob("*.py")
-             for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef) and node.name.startswith("train_")
+             for node in ast.walk(ast.parse(path.read_text()))
+             if isinstance(node, ast.FunctionDef) and node.name.startswith("train_")
              for module in [".".join(path.relative_to(Path(training.__file__).parents[1]).with_suffix("").parts)]}
     assert found == TRAININGS.keys() | STAGES
 
@@ -245,7 +251,8 @@ def test_bf16_on_the_cpu():
     run(max_steps=1)   # and another precision afterwards in the same process
 
 
-@pytest.mark.parametrize("able, precision", [({"amx_bf16": True}, "bf16"), ({"avx512_bf16": True}, "bf16"), ({"avx2": True}, "no")])
+@pytest.mark.parametrize("able, precision",
+                         [({"amx_bf16": True}, "bf16"), ({"avx512_bf16": True}, "bf16"), ({"avx2": True}, "no")])
 def test_half_precision_where_it_is_fast(able, precision, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
     assert fast_precision("cpu") == precision and fast_precision("cuda") == "bf16"

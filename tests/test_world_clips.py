@@ -126,7 +126,8 @@ def test_unknown_languages_are_refused():
 @pytest.mark.parametrize("seconds", [0.04, 9.0])
 def test_sound_motion_and_frames_have_the_length_asked_for(seconds):
     clip = make_clip(2, seconds=seconds, render_frames=False)
-    assert len(clip.waveform) == round(seconds * 25) * 640 and len(clip.truth.motion) == len(clip) == round(seconds * 25)
+    assert len(clip.waveform) == round(seconds * 25) * 640
+    assert len(clip.truth.motion) == len(clip) == round(seconds * 25)
 
 
 # many clips

@@ -70,10 +70,12 @@ def test_a_frame_with_itself_is_the_identity(straight):
 def test_one_frame_warped_is_the_other_where_visible(figures, straight, yaw, units, bound):
     (image, truth), (other, beside) = straight, frame(figures, yaw, **units)
     at, there = correspondence(truth, beside.screen, beside.depth)
-    inner = F.max_pool2d(1 - there.float(), 3, 1, 1)[:, 0] == 0                       # not the edges, where the background mixes in
+    # not the edges, where the background mixes in
+    inner = F.max_pool2d(1 - there.float(), 3, 1, 1)[:, 0] == 0
     psnr = lambda a, b: -10 * torch.log10(((a - b) ** 2).mean(1)[inner].mean()).item()
     warped, still = psnr(F.grid_sample(other, at, align_corners=False), image), psnr(other, image)
-    print(f"yaw {yaw}, {len(units)} units: {there.float().mean():.0%} of the picture is seen in both; PSNR there {warped:.1f} dB warped, {still:.1f} dB as it is")
+    print(f"yaw {yaw}, {len(units)} units: {there.float().mean():.0%} of the picture is seen in both; PSNR there "
+          f"{warped:.1f} dB warped, {still:.1f} dB as it is")
     assert there.float().mean() > 0.25
     assert warped > bound and warped > still + 4
 
@@ -102,7 +104,8 @@ def test_what_is_hidden_is_not_called_visible(figures, straight, yaw):
 def test_what_lies_outside_the_other_picture_is_not_called_visible(figures, straight):
     _, truth = straight
     pose = neutral_pose()
-    pose[:, 3] = 0.8                                                                 # most of the head beyond the right border
+    # most of the head beyond the right border
+    pose[:, 3] = 0.8
     _, beside = render(figures, pose, torch.zeros(1, len(UNIT)), torch.zeros(1, 2), size=SIZE, maps=True)
     at, there = correspondence(truth, beside.screen, beside.depth)
     assert there.any() and at[there[:, 0]].abs().max() < 1

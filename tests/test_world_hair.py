@@ -108,9 +108,11 @@ def test_hanging_hair_leaves_the_eyes_free_and_is_cut_where_it_says(style, mesh)
 
 
 def test_longer_fuller_and_parted_as_asked(mesh):
-    low = [middles(grown(someone("long", hair_length=v), mesh))[..., 1].amin(2).quantile(0.1).item() for v in (0.0, 0.5, 1.0)]
+    low = [middles(grown(someone("long", hair_length=v), mesh))[..., 1].amin(2).quantile(0.1).item()
+           for v in (0.0, 0.5, 1.0)]
     assert low[0] > low[1] > low[2]
-    wide = [middles(grown(someone("curly", hair_volume=v), mesh))[..., 0].abs().quantile(0.95).item() for v in (0.0, 1.0)]
+    wide = [middles(grown(someone("curly", hair_volume=v), mesh))[..., 0].abs().quantile(0.95).item()
+            for v in (0.0, 1.0)]
     assert wide[0] < wide[1]
     lines = [parting_of(someone("side parting", parting=v)).item() for v in (-1.0, 0.1, 1.0)]
     assert lines[0] < -0.2 and lines[1] == 0 and lines[2] > 0.2
@@ -119,9 +121,11 @@ def test_longer_fuller_and_parted_as_asked(mesh):
 
 def test_beards_grow_only_where_there_is_one(mesh):
     man = someone("short", "male")
-    count = [(widths(grown(with_looks(man, beard=b, beard_shape=1.0), mesh))[1] > 0).sum().item() for b in (0.0, 0.4, 1.0)]
+    count = [(widths(grown(with_looks(man, beard=b, beard_shape=1.0), mesh))[1] > 0).sum().item()
+             for b in (0.0, 0.4, 1.0)]
     assert count[0] == 0 and 0 < count[1] < count[2]
-    chin, cheeks = ((widths(grown(with_looks(man, beard=0.7, beard_shape=s), mesh))[1] > 0).sum().item() for s in (0.45, 1.0))
+    chin, cheeks = ((widths(grown(with_looks(man, beard=0.7, beard_shape=s), mesh))[1] > 0).sum().item()
+                    for s in (0.45, 1.0))
     assert 0 < chin < cheeks
 
 
@@ -136,22 +140,27 @@ def test_hats_hide_hair(mesh):
 
 
 def test_a_person_has_the_same_hair_alone_and_in_a_batch(mesh):
-    people = People.cat([random_people(5, torch.Generator().manual_seed(2)), someone("afro"), someone("braids", beard=0.5)])
+    people = People.cat([random_people(5, torch.Generator().manual_seed(2)), someone("afro"),
+                         someone("braids", beard=0.5)])
     batch = grown(people, mesh)
     assert torch.equal(batch.rest, grown(people, mesh).rest)
     for i in range(len(people)):
         alone = grown(people[i], mesh)
-        seen = (widths(alone)[0][0] > 0).repeat_interleave(2 * HAIR_POINTS)   # where no hair grows, directions are rounding errors
+        # where no hair grows, directions are rounding errors
+        seen = (widths(alone)[0][0] > 0).repeat_interleave(2 * HAIR_POINTS)
         assert seen.any()
         for name in ("rest", "coats", "share"):
             one, many = getattr(alone, name)[0], getattr(batch, name)[i]
-            assert torch.allclose(one[COUNT:], many[COUNT:], atol=1e-4) and torch.allclose(one[:COUNT][seen], many[:COUNT][seen], atol=1e-3)
+            assert torch.allclose(one[COUNT:], many[COUNT:], atol=1e-4)
+            assert torch.allclose(one[:COUNT][seen], many[:COUNT][seen], atol=1e-3)
         assert torch.equal(alone.triangles[0], batch.triangles[i]) and torch.equal(alone.root[0], batch.root[i])
 
 
 def test_a_picture_is_the_same_alone_and_in_a_batch():
     people = random_people(3, torch.Generator().manual_seed(4))
-    def picture(who): return render(make_figures(who), neutral_pose(len(who)), torch.zeros(len(who), 52), torch.zeros(len(who), 2), size=96)
+    def picture(who):
+        return render(make_figures(who), neutral_pose(len(who)), torch.zeros(len(who), 52), torch.zeros(len(who), 2),
+                      size=96)
     together = picture(people)
     for i in range(3):
         assert (picture(people[i])[0] - together[i]).abs().mean() < 1e-4
@@ -193,7 +202,8 @@ def test_ribbons_lie_about_their_path_and_taper():
     path = torch.stack([0.2 * (4 * t).sin(), -t, 0 * t], -1)[None, None].expand(2, 3, -1, -1)
     outward = torch.tensor([0.0, 0.0, 1.0]).expand_as(path)
     half = torch.tensor([0.05, 0.02, 0.0]).expand(2, 3)
-    one = ribbons(path, outward, half, torch.full((2, 3, 3), 0.5), torch.ones(HAIR_POINTS), torch.arange(3), Dice(torch.tensor([1, 2]), 0))
+    one = ribbons(path, outward, half, torch.full((2, 3, 3), 0.5), torch.ones(HAIR_POINTS), torch.arange(3),
+                  Dice(torch.tensor([1, 2]), 0))
     edges = one.rest.view(2, 3, HAIR_POINTS, 2, 3)
     assert torch.allclose(edges.mean(3), path, atol=1e-6)
     width = (edges[..., 0, :] - edges[..., 1, :]).norm(dim=-1)
@@ -239,5 +249,6 @@ def test_strands_are_indexed_and_joined():
     assert torch.equal(strands[[2]].rest[0], strands.rest[2])
     both = strands.beside(strands)
     n = strands.rest.shape[1]
-    assert both.rest.shape[1] == 2 * n and torch.equal(both.triangles[:, strands.triangles.shape[1]:], strands.triangles + n)
+    assert both.rest.shape[1] == 2 * n
+    assert torch.equal(both.triangles[:, strands.triangles.shape[1]:], strands.triangles + n)
     assert KNOT < HAIR and isinstance(root_points(build_heads(people.identity, fine=False), load_mesh(False)), Roots)

@@ -102,7 +102,8 @@ def lips():
 
 
 def frames_of(speech, shape):
-    return [slice(int(a) // FRAME, (int(b) - 1) // FRAME + 1) for p, a, b in zip(speech.phonemes, speech.starts, speech.ends)
+    return [slice(int(a) // FRAME, (int(b) - 1) // FRAME + 1)
+            for p, a, b in zip(speech.phonemes, speech.starts, speech.ends)
             if SHAPE_OF.get(phoneme_class(p)) == shape]
 
 
@@ -137,7 +138,8 @@ def test_lips_meet_on_m_b_p_and_touch_the_teeth_on_f_v_in_every_mood_and_style(s
 
 
 def test_closures_over_many_clips(clips, lips):
-    gaps = [lips.gap(motion.units[frames]).amax(1).min() for speech, motion in clips for frames in frames_of(speech, "M")]
+    gaps = [lips.gap(motion.units[frames]).amax(1).min() for speech, motion in clips
+            for frames in frames_of(speech, "M")]
     assert len(gaps) > 60 and max(gaps) < -0.2
 
 
@@ -157,7 +159,8 @@ def test_shapes_are_as_wide_as_they_sound(lips):
 
 
 def test_mouth_shapes_follow_the_sound():
-    track = {word: perform(say(word, rate=100), style=styled(), generator=seeded()).units.amax(0) for word in ("ah", "ee", "oo")}
+    track = {word: perform(say(word, rate=100), style=styled(), generator=seeded()).units.amax(0)
+             for word in ("ah", "ee", "oo")}
     at = lambda word, name: track[word][UNIT[name]].item()
     assert at("ah", "jawOpen") > 2 * at("ee", "jawOpen")
     assert at("ee", "mouthStretchLeft") > at("oo", "mouthStretchLeft") + 0.3
@@ -215,7 +218,8 @@ def test_shapes_ranges_and_seed(speech):
     motion = perform(speech, emotion="happy", emotion_strength=2, generator=seeded(1))
     frames = -(-len(speech.waveform) // 640)
     assert len(motion) == frames == frame_count(speech)
-    shapes = {"pose": (frames, 6), "units": (frames, 52), "gaze": (frames, 2), "body": (frames, 3), "dynamics": (frames, 54),
+    shapes = {"pose": (frames, 6), "units": (frames, 52), "gaze": (frames, 2), "body": (frames, 3),
+              "dynamics": (frames, 54),
               "main_gaze": (2,), "emotion": (7,), "style": (12,)}
     again, other = (perform(speech, emotion="happy", emotion_strength=2, generator=seeded(i)) for i in (1, 2))
     for name, shape in shapes.items():
@@ -234,7 +238,7 @@ def test_units_stay_within_bounds(clips):
 
 def test_a_style_given_changes_nothing_that_is_drawn(speech):
     drawn = perform(speech, generator=seeded(3))
-    same, other = perform(speech, style=drawn.style, generator=seeded(3)), perform(speech, style=-drawn.style, generator=seeded(3))
+    same, other = (perform(speech, style=style, generator=seeded(3)) for style in (drawn.style, -drawn.style))
     assert torch.equal(drawn.units, same.units) and torch.equal(drawn.pose, same.pose)
     assert not torch.equal(drawn.units, other.units) and torch.equal(other.style, -drawn.style)
     blink = [UNIT["eyeBlinkLeft"], UNIT["eyeBlinkRight"]]
@@ -373,11 +377,13 @@ def test_blinks_are_poisson_with_a_refractory_time():
 
 def test_blinks_shut_the_eyes_in_every_mood(speech):
     for emotion in EMOTIONS:
-        units = torch.cat([perform(speech, emotion=emotion, emotion_strength=1.5, generator=seeded(i)).units for i in range(6)])
+        units = torch.cat([perform(speech, emotion=emotion, emotion_strength=1.5, generator=seeded(i)).units
+                           for i in range(6)])
         blink = units[:, UNIT["eyeBlinkLeft"]]
         assert blink.max() <= 1 + 1e-6
         shut = blink > 1 - 1e-4
-        assert shut.any() and units[shut][:, [UNIT["eyeWideLeft"], UNIT["eyeSquintLeft"], UNIT["eyeLookDownLeft"]]].max() < 1e-3
+        assert shut.any()
+        assert units[shut][:, [UNIT["eyeWideLeft"], UNIT["eyeSquintLeft"], UNIT["eyeLookDownLeft"]]].max() < 1e-3
 
 
 def test_eyes_keep_the_main_gaze(clips):
@@ -433,7 +439,8 @@ def test_emotion_vector():
 
 
 def test_emotions_are_separable_whoever_acts_them():
-    faces = torch.stack([torch.stack([emotion_face(emotion_vector(e, strength), random_style(seeded(seed))) for e in EMOTIONS])
+    faces = torch.stack([torch.stack([emotion_face(emotion_vector(e, strength), random_style(seeded(seed)))
+                                      for e in EMOTIONS])
                          for seed, strength in enumerate(torch.linspace(0.5, 1, 120).tolist())])     # (120, 7, 52)
     x = torch.cat([faces, torch.ones(120, 7, 1)], -1)
     labels = torch.eye(7).repeat(60, 1)
@@ -452,7 +459,8 @@ def test_three_ways_to_act_and_all_between():
         assert torch.pdist(ways).min() > 0.5
         near = emotion_face(emotion_vector(emotion), styled(acting_x=0.01, acting_y=1))
         assert (near - ways[0]).abs().max() < 0.02                               # continuous
-        left, right = (emotion_face(emotion_vector(emotion), styled(slant=s, acting_x=.87, acting_y=-.5)) for s in (1, -1))
+        left, right = (emotion_face(emotion_vector(emotion), styled(slant=s, acting_x=.87, acting_y=-.5))
+                       for s in (1, -1))
         assert (left - right).norm() > 0.3                                       # asymmetric, and mirrored
         assert all(torch.isclose(left[a], right[b]) for a, b in SIDED)
 

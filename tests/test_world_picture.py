@@ -203,4 +203,5 @@ def test_portraits_smile_in_any_light():
     assert plain.shape == (2, 3, 48, 48) and torch.equal(lit, again)
     below, above = (slice(None), slice(None), slice(27, 40)), (slice(None), slice(None), slice(0, 12))
     assert (plain - smiling).abs()[below].mean() > 5 * (plain - smiling).abs()[above].mean()
-    assert (plain[0, :, 0] - plain[1, :, 0]).abs().max() < 0.01 < (lit[0, :, 0] - lit[1, :, 0]).abs().mean()    # one wall, two scenes
+    # one wall, two scenes
+    assert (plain[0, :, 0] - plain[1, :, 0]).abs().max() < 0.01 < (lit[0, :, 0] - lit[1, :, 0]).abs().mean()

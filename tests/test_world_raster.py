@@ -108,14 +108,17 @@ def test_neighbours_leave_no_holes():
 
 def sphere(rings=24, columns=40):
     "A closed unit sphere: points (V, 3) and triangles (T, 3) that face outwards."
-    theta, phi = torch.meshgrid(torch.arange(1, rings) * math.pi / rings, torch.arange(columns) * 2 * math.pi / columns, indexing="ij")
+    theta, phi = torch.meshgrid(torch.arange(1, rings) * math.pi / rings, torch.arange(columns) * 2 * math.pi / columns,
+                                indexing="ij")
     points = torch.stack([theta.sin() * phi.sin(), theta.cos(), theta.sin() * phi.cos()], -1).view(-1, 3)
     points = torch.cat([points, torch.tensor([[0.0, 1, 0], [0, -1, 0]])])
     i, j = torch.meshgrid(torch.arange(rings - 2), torch.arange(columns), indexing="ij")
     at = lambda i, j: (i * columns + j % columns).flatten()
-    top, bottom, first, last = len(points) - 2, len(points) - 1, torch.arange(columns), torch.arange(columns) + (rings - 2) * columns
+    top, bottom, first = len(points) - 2, len(points) - 1, torch.arange(columns)
+    last = first + (rings - 2) * columns
     after = lambda row: torch.cat([row[1:], row[:1]])
-    return points, torch.cat([torch.stack([at(i, j), at(i + 1, j), at(i, j + 1)], 1), torch.stack([at(i, j + 1), at(i + 1, j), at(i + 1, j + 1)], 1),
+    return points, torch.cat([torch.stack([at(i, j), at(i + 1, j), at(i, j + 1)], 1),
+                              torch.stack([at(i, j + 1), at(i + 1, j), at(i + 1, j + 1)], 1),
                               torch.stack([first.new_full((columns,), top), first, after(first)], 1),
                               torch.stack([last, last.new_full((columns,), bottom), after(last)], 1)])
 
@@ -136,14 +139,17 @@ def test_a_closed_ball_covers_its_disc_without_holes(size, sides):
 def test_triangles_that_cross_the_border_are_cut_there():
     screen = torch.tensor([[[-3.0, 0.0, 0], [3, 3, 0], [3, -3, 0], [0.9, 0.9, 1], [1.5, 0.9, 1], [0.9, 1.5, 1]]])
     f = rasterise(screen, torch.tensor([[0, 1, 2], [3, 4, 5]]), 20)
-    assert len(f.pixel) == 400                                                       # the first one covers the whole picture
-    assert (f.triangle == 1).nonzero()[:, 0].tolist() == [19]                        # of the second, one corner pixel is inside
+    # the first one covers the whole picture
+    assert len(f.pixel) == 400
+    # of the second, one corner pixel is inside
+    assert (f.triangle == 1).nonzero()[:, 0].tolist() == [19]
     torch.testing.assert_close(f.weights.sum(1), torch.ones(400))
 
 
 def test_triangles_without_an_area_or_a_place_are_left_out():
     good = [[-0.5, -0.5, 0.0], [0.5, -0.5, 0], [0, 0.5, 0]]
-    line, point, lost = [[-1.0, 0, 1], [0, 0, 1], [1, 0, 1]], [[0.0, 0, 1]] * 3, [[float("nan"), 0, 1], [0.5, 0.5, 1], [0, 0.5, 1]]
+    line, point = [[-1.0, 0, 1], [0, 0, 1], [1, 0, 1]], [[0.0, 0, 1]] * 3
+    lost = [[float("nan"), 0, 1], [0.5, 0.5, 1], [0, 0.5, 1]]
     screen, triangles = torch.tensor([good + line + point + lost]), torch.arange(12).view(4, 3)
     alone, among = rasterise(screen, triangles[:1], 32), rasterise(screen, triangles, 32)
     assert torch.equal(alone.pixel, among.pixel) and (among.triangle == 0).all() and among.weights.isfinite().all()
@@ -155,11 +161,13 @@ def test_slivers_keep_depths_between_their_corners():
     one = 2 * torch.rand(1, 400, 1, 3, generator=generator) - 1
     along = 0.5 * torch.randn(1, 400, 1, 3, generator=generator)
     thin = 1e-3 * torch.randn(1, 400, 1, 3, generator=generator)
-    screen, triangles = torch.cat([one, one + along, one + 0.4 * along + thin], 2).view(1, -1, 3), torch.arange(1200).view(-1, 3)
+    screen = torch.cat([one, one + along, one + 0.4 * along + thin], 2).view(1, -1, 3)
+    triangles = torch.arange(1200).view(-1, 3)
     f = rasterise(screen, triangles, 96)
     corner = screen[0, triangles[f.triangle]][..., 2]
     depth = interpolate(f, triangles, screen)[:, 2]
-    assert len(f.pixel) > 100 and ((depth > corner.amin(1) - 0.02) & (depth < corner.amax(1) + 0.02)).float().mean() > 0.99
+    assert len(f.pixel) > 100
+    assert ((depth > corner.amin(1) - 0.02) & (depth < corner.amax(1) + 0.02)).float().mean() > 0.99
 
 
 def test_counted_lists_runs():

@@ -76,7 +76,8 @@ def test_what_is_heard_is_as_loud_as_said_and_made_by_its_seed():
     heard, gain = as_heard(dry, dry.flip(0), seeded())
     assert heard.abs().max() <= 1 and 10 ** (-26 / 20) <= gain.min() and gain.max() <= 10 ** (6 / 20)
     untouched = ((heard - gain * dry).abs().amax(1) < 1e-6).float().mean()
-    assert 0.03 < untouched < 0.35                                                     # 0.25 x 0.7 x 0.85, and some clip
+    # 0.25 x 0.7 x 0.85, and some clip
+    assert 0.03 < untouched < 0.35
     again = as_heard(dry, dry.flip(0), seeded())[0]
     assert torch.equal(heard, again) and not torch.equal(heard, as_heard(dry, dry.flip(0), seeded(1))[0])
 

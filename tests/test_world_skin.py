@@ -69,7 +69,8 @@ def test_functions_of_places_keep_their_type(dtype):
     rest = torch.rand(50, 3, dtype=dtype) + torch.tensor([-0.5, 6.5, 0.5], dtype=dtype)
     x, y, z = rest.unbind(1)
     eyes = eye_colour(rest / rest.norm(dim=1, keepdim=True), rest.clamp(0, 1), x.abs())
-    for value in (linear(x), polyline(x, (0.0, 1.0), (0.0, 1.0)), chart(rest), beard_area(x, y, z), eyes, teeth_shade(rest)):
+    for value in (linear(x), polyline(x, (0.0, 1.0), (0.0, 1.0)), chart(rest), beard_area(x, y, z), eyes,
+                  teeth_shade(rest)):
         assert value.dtype == dtype and value.isfinite().all()
 
 
@@ -215,7 +216,8 @@ def test_wrinkles_lie_on_the_face():
 def test_age_and_movement_deepen_wrinkles():
     old, still = torch.linspace(0, 1, 6), torch.zeros(6, len(UNITS))
     assert wrinkle_depths(still, old)[0].max() == 0 and (wrinkle_depths(still, old).diff(dim=0) > 0).all()
-    for names, kind in ((("browInnerUp",), 0), (("browDownLeft", "browDownRight"), 1), (("eyeSquintLeft",), 2), (("mouthSmileRight",), 3)):
+    for names, kind in ((("browInnerUp",), 0), (("browDownLeft", "browDownRight"), 1), (("eyeSquintLeft",), 2),
+                        (("mouthSmileRight",), 3)):
         moved = still.clone()
         moved[:, [UNIT[name] for name in names]] = 1
         more = wrinkle_depths(moved, old) - wrinkle_depths(still, old)

@@ -1,11 +1,12 @@
 """Train the motion model's rivals for a few minutes each, and measure them as `vasa tables` measures the shipped one.
 
-    python tools/baselines.py --json nbs/results/baselines.json [--minutes M] [--latents FILE] [--folder FOLDER] [NAME ...]
+python tools/baselines.py --json nbs/results/baselines.json [--minutes M] [--latents FILE] [--folder FOLDER] [NAME ...]
 
-joint: the model itself, from scratch. regression: the same network without diffusion, which predicts the window from the
-conditions alone, and is not guided. separate: one model for the head and one for the face, that do not know of each other. All three see the
-same latents for the same time. They stand where tables 1 and 2 of VASA-1 have other people's methods. Without --latents,
-those of `--clips` world clips are made first. A rival that the file has already is left as it is.
+joint: the model itself, from scratch. regression: the same network without diffusion, which predicts the window from
+the conditions alone, and is not guided. separate: one model for the head and one for the face, that do not know of each
+other. All three see the same latents for the same time. They stand where tables 1 and 2 of VASA-1 have other people's
+methods. Without --latents, those of `--clips` world clips are made first. A rival that the file has already is left as
+it is.
 """
 import argparse
 import copy
@@ -31,10 +32,12 @@ RIVALS = ("joint", "regression", "separate")
 
 
 def regression_loss(model, x0, conditions, valid, generator):
-    """Squared error of the window told from the conditions alone: the network sees nothing at the last diffusion time."""
+    """Squared error of the window told from the conditions alone: the network sees nothing at the last diffusion
+    time."""
     training, t = MotionTraining.laptop(), torch.full((len(x0),), model.config.times - 1)
     error = (model(torch.zeros_like(x0), t, conditions).float() - x0).square() * valid[..., None]
-    pose, dyn = (error[..., part].sum() / valid.sum() / error[..., part].shape[-1] for part in (slice(6), slice(6, None)))
+    pose, dyn = (error[..., part].sum() / valid.sum() / error[..., part].shape[-1]
+                 for part in (slice(6), slice(6, None)))
     return training.pose_weight * pose + training.dyn_weight * dyn, {"pose": pose, "dyn": dyn}
 
 
@@ -43,7 +46,8 @@ def learn(latents, minutes, loss, folder, name, seed=0):
     path = folder and folder / name / "motion.safetensors"
     if path and path.is_file():
         metadata = load_weights(path)[1]
-        if metadata["minutes"] != minutes: raise SystemExit(f"{path} was trained for {metadata['minutes']} minutes, not {minutes}")
+        if metadata["minutes"] != minutes:
+            raise SystemExit(f"{path} was trained for {metadata['minutes']} minutes, not {minutes}")
         return load_motion(path.parent), metadata["steps"]
     torch.manual_seed(seed)
     sizes = dict(motion_dim=latents.motion.shape[1], audio_dim=latents.audio.shape[1])
@@ -53,7 +57,8 @@ def learn(latents, minutes, loss, folder, name, seed=0):
     cost = lambda step, generator: loss(model, *random_conditions(model, latents, generator, plan), generator)
     log = fit(Recipe(name, {"motion": model}, cost, lr=plan.lr, warmup=100), Run(minutes=minutes, seed=seed))
     if path:
-        save_weights(path, model, model.config, dtype=torch.float16, steps=len(log), minutes=minutes, sampling=asdict(model.sampling))
+        save_weights(path, model, model.config, dtype=torch.float16, steps=len(log), minutes=minutes,
+                     sampling=asdict(model.sampling))
     return model.requires_grad_(False), len(log)
 
 
@@ -87,7 +92,8 @@ def rival(name, talker, latents, minutes, folder):
         other.__class__, other.heads = Separate, [trained[part][0] for part in parts]
         other.motion_model = other.heads[0]
         return other, {}, sum(steps for _, steps in trained.values())
-    other.motion_model, steps = learn(latents, minutes, {"joint": motion_loss, "regression": regression_loss}[name], folder, name)
+    other.motion_model, steps = learn(latents, minutes, {"joint": motion_loss, "regression": regression_loss}[name],
+                                      folder, name)
     return other, {"steps": 1, "temperature": 0.0, "cfg_scale": {"audio": 0}} if name == "regression" else {}, steps
 
 
@@ -102,7 +108,8 @@ def main():
     parser.add_argument("--folder", type=Path, help="keep the trained weights there, and take those that are there")
     parser.add_argument("--takes", type=int, default=14, help="held-out clips (default: 14)")
     args = parser.parse_args()
-    if unknown := set(args.rivals) - set(RIVALS): parser.error(f"no rival {', '.join(unknown)}: accepted are {', '.join(RIVALS)}")
+    if unknown := set(args.rivals) - set(RIVALS):
+        parser.error(f"no rival {', '.join(unknown)}: accepted are {', '.join(RIVALS)}")
     talker, instruments = Talker.from_pretrained(args.weights), load_instruments(weights_folder(args.weights))
     with tempfile.TemporaryDirectory() as place:
         latents = (Latents.load(args.latents) if args.latents else
@@ -120,7 +127,8 @@ def main():
     if "shipped" not in found: measure("shipped", talker, {})
     for name in args.rivals or RIVALS:
         if name in found: continue
-        measure(name, *(made := rival(name, talker, latents, args.minutes, args.folder))[:2], minutes=args.minutes, train_steps=made[2])
+        measure(name, *(made := rival(name, talker, latents, args.minutes, args.folder))[:2], minutes=args.minutes,
+                train_steps=made[2])
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python tools/check_site.py
 
-Writes what nbdev's own build writes before Quarto takes over (nbs/nbdev.yml, nbs/sidebar.yml, vasa_ref/_modidx.py, the processed
-notebooks in _proc/), then reads every page with pandoc. Reported, one line each, with exit code 1: links to pages, headings or
-files that do not exist, pictures that are missing, cross references without a target, formulas that are no TeX, divs that are not
-closed, and notebooks that the sidebar does not show.
+Writes what nbdev's own build writes before Quarto takes over (nbs/nbdev.yml, nbs/sidebar.yml, vasa_ref/_modidx.py, the
+processed notebooks in _proc/), then reads every page with pandoc. Reported, one line each, with exit code 1: links to
+pages, headings or files that do not exist, pictures that are missing, cross references without a target, formulas that
+are no TeX, divs that are not closed, and notebooks that the sidebar does not show.
 """
 import json
 import os
@@ -32,7 +32,8 @@ def build():
 
 
 def page(path):
-    """A processed notebook as the markdown that Quarto gives to pandoc; also its output file and the labels of its cells."""
+    """A processed notebook as the markdown that Quarto gives to pandoc; also its output file and the labels of its
+    cells."""
     notebook = json.loads(path.read_text())
     text = lambda value: "".join(value) if isinstance(value, list) else value
     parts, labels = [], set()
@@ -44,7 +45,8 @@ def page(path):
         labels |= set(re.findall(r"^#\| *label: *(\S+)", source, re.MULTILINE))
         if not re.search(r"^#\| *echo: *false", source, re.MULTILINE):
             parts.append(f"~~~~~~~~ python\n{source}\n~~~~~~~~")
-        parts += [text(o["data"]["text/markdown"]) for o in cell.get("outputs", []) if "text/markdown" in o.get("data", {})]
+        parts += [text(o["data"]["text/markdown"]) for o in cell.get("outputs", [])
+                  if "text/markdown" in o.get("data", {})]
     markdown = "\n\n".join(parts)
     named = re.search(r"^output-file: *(\S+)", markdown, re.MULTILINE)
     return markdown, named[1] if named else path.stem + ".html", labels
@@ -70,7 +72,8 @@ def walk(node):
             yield from walk(value)
 
 
-ATTRIBUTES = {"Header": 1, "Div": 0, "Span": 0, "Image": 0, "Link": 0, "CodeBlock": 0, "Code": 0, "Figure": 0, "Table": 0}
+ATTRIBUTES = {"Header": 1, "Div": 0, "Span": 0, "Image": 0, "Link": 0, "CodeBlock": 0, "Code": 0, "Figure": 0,
+              "Table": 0}
 
 
 def read(markdown, labels):
@@ -83,7 +86,8 @@ def read(markdown, labels):
     anchors |= set(re.findall(r'\bid="([^"]+)"', html)) | set(re.findall(r"\{#((?:eq|tbl|lst)-[\w-]+)\}", markdown))
     cited = {c["citationId"] for t, cites in elements if t == "Cite" for c in cites[0]}
     links = [c[2][0] for t, c in elements if t == "Link"] + re.findall(r'<a\b[^>]*\bhref="([^"]+)"', html)
-    pictures = [c[2][0] for t, c in elements if t == "Image"] + re.findall(r'<(?:img|video|source)\b[^>]*\bsrc="([^"]+)"', html)
+    pictures = [c[2][0] for t, c in elements if t == "Image"]
+    pictures += re.findall(r'<(?:img|video|source)\b[^>]*\bsrc="([^"]+)"', html)
     return anchors, links, pictures, cited, warnings
 
 
@@ -118,15 +122,18 @@ def check(folder):
                 yield f"{path.name}: link to {link}, which has no such heading"
     sidebar = (ROOT / "nbs" / "sidebar.yml").read_text()
     shown = re.findall(r"- (\S+\.(?:ipynb|qmd))", sidebar)
-    yield from (f"the sidebar shows {name}, which does not exist" for name in shown if not (ROOT / "nbs" / name).exists())
-    notebooks = {place(p.relative_to(ROOT / "nbs")) for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts}
+    yield from (f"the sidebar shows {name}, which does not exist" for name in shown
+                if not (ROOT / "nbs" / name).exists())
+    notebooks = {place(p.relative_to(ROOT / "nbs")) for p in (ROOT / "nbs").rglob("*.ipynb")
+                 if ".ipynb_checkpoints" not in p.parts}
     yield from (f"the sidebar does not show {name}" for name in sorted(notebooks - set(shown)))
 
 
 def main():
     folder = build()
     problems = list(check(folder))
-    print("\n".join(problems) or f"{len(list(folder.rglob('*.ipynb')))} pages: links, pictures, references and formulas are sound")
+    print("\n".join(problems)
+          or f"{len(list(folder.rglob('*.ipynb')))} pages: links, pictures, references and formulas are sound")
     return 1 if problems else 0
 
 

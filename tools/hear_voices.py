@@ -29,7 +29,8 @@ def figures(heard, truth):
     speech, right = truth > 0, heard == truth
     share = lambda what, among: what[among].float().mean().item()
     return (right.float().mean().item(), share(right, speech), share(viseme == true, speech),
-            share(viseme == CLOSED, true == CLOSED), share(true == CLOSED, viseme == CLOSED), share(heard == 0, ~speech))
+            share(viseme == CLOSED, true == CLOSED), share(true == CLOSED, viseme == CLOSED),
+            share(heard == 0, ~speech))
 
 
 def hear(recogniser, tape):

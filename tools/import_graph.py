@@ -2,8 +2,8 @@
 
     python tools/import_graph.py [--before COMMIT]
 
-A line goes from a module up to one that it imports when it is itself imported. Coloured is what `from vasa_ref import Talker` loads.
-Before: the package in COMMIT, each module below all that it imports. Now: the working tree, by rooms.
+A line goes from a module up to one that it imports when it is itself imported. Coloured is what `from vasa_ref import
+Talker` loads. Before: the package in COMMIT, each module below all that it imports. Now: the working tree, by rooms.
 """
 import argparse
 import ast
@@ -108,7 +108,8 @@ def picture(before: dict[str, set[str]], now: dict[str, set[str]]) -> str:
     heading = lambda y, text: f'<text x="4" y="{y}" text-anchor="start" font-size="14" font-weight="bold">{text}</text>'
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom}" role="img" font-family="sans-serif" '
-        f'font-size="10" text-anchor="middle" fill="{INK}">', "<title>what imports what, before the rooms and now</title>",
+        f'font-size="10" text-anchor="middle" fill="{INK}">',
+        "<title>what imports what, before the rooms and now</title>",
         f'<rect width="{WIDTH}" height="{bottom}" fill="white"/>',
         heading(24, f"before: {count(before, 'talker')}"), *first,
         heading(end + 14, f"now: {count(now, 'talking.talker')}"), *second, "</svg>\n"])
@@ -119,7 +120,8 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--before", default=BEFORE, metavar="COMMIT", help=f"(default: {BEFORE})")
     given = parser.parse_args(args)
     try: before = sources(given.before)
-    except subprocess.CalledProcessError: sys.exit(f"import_graph: no commit {given.before} here; a shallow clone lacks it")
+    except subprocess.CalledProcessError:
+        sys.exit(f"import_graph: no commit {given.before} here; a shallow clone lacks it")
     OUT.write_text(picture(graph(before), graph(sources())))
     print(f"{OUT.relative_to(ROOT)}: {OUT.stat().st_size / 1024:.0f} KB")
 

@@ -22,14 +22,15 @@ MASKS = ("lips", "eyelids", "ears", "inside-mouth", "face")
 FOLDERS = ("head", "forehead", "eyebrows", "eyes", "nose", "mouth", "cheek", "chin", "ears", "neck")
 SIDES = (("decr", "incr"), ("down", "up"), ("in", "out"), ("backward", "forward"), ("concave", "convex"),
          ("compress", "uncompress"))
-LEFT_OUT = ("head-trans", "head-age", "neck-trans", "measure-neck-height", "neck-scale-vert")   # not seen in a crop, or in `age`
-TEETH = np.array([0.0, -0.023, 0.02], np.float32)                  # the upper teeth sit too high and too far back to be seen
-SHUT = 0.75                                                         # of MakeHuman's blink closes the eye; more crosses the lids
+LEFT_OUT = ("head-trans", "head-age", "neck-trans", "measure-neck-height", "neck-scale-vert")   # unseen, or in `age`
+TEETH = np.array([0.0, -0.023, 0.02], np.float32)               # the upper ones sit too high and too far back
+SHUT = 0.75                                                     # of MakeHuman's blink closes the eye
 UNIT = 1e-4                                                         # of the stored integers, in decimetres
 
 
 def read_mesh(path):
-    "Vertices (N, 3), texture coordinates (M, 2), and quads: name of the group, four vertices, four texture coordinates."
+    """Vertices (N, 3), texture coordinates (M, 2), and quads: name of the group, four vertices, four texture
+    coordinates."""
     vertices, texture, quads, group = [], [], [], None
     for line in open(path):
         kind, *rest = line.split() or [""]
@@ -100,7 +101,8 @@ def main():
     targets = data / "mpfb2/targets"
     for path in sorted((targets / "macrodetails").glob("*.target.gz")):
         name = path.name.removesuffix(".target.gz")
-        if "baby" not in name and "child" not in name and (name.count("-") == 2 or "muscle" in name): keep(f"macro/{name}", [path])
+        if "baby" not in name and "child" not in name and (name.count("-") == 2 or "muscle" in name):
+            keep(f"macro/{name}", [path])
     axes = {f"{folder}/{name}": sides for folder in FOLDERS for name, sides in axes_of(targets / folder).items()}
     for path in sorted((targets / "asym").glob("asym-*-l.target.gz")):
         axes["asymmetry/" + path.name.removeprefix("asym-").removesuffix("-l.target.gz")] = (
@@ -111,10 +113,12 @@ def main():
     out = Path(__file__).parent.parent / "vasa_ref/world/head.npz"
     np.savez_compressed(
         out, vertices=vertices[used], quads=new[np.array([c for _, c, _ in quads])].astype(np.uint16),
-        parts=np.array([GROUPS[g] for g, _, _ in quads], np.uint8), masks=np.array(masks, np.uint8), places=at.astype(np.float32), unit=np.float32(UNIT),
+        parts=np.array([GROUPS[g] for g, _, _ in quads], np.uint8), masks=np.array(masks, np.uint8),
+        places=at.astype(np.float32), unit=np.float32(UNIT),
         starts=np.array(starts, np.int32), indices=np.concatenate(indices), offsets=np.concatenate(offsets),
         names=np.array(json.dumps({"targets": names, "parts": PARTS, "masks": MASKS})))
-    print(f"{len(used)} vertices, {len(quads)} quads, {len(names)} targets, {out.stat().st_size / 1e6:.1f} MB: {out.name}")
+    print(f"{len(used)} vertices, {len(quads)} quads, {len(names)} targets, {out.stat().st_size / 1e6:.1f} MB: "
+          f"{out.name}")
 
 
 if __name__ == "__main__":

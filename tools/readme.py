@@ -2,9 +2,9 @@
 
     python tools/readme.py [--check]
 
-Prose, code and saved outputs in order; cells marked `#| hide` or `#| export` are left out, `#| echo: false` hides the code. Quarto's
-callouts become GitHub's notes, links and pictures beside the notebook point into nbs/, and pictures of outputs go to index_files/.
---check writes nothing, and exits with 1 if README.md is not up to date.
+Prose, code and saved outputs in order; cells marked `#| hide` or `#| export` are left out, `#| echo: false` hides the
+code. Quarto's callouts become GitHub's notes, links and pictures beside the notebook point into nbs/, and pictures of
+outputs go to index_files/. --check writes nothing, and exits with 1 if README.md is not up to date.
 """
 import argparse
 import base64
@@ -91,7 +91,8 @@ def main():
     old = set((ROOT / "index_files").glob("*")) - files.keys()
     stale = [p for p, data in files.items() if not p.exists() or p.read_bytes() != data]
     if check:
-        print("README.md is up to date" if not stale + list(old) else "README.md is not what nbs/index.ipynb says: make readme")
+        print("README.md is up to date" if not stale + list(old)
+              else "README.md is not what nbs/index.ipynb says: make readme")
         return 1 if stale or old else 0
     for path in old:
         path.unlink()

@@ -3,8 +3,8 @@
     python tools/run_notebooks.py [NOTEBOOK ...] [--skip-flags slow gpu] [--check]
 
 Without names, all of `nbs/` in order. Cells with a directive such as `#| slow` are skipped when their flag is named by
---skip-flags, and keep the outputs that they had; `#| eval: false` is always skipped. --check saves nothing. The seconds of each
-notebook are printed; exit code 1 if one failed (its outputs are not saved).
+--skip-flags, and keep the outputs that they had; `#| eval: false` is always skipped. --check saves nothing. The seconds
+of each notebook are printed; exit code 1 if one failed (its outputs are not saved).
 """
 import argparse
 import os
@@ -53,7 +53,8 @@ def main():
     os.environ["PYTHONPATH"] = str(ROOT) + (os.pathsep + path if path else "")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")   # notebooks import torch before the package can say so
     failed = []
-    for notebook in [p.resolve() for p in args.notebooks] or sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts):
+    all_of = [p for p in sorted((ROOT / "nbs").rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
+    for notebook in [p.resolve() for p in args.notebooks] or all_of:
         began = time.monotonic()
         try:
             result = run(notebook, args.skip_flags)

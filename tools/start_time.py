@@ -2,9 +2,9 @@
 
     python tools/start_time.py [--weights NAME_OR_FOLDER] [--repeats 5]
 
-Seconds of the wall clock and of the processor, the medians of the repeats, for `import torch`, `from vasa_ref import Talker` and
-`Talker.from_pretrained`. Asked of all three together: less than 2 s on two cores with nothing else to do. Beside other work the
-wall clock says how busy the machine is; the processor's seconds stay.
+Seconds of the wall clock and of the processor, the medians of the repeats, for `import torch`, `from vasa_ref import
+Talker` and `Talker.from_pretrained`. Asked of all three together: less than 2 s on two cores with nothing else to do.
+Beside other work the wall clock says how busy the machine is; the processor's seconds stay.
 """
 import argparse
 import json
@@ -25,7 +25,8 @@ json.dump(told, sys.stdout)
 
 
 def start(weights: str) -> list[list[float]]:
-    """Seconds of (wall clock, processor) for each of the STEPS, in a fresh process; SystemExit with its last line if it fails."""
+    """Seconds of (wall clock, processor) for each of the STEPS, in a fresh process; SystemExit with its last line if it
+    fails."""
     code = CODE.format(steps=[step.format(weights=weights) for step in STEPS])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if done.returncode: sys.exit(f"start_time: {done.stderr.strip().splitlines()[-1]}")

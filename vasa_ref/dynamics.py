@@ -11,8 +11,8 @@ SPREAD = torch.tensor([0.3] * 52 + [0.32, 0.22] + [0.14, 0.05, 0.017])          
 
 
 class Dynamics(NamedTuple):
-    """Face units (..., 52) in the order of `world.head.UNITS`, in [0, 1]; gaze (..., 2), yaw and pitch of the eyes in the
-    head, radians; body (..., 3): the shoulders' turn and lean, radians, and lift, head units."""
+    """Face units (..., 52) in the order of `world.head.UNITS`, in [0, 1]; gaze (..., 2), yaw and pitch of the eyes in
+    the head, radians; body (..., 3): the shoulders' turn and lean, radians, and lift, head units."""
     units: Tensor
     gaze: Tensor
     body: Tensor

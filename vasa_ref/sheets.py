@@ -1,5 +1,5 @@
-"""Figures for a notebook's page: plots that are legible at its width, tables, labelled sheets of pictures, differences that are
-large enough to be seen, and frames behind a slider that needs no kernel.
+"""Figures for a notebook's page: plots that are legible at its width, tables, labelled sheets of pictures, differences
+that are large enough to be seen, and frames behind a slider that needs no kernel.
 """
 import base64
 import io
@@ -25,23 +25,26 @@ def legible() -> None:
     plt.rcParams.update(LEGIBLE)
 
 
-def panels(titles: str | Sequence[str], x: str | Sequence[str], y: str | Sequence[str], height: float = 2.6, columns: int = 0,
-           **options):
-    """Axes side by side in one `legible` figure as wide as the site's column, one for each title; for one text, the axes.
+def panels(titles: str | Sequence[str], x: str | Sequence[str], y: str | Sequence[str], height: float = 2.6,
+           columns: int = 0, **options):
+    """Axes side by side in one `legible` figure as wide as the site's column, one for each title; for one text, the
+    axes.
 
-    x, y: what the axes show, with the unit: one text for all, or one for each. height: inches of a row; columns: in a row
-    (0: all); options of `plt.subplots`. ValueError where a title or a label is missing."""
+    x, y: what the axes show, with the unit: one text for all, or one for each. height: inches of a row; columns: in a
+    row (0: all); options of `plt.subplots`. ValueError where a title or a label is missing."""
     import matplotlib.pyplot as plt
     legible()
     names = [titles] if isinstance(titles, str) else list(titles)
     x, y = ([text] * len(names) if isinstance(text, str) else list(text) for text in (x, y))
     if not names or not len(names) == len(x) == len(y) or not all([*names, *x, *y]):
-        raise ValueError(f"{len(names)} titles, {len(x)} and {len(y)} labels: each panel has a title, and both axes say what they show")
+        raise ValueError(f"{len(names)} titles, {len(x)} and {len(y)} labels: each panel has a title, and both axes "
+                         "say what they show")
     columns = columns or len(names)
     rows = -(-len(names) // columns)
     _, grid = plt.subplots(rows, columns, figsize=(WIDTH, rows * height), squeeze=False, **options)
     for axes, title, across, up in zip(grid.flat, names, x, y): axes.set(title=title, xlabel=across, ylabel=up)
     for axes in grid.flat[len(names):]: axes.remove()
+    for axes in grid[:, 1:].flat if options.get("sharey") in (True, "all", "row") else (): axes.set_ylabel("")
     return grid[0, 0] if isinstance(titles, str) else list(grid.flat[:len(names)])
 
 
@@ -54,7 +57,8 @@ def table(header: Sequence, rows: Sequence[Sequence]):
 
 
 def amplified(images: Tensor, truth: Tensor, times: float = 4.0) -> Tensor:
-    "Differences (N, 3, H, W) of images in [0, 1], so many times as large, about mid grey: lighter is where `images` is."
+    """Differences (N, 3, H, W) of images in [0, 1], so many times as large, about mid grey: lighter is where `images`
+    is."""
     return (0.5 + times * (images - truth) / 2).clamp(0, 1)
 
 
@@ -68,11 +72,11 @@ def as_pictures(images: Tensor) -> list:
 
 def sheet(images: Tensor, titles: Sequence[str] = (), rows: Sequence[str] = (), columns: int = 0, text: int = 14,
           quality: int = 72):
-    """Images (N, 3, H, W) in [0, 1], or frames uint8 (N, H, W, 3), as one JPEG: rows of `columns` (0: all in one row), white
-    between. Pictures are made smaller where the sheet would be more than twice as wide as the site's column.
+    """Images (N, 3, H, W) in [0, 1], or frames uint8 (N, H, W, 3), as one JPEG: rows of `columns` (0: all in one row),
+    white between. Pictures are made smaller where the sheet would be more than twice as wide as the site's column.
 
-    titles: one for each column, or one above each image; rows: one left of each row; else ValueError. text: its height in
-    pixels of the site's column."""
+    titles: one for each column, or one above each image; rows: one left of each row; else ValueError. text: its height
+    in pixels of the site's column."""
     from PIL import Image, ImageDraw, ImageFont
     pictures, columns = as_pictures(images), columns or len(images)
     lines = -(-len(pictures) // columns)

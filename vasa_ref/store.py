@@ -42,8 +42,8 @@ def atomic_path(path):
     """Give a temporary path beside `path`; what was written there takes the place of `path` when the block ends well.
 
     A symbolic link stays, and what it points at is written. The temporary name keeps the suffix, which tells writers
-    the format. On any error it is removed, `path` untouched. Raises VasaError as `output_target` does, OSError as the file
-    system does (no such folder, no permission, disk full).
+    the format. On any error it is removed, `path` untouched. Raises VasaError as `output_target` does, OSError as the
+    file system does (no such folder, no permission, disk full).
     """
     target = output_target(path)
     beside = target.with_name(f".{target.stem}.{os.getpid()}{Path(path).suffix}")
@@ -107,14 +107,16 @@ def load_weights(path, kind=None):
 
 
 def config_from(config_class, metadata, path):
-    """Rebuild a config dataclass from `metadata["config"]`; VasaError names fields that are unknown, or missing without a default.
+    """Rebuild a config dataclass from `metadata["config"]`; VasaError names fields that are unknown, or missing without
+    a default.
 
     A field that came later has as its default what was true before it existed."""
     values = metadata["config"]
     fields = dataclasses.fields(config_class)
     needed = {f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING}
     if other := sorted((values.keys() - {f.name for f in fields}) | (needed - values.keys())):
-        raise VasaError(f"{path} was made by another version: it differs in {', '.join(other)} of {config_class.__name__}")
+        raise VasaError(f"{path} was made by another version: it differs in {', '.join(other)} of "
+                        f"{config_class.__name__}")
     try:
         return config_class(**{k: _tuples(v) for k, v in values.items()})
     except (TypeError, ValueError) as error:

@@ -9,7 +9,7 @@ FPS = 25                                   # frames of motion and of pictures in
 SAMPLE_RATE = 16_000                       # samples of sound in a second
 FRAME = SAMPLE_RATE // FPS                 # samples in a frame
 EMOTIONS = ("neutral", "happy", "sad", "angry", "surprised", "afraid", "disgusted")
-# What a face can do, under the names of ARKit, in the order in which every model and file has them; and the place of each.
+# What a face can do, under the names of ARKit, in the order that every model and file has; and each one's place.
 UNITS = tuple("""eyeBlinkLeft eyeLookDownLeft eyeLookInLeft eyeLookOutLeft eyeLookUpLeft eyeSquintLeft eyeWideLeft
     eyeBlinkRight eyeLookDownRight eyeLookInRight eyeLookOutRight eyeLookUpRight eyeSquintRight eyeWideRight
     jawForward jawLeft jawRight jawOpen mouthClose mouthFunnel mouthPucker mouthLeft mouthRight mouthSmileLeft

@@ -7,7 +7,8 @@ from ..motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
 __all__ = ["make_parser"]
 
 SEXES, ORIGINS = ("female", "male"), ("african", "asian", "caucasian")   # world.head.ORIGINS
-LOOKS = ("bald", "buzz", "short", "side parting", "quiff", "fringe", "bob", "long", "wavy", "curly", "afro", "tied back", "bun", "braids",
+LOOKS = ("bald", "buzz", "short", "side parting", "quiff", "fringe", "bob", "long", "wavy", "curly", "afro",
+         "tied back", "bun", "braids",
          "receding")   # world.people.HAIR_STYLES
 PRESETS = ("tiny", "laptop", "paper")
 SAMPLERS = ("ddim", "ddpm", "dpm")   # motion.diffusion.SAMPLERS
@@ -95,7 +96,8 @@ def make_parser():
                          help=what + " (default: 0)")
 
     def with_credentials(sub):
-        sub.add_argument("--key", metavar="FILE", help="sign the credentials with this key: a PEM file with the private key and its "
+        sub.add_argument("--key", metavar="FILE",
+                         help="sign the credentials with this key: a PEM file with the private key and its "
                          "certificates (default: one made on first use, in $VASA_HOME or ~/.config/vasa_ref)")
         sub.add_argument("--no-credentials", dest="credentials", action="store_false",
                          help="leave the signed credentials out, which say what made the file and from what")
@@ -113,7 +115,8 @@ def make_parser():
                   "    ffplay -f rawvideo -pixel_format rgb24 -video_size 256x256 -framerate 25 -")
     sub.add_argument("portrait", metavar="PORTRAIT", help="a picture of any format and size, of a person "
                      "who has agreed to it; the shipped weights have seen nobody real")
-    sub.add_argument("audio", metavar="AUDIO", help="speech of any format, rate and number of channels; with --stream also -, "
+    sub.add_argument("audio", metavar="AUDIO",
+                     help="speech of any format, rate and number of channels; with --stream also -, "
                      "for 16 bit, 16 kHz, mono on standard input, raw or as a WAV")
     sub.add_argument("-o", "--out", required=True, metavar="OUT.mp4",
                      help="the video: H.264 and AAC, 25 frames per second; with --stream also -, for raw RGB frames on "
@@ -125,9 +128,11 @@ def make_parser():
                      "are; a recording is played at its own pace, and an interrupt ends live sound")
     sub.add_argument("--curves", metavar="FILE", help=f"JSON with {', '.join(clip_conditions())} or some "
                      "of them, each an object of "
-                     'seconds to values, such as {"gaze": {"0": [0, 0], "2": [15, 0]}, "emotion": {"1": "neutral", "3": "happy"}}')
+                     'seconds to values, such as {"gaze": {"0": [0, 0], "2": [15, 0]}, '
+                     '"emotion": {"1": "neutral", "3": "happy"}}')
     sub.add_argument("--pose-from", metavar="VIDEO", help="the head moves as in this video of one face")
-    sub.add_argument("--dynamics-from", metavar="VIDEO", help="lips, expression and eyes move as in this video of one face")
+    sub.add_argument("--dynamics-from", metavar="VIDEO",
+                     help="lips, expression and eyes move as in this video of one face")
     for name in clip_conditions():
         add_condition(sub, CONDITIONS[name])
     sub.add_argument("--emotion-strength", type=number(0.0, 2.0), metavar="S",
@@ -140,14 +145,16 @@ def make_parser():
                      help="denoising steps per window, 1 to 500 (default: the weights' own)")
     sub.add_argument("--sampler", choices=SAMPLERS, default="ddim", metavar="NAME",
                      help=", ".join(SAMPLERS) + ": how the steps are made (default: ddim); dpm does more with few")
-    sub.add_argument("--fast", action="store_true", help="all tricks of chapter speed/01_faster; on a GPU bfloat16 and compiled, after "
+    sub.add_argument("--fast", action="store_true",
+                     help="all tricks of chapter speed/01_faster; on a GPU bfloat16 and compiled, after "
                      "a minute's wait")
     sub.add_argument("--codec", choices=CODECS, default="libx264", metavar="NAME",
                      help="encoder of the video: libx264, or NVIDIA's hardware, h264_nvenc (default: libx264)")
     sub.add_argument("--temperature", type=number(0.0, 2.0), metavar="T",
-                     help="of the noise that the motion starts from, 0 to 2: less is calmer, and keeps closer to the gaze "
-                     "(default: the weights' own)")
-    sub.add_argument("--consent", metavar="TEXT", help="the consent of the person shown, in your words: it stands in the credentials")
+                     help="of the noise that the motion starts from, 0 to 2: less is calmer, and keeps closer to the "
+                     "gaze (default: the weights' own)")
+    sub.add_argument("--consent", metavar="TEXT",
+                     help="the consent of the person shown, in your words: it stands in the credentials")
     with_credentials(sub)
     sub.add_argument("--no-watermark", dest="watermark", action="store_false",
                      help="leave the invisible mark out, which stays in the pixels when the credentials are lost")
@@ -158,10 +165,12 @@ def make_parser():
     sub = command("adapt", "weights that know one portrait better, learned from that portrait",
                   "vasa adapt photo.jpg -o weights/anna --minutes 5\n"
                   "vasa animate photo.jpg morning.wav -o out.mp4 --weights weights/anna")
-    sub.add_argument("portrait", metavar="PORTRAIT", help="a picture of any format and size, of a person who has agreed to it: "
+    sub.add_argument("portrait", metavar="PORTRAIT",
+                     help="a picture of any format and size, of a person who has agreed to it: "
                      "the weights become his or her likeness, and may be passed on only with that consent")
     sub.add_argument("-o", "--out", required=True, metavar="WEIGHTS", help="a new folder, for `vasa animate --weights`")
-    sub.add_argument("--minutes", type=number(0.01, 1000), default=5.0, metavar="M", help="wall clock of this call (default: 5)")
+    sub.add_argument("--minutes", type=number(0.01, 1000), default=5.0, metavar="M",
+                     help="wall clock of this call (default: 5)")
     with_crop(sub)
     with_seed(sub, "of the frames that are learned from")
     with_weights(sub)
@@ -172,8 +181,10 @@ def make_parser():
                   "vasa portrait -o him.png --seed 3 --sex male --age 70 --look \"side parting\"")
     sub.add_argument("-o", "--out", required=True, metavar="P.png", help="the picture: .png or .jpg")
     with_seed(sub, "which person")
-    sub.add_argument("--age", type=number(18, 90, "years"), metavar="YEARS", help="18 to 90 (default: the seed decides)")
-    for name, accepted, what in (("sex", SEXES, ""), ("origin", ORIGINS, ""), ("look", LOOKS, "how the hair is worn: ")):
+    sub.add_argument("--age", type=number(18, 90, "years"), metavar="YEARS",
+                     help="18 to 90 (default: the seed decides)")
+    for name, accepted, what in (("sex", SEXES, ""), ("origin", ORIGINS, ""),
+                                 ("look", LOOKS, "how the hair is worn: ")):
         sub.add_argument(f"--{name}", choices=accepted, metavar="NAME" if name != "sex" else "|".join(SEXES),
                          help=f"{what}{', '.join(accepted)} (default: the seed decides)")
     sub.add_argument("--size", type=number(16, 2048, "pixels", int), default=256, metavar="PX",
@@ -181,10 +192,12 @@ def make_parser():
     with_device(sub)
     with_credentials(sub)
 
-    sub = command("inspect", "who made a film or picture, from what, and whether it was changed since: its credentials, and the mark in its pixels",
+    sub = command("inspect", "who made a film or picture, from what, and whether it was changed since: its "
+                  "credentials, and the mark in its pixels",
                   "vasa inspect out.mp4\nvasa inspect out.mp4 --key theirs.pem")
     sub.add_argument("file", metavar="FILE", help="a film or picture, of any maker")
-    sub.add_argument("--key", metavar="FILE", help="the signer that you expect: a PEM file with certificates (default: your own)")
+    sub.add_argument("--key", metavar="FILE",
+                     help="the signer that you expect: a PEM file with certificates (default: your own)")
 
     sub = command("say", "speech of the synthetic world", "vasa say \"Good morning.\" -o morning.wav\n"
                   "vasa say \"Guten Morgen.\" -o morgen.wav --language de")
@@ -207,17 +220,23 @@ def make_parser():
     sub.add_argument("--resume", metavar="FOLDER", help="continue what an earlier call left there")
     sub.add_argument("--out", metavar="FOLDER",
                      help="weights and checkpoints (default: the folder of --resume, else runs/NAME)")
-    sub.add_argument("--vgg19", metavar="FILE", help="VGG19's weights as safetensors: the paper preset's face is compared by its features too")
-    sub.add_argument("--audio", metavar="NAME", help="motion learns from the features of this encoder: a folder with audio.safetensors, or "
-                     "a public Wav2Vec2 checkpoint, a folder with config.json or a name such as facebook/wav2vec2-base-960h")
-    sub.add_argument("--voices", metavar="FILE", help="audio and motion learn from these recordings too: labelled speech that tools/natural_voices.py wrote")
+    sub.add_argument("--vgg19", metavar="FILE",
+                     help="VGG19's weights as safetensors: the paper preset's face is compared by its features too")
+    sub.add_argument("--audio", metavar="NAME",
+                     help="motion learns from the features of this encoder: a folder with audio.safetensors, or "
+                     "a public Wav2Vec2 checkpoint, a folder with config.json or a name such as "
+                     "facebook/wav2vec2-base-960h")
+    sub.add_argument("--voices", metavar="FILE",
+                     help="audio and motion learn from these recordings too: labelled speech that "
+                     "tools/natural_voices.py wrote")
     with_seed(sub, "of the first weights and of the draws; motion always has the same clips")
     with_device(sub)
 
     sub = command("bench", "every quality figure of the weights, on held-out people, voices and words",
                   "vasa bench --quick\nvasa bench --json bench.json")
     sub.add_argument("--json", metavar="FILE", help="write the figures as one flat object")
-    sub.add_argument("--quick", action="store_true", help="fewer clips: three minutes instead of ten, and wider error bars")
+    sub.add_argument("--quick", action="store_true",
+                     help="fewer clips: three minutes instead of ten, and wider error bars")
     with_seed(sub, "of the held-out clips")
     with_weights(sub)
     with_device(sub)
@@ -225,7 +244,8 @@ def make_parser():
     sub = command("tables", "tables 3 to 5 of VASA-1, measured again with these weights, beside the paper's figures",
                   "vasa tables --quick\nvasa tables --json tables.json")
     sub.add_argument("--json", metavar="FILE", help="write the tables as one object")
-    sub.add_argument("--quick", action="store_true", help="fewer clips: five minutes instead of twenty; compare its video distance with nothing else")
+    sub.add_argument("--quick", action="store_true",
+                     help="fewer clips: five minutes instead of twenty; compare its video distance with nothing else")
     with_seed(sub, "of the held-out clips")
     with_weights(sub)
     with_device(sub)
@@ -234,7 +254,8 @@ def make_parser():
                   "vasa latency\nvasa latency --preset paper --device cuda --json latency.json")
     sub.add_argument("--preset", choices=PRESETS, default="laptop", metavar="NAME",
                      help=", ".join(PRESETS) + "; sizes count here, so weights are random (default: laptop)")
-    sub.add_argument("--tricks", action="store_true", help="measure each of the tricks of chapter speed/01_faster as well")
+    sub.add_argument("--tricks", action="store_true",
+                     help="measure each of the tricks of chapter speed/01_faster as well")
     sub.add_argument("--json", metavar="FILE", help="write the figures as one flat object")
     with_device(sub)
     return parser

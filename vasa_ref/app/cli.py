@@ -29,7 +29,7 @@ TRAINERS = {   # part: module, function, where an earlier call left something to
     "motion": ("motion.training", "train_motion", "motion/checkpoint.safetensors"),
     "metrics": ("measure.estimator", "train_metrics", "metrics/checkpoint.safetensors"),
     "sync": ("measure.lipsync", "train_sync", "sync/checkpoint.safetensors")}
-SHARES = {"audio": 0.15, "face": 0.45, "motion": 0.25, "metrics": 0.1, "sync": 0.05}   # of the minutes of `vasa train all`
+SHARES = {"audio": 0.15, "face": 0.45, "motion": 0.25, "metrics": 0.1, "sync": 0.05}   # of `vasa train all`'s minutes
 
 
 def check_output(path, *suffixes, inputs=()):
@@ -126,8 +126,8 @@ def animate(args):
         talker = FastTalker(talker, Tricks.best(device))
     read = {film: talker.read(film) for film in set(films.values())}
     wanted |= {part: read[film] for part, film in films.items()}
-    wanted |= dict(emotion_strength=strength, steps=args.steps, sampler=args.sampler, temperature=args.temperature, seed=args.seed,
-                   cfg_scale=DEFAULT_SCALE | {"audio": args.cfg_audio, "gaze": args.cfg_gaze})
+    wanted |= {name: getattr(args, name) for name in ("steps", "sampler", "temperature", "seed")}
+    wanted |= dict(emotion_strength=strength, cfg_scale=DEFAULT_SCALE | dict(audio=args.cfg_audio, gaze=args.cfg_gaze))
     (play if args.stream else make_video)(args, talker, out, wanted)
 
 
@@ -158,7 +158,8 @@ def make_video(args, talker, out, wanted):
                 say_notes(args)
 
         portrait, through = args.photo.portrait(talker.size), {"through": args.photo.paste} if args.full else {}
-        talker.animate_to_file(out, portrait, args.audio, progress=progress, codec=args.codec, made=args.made, **through, **wanted)
+        talker.animate_to_file(out, portrait, args.audio, progress=progress, codec=args.codec, made=args.made,
+                               **through, **wanted)
     took, length = time.perf_counter() - began, frames / 25
     if not args.quiet:
         print(f"{out}: {length:.1f} s of video, {size_of(args, talker)} pixels, made in {took:.1f} s "
@@ -186,12 +187,13 @@ def play(args, talker, out, wanted):
     frames = args.made.marked(itertools.chain([first], frames))
     sign = lambda file: heard(args, clock).sign(file, out.name)
     try:
-        save_video(out, frames, clock.sound, codec=args.codec, comment=MADE, finish=sign) if out != "-" else live.to_pipe(frames)
+        (live.to_pipe(frames) if out == "-" else
+         save_video(out, frames, clock.sound, codec=args.codec, comment=MADE, finish=sign))
     except BrokenPipeError:   # who watched has gone
         sys.stdout = open(os.devnull, "w")
     if not args.quiet:
-        told = {"latency_s": "latency {:.2f} s", "latency_s_p95": "95 % within {:.2f} s", "drift": "drift {:+.3f} s per s"}
-        report = [told[name].format(value) for name, value in clock.report().items()]
+        words = {"latency_s": "latency {:.2f} s", "latency_s_p95": "95 % within {:.2f} s", "drift": "drift {:+.3f} s/s"}
+        report = [words[name].format(value) for name, value in clock.report().items()]
         print(f"{out}: {len(clock.left) / 25:.1f} s of video, {size_of(args, talker)} pixels, look-ahead "
               f"{talker.delay():.2f} s, {', '.join(report)}", file=sys.stderr if out == "-" else sys.stdout)
 
@@ -199,20 +201,19 @@ def play(args, talker, out, wanted):
 def adapt(args):
     from ..media.files import PICTURES, existing_file
     from ..store import weights_folder
-    folder = weights_folder(args.weights or args.preset or "laptop")
-    device = check_device(args.device)
+    folder, device = weights_folder(args.weights or args.preset or "laptop"), check_device(args.device)
     from ..talking import adapt as chapter
-    notes = chapter.adapt(existing_file(args.portrait, "portrait", PICTURES), args.out, weights=folder, minutes=args.minutes,
-                          crop=args.crop, face=args.face, seed=args.seed, device=device, quiet=args.quiet)
+    notes = chapter.adapt(existing_file(args.portrait, "portrait", PICTURES), args.out, weights=folder, device=device,
+                          minutes=args.minutes, crop=args.crop, face=args.face, seed=args.seed, quiet=args.quiet)
     if not args.quiet:
         for note in notes:
             print(f"vasa: {note}", file=sys.stderr)
-        print(f"{args.out}: weights for this one portrait; vasa animate {args.portrait} SPEECH -o OUT.mp4 --weights {args.out}")
+        print(f"{args.out}: weights for this one portrait; "
+              f"vasa animate {args.portrait} SPEECH -o OUT.mp4 --weights {args.out}")
 
 
 def portrait(args):
-    out = check_output(args.out, ".png", ".jpg", ".jpeg")
-    device = check_device(args.device)
+    out, device = check_output(args.out, ".png", ".jpg", ".jpeg"), check_device(args.device)
     made = world_made(args)
     from PIL import Image
     from ..store import atomic_path
@@ -271,13 +272,13 @@ def train(args):
     if args.vgg19 and "face" not in parts:
         raise VasaError(f"--vgg19 is for the training of the face, not of {args.part}: expected vasa train face or all")
     if args.vgg19 and preset != "paper":
-        raise VasaError(f"--vgg19 is of no use to the preset {preset}, whose face copies detail: expected --preset paper")
+        raise VasaError(f"--vgg19 is of no use to the preset {preset}, which copies detail: expected --preset paper")
     if args.vgg19 and not Path(args.vgg19).is_file():
         raise VasaError(f"no file at {args.vgg19}: expected VGG19's weights as safetensors")
     if args.audio and args.part != "motion":
         raise VasaError(f"--audio is what motion learns from, not {args.part}: expected vasa train motion")
     if args.voices and not {"audio", "motion"} & set(parts):
-        raise VasaError(f"--voices is for audio and motion, not for {args.part}: expected vasa train audio, motion or all")
+        raise VasaError(f"--voices is for audio and motion, not for {args.part}: expected vasa train audio or motion")
     if args.voices and not Path(args.voices).is_file():
         raise VasaError(f"no file at {args.voices}: expected labelled speech that tools/natural_voices.py wrote")
     for folder in {str(out), str(args.resume or out)}:
@@ -285,7 +286,8 @@ def train(args):
             raise VasaError(f"{folder} was trained with --preset {before}, not {preset}: one folder, one preset")
     begun = lambda part: (out / f"{part}.safetensors").is_file() or any(out.glob(TRAINERS[part][2]))
     if (not args.resume or Path(args.resume) != out) and (there := [part for part in parts if begun(part)]):
-        raise VasaError(f"{out} holds trained weights ({', '.join(there)}): go on with --resume {out}, or give another --out")
+        raise VasaError(f"{out} holds trained weights ({', '.join(there)}): go on with --resume {out}, "
+                        "or give another --out")
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "training.json", {"preset": preset})
     began = time.monotonic()
@@ -303,7 +305,8 @@ def train(args):
         asked = {"face": {"vgg19": args.vgg19}, "motion": {"audio": args.audio, "voices": args.voices},
                  "audio": {"voices": args.voices}}
         extra = {name: value for name, value in asked.get(part, {}).items() if value}
-        trainer(preset, minutes=minutes, resume=resume, out=out, device=device, seed=args.seed, quiet=args.quiet, **extra)
+        same = {"out": out, "device": device, "seed": args.seed, "quiet": args.quiet}
+        trainer(preset, minutes=minutes, resume=resume, **same, **extra)
     if not args.quiet:
         print(f"{out}: weights of {', '.join(parts)} after {(time.monotonic() - began) / 60:.1f} minutes")
 
@@ -324,10 +327,7 @@ def tables(args):
     device = check_device(args.device)
     from ..measure import tables as paper
     measured = paper.paper_tables(folder, quick=args.quick, seed=args.seed, quiet=args.quiet, device=device)
-    if not args.quiet:
-        print(paper.as_text(measured))
-    if out:
-        write_json(out, measured)
+    report(measured, out, args.quiet, show=lambda figures: print(paper.as_text(figures)))
 
 
 def latency(args):
@@ -337,15 +337,15 @@ def latency(args):
     report(measure.latency(args.preset, device, tricks=args.tricks), out, args.quiet)
 
 
-def report(figures, out, quiet):
+def report(figures, out, quiet, show=print_table):
     """Print figures, and write them to `out` if there is one."""
     if not quiet:
-        print_table(figures)
+        show(figures)
     if out:
         write_json(out, figures)
 
 
-COMMANDS = {command.__name__: command for command in (animate, adapt, portrait, say, inspect, train, bench, tables, latency)}
+COMMANDS = {run.__name__: run for run in (animate, adapt, portrait, say, inspect, train, bench, tables, latency)}
 
 
 @contextmanager
@@ -358,7 +358,7 @@ def ended_in_order():
         raise SystemExit(128 + number)
     here = threading.current_thread() is threading.main_thread()   # no other may listen
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if here and hasattr(signal, name)]
-    before = {number: signal.SIG_DFL for number in numbers if signal.getsignal(number) == signal.SIG_DFL}   # not of nohup
+    before = {number: signal.SIG_DFL for number in numbers if signal.getsignal(number) == signal.SIG_DFL}  # not nohup's
     for number in before:
         signal.signal(number, stop)
     try:

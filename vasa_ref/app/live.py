@@ -46,8 +46,8 @@ class Clock:
         return torch.cat(self.chunks) if self.chunks else torch.zeros(0)
 
     def report(self, new_frames=5):
-        """{"latency_s", "latency_s_p95"}: from the moment at which a frame's first sample was spoken to its leaving; and
-        "drift", see `speed.latency.drift`, for steps of `new_frames`. Absent where too few frames left."""
+        """{"latency_s", "latency_s_p95"}: from the moment at which a frame's first sample was spoken to its leaving;
+        and "drift", see `speed.latency.drift`, for steps of `new_frames`. Absent where too few frames left."""
         import torch
         from ..speed.latency import drift
         late = []
@@ -123,9 +123,9 @@ def without_header(arrivals):
 class Pipe:
     """(time, chunk) of 16-bit PCM, 16 kHz, one channel, raw or as a WAV, as it comes; a last odd byte is left out.
 
-    read() gives some bytes, b"" at the end; it is called in a thread of its own from now on, so that the times are those
-    of the arrivals and not of our attention. `stop()` ends the sound after what has arrived. An OSError of `read` is
-    raised where chunks are taken."""
+    read() gives some bytes, b"" at the end; it is called in a thread of its own from now on, so that the times are
+    those of the arrivals and not of our attention. `stop()` ends the sound after what has arrived. An OSError of `read`
+    is raised where chunks are taken."""
 
     def __init__(self, read=lambda: os.read(0, 2 * FRAME)):
         self.arrivals = queue.Queue()

@@ -1,7 +1,7 @@
 """Files and arrays at the edge of the package: what can go wrong with pictures, sound and video, said in one sentence.
 
-Every function that opens one raises `VasaError` with what was given, what is wrong, and what is accepted. The program ffmpeg is the
-one on PATH, or the one of imageio-ffmpeg.
+Every function that opens one raises `VasaError` with what was given, what is wrong, and what is accepted. The program
+ffmpeg is the one on PATH, or the one of imageio-ffmpeg.
 """
 import io
 import os
@@ -43,7 +43,8 @@ def existing_file(path, role, accepted):
         reason = getattr(error, "strerror", None) or str(error)
         raise VasaError(f"cannot read the {role} {str(path)!r}: {reason.lower()}; {accepted}") from None
     if not at_hand:  # to open a pipe is to wait for its writer, and it can be read only once
-        raise VasaError(f"cannot read the {role} {str(path)!r}: it is a pipe or a device, save it as a file first; {accepted}")
+        raise VasaError(f"cannot read the {role} {str(path)!r}: it is a pipe or a device, save it as a file first; "
+                        f"{accepted}")
     if about.st_size == 0:
         raise VasaError(f"cannot read the {role} {str(path)!r}: the file is empty (0 bytes); {accepted}")
     return Path(path)
@@ -68,7 +69,8 @@ def content_of(source, role, accepted):
 
 @contextmanager
 def media_file(source, role, accepted):
-    "Yields the path of an `existing_file`, or of a temporary one with the content that `source` is: bytes or an open file."
+    """Yields the path of an `existing_file`, or of a temporary one with the content that `source` is: bytes or an open
+    file."""
     content = content_of(source, role, accepted)
     if not isinstance(content, (bytes, bytearray, memoryview)):
         yield existing_file(content, role, accepted)

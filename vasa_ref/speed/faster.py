@@ -47,8 +47,10 @@ def plain(conv):
     "A weight-standardised convolution as an ordinary one that gives the same."
     kind = nn.Conv2d if conv.weight.ndim == 4 else nn.Conv3d
     with torch.device("meta"):
-        twin = kind(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=conv.bias is not None)
-    twin.weight, twin.bias = nn.Parameter(standardise(conv.weight) * conv.gain, requires_grad=False), conv.bias
+        twin = kind(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride,
+                    conv.padding, bias=conv.bias is not None)
+    weight = standardise(conv.weight) * conv.gain
+    twin.weight, twin.bias = nn.Parameter(weight, requires_grad=False), conv.bias
     return twin.eval()
 
 
@@ -62,32 +64,36 @@ def fold(model):
 
 # %% ../../nbs/speed/01_faster.ipynb #13-012-5ece5b
 class Graphed:
-    """A function of tensors as CUDA graphs, one for each set of shapes: recorded at the first call, replayed after it.
+    """A function of tensors as CUDA graphs, one for each set of shapes: recorded at the first
+    call, replayed after it.
 
     Threads may share it: the places that were recorded belong to one call at a time."""
     def __init__(self, function: Callable):
         self.function, self.recordings, self.lock = function, {}, threading.Lock()
 
     def record(self, tensors, spec):
-        with torch.inference_mode(False), torch.no_grad():                        # for callers in either mode
+        with torch.inference_mode(False), torch.no_grad():            # for callers of any mode
             inputs = [x.clone() if isinstance(x, Tensor) else x for x in tensors]
-            args, side, graph = tree_unflatten(inputs, spec), torch.cuda.Stream(), torch.cuda.CUDAGraph()
+            args = tree_unflatten(inputs, spec)
+            side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
-                for _ in range(3): self.function(*args)                           # libraries choose their kernels
+                for _ in range(3): self.function(*args)               # kernels are chosen
                 side.synchronize()
-                with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"): output = self.function(*args)
+                with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+                    output = self.function(*args)
             torch.cuda.current_stream().wait_stream(side)
         return inputs, graph, output, torch.cuda.Event()
 
     def __call__(self, *args):
         tensors, spec = tree_flatten(args)
         key = tuple(x.shape if isinstance(x, Tensor) else x for x in tensors)
-        with self.lock, torch.cuda.device(next(x.device for x in tensors if isinstance(x, Tensor))):
+        device = next(x.device for x in tensors if isinstance(x, Tensor))
+        with self.lock, torch.cuda.device(device):
             if key not in self.recordings: self.recordings[key] = self.record(tensors, spec)
             inputs, graph, output, free = self.recordings[key]
             stream = torch.cuda.current_stream()
-            stream.wait_event(free)                                               # another stream may still read
+            stream.wait_event(free)                                   # others may still read
             for own, given in zip(inputs, tensors):
                 if isinstance(own, Tensor): own.copy_(given)
             graph.replay()
@@ -111,21 +117,24 @@ class Tricks:
     def best(cls, device="cpu", batch: int = 8):
         "What pays off on a CPU, and what should on a GPU."
         cuda = torch.device(device).type == "cuda"
-        return cls(folded=True, channels_last=True, half=cuda, compiled=cuda, graph=cuda, batch=batch, overlap=cuda)
+        return cls(folded=True, channels_last=True, half=cuda, compiled=cuda, graph=cuda,
+                   batch=batch, overlap=cuda)
 
 
 def named(tricks: Tricks) -> str:
     "The tricks in words."
     values = {f.name: getattr(tricks, f.name) for f in fields(tricks)}
-    words = [name for name, value in values.items() if value is True] + [f"batch {tricks.batch}"] * (tricks.batch > 1)
+    words = [name for name, value in values.items() if value is True]
+    if tricks.batch > 1: words.append(f"batch {tricks.batch}")
     return ", ".join(words) or "none"
 
 
 def compiled(method: Callable) -> Callable:
-    """A compiled method for tensors of fixed shapes, with code of its own: torch counts the compilations of each piece
-    of code, whoever calls it, and gives up after a few."""
+    """A compiled method for tensors of fixed shapes, with code of its own: torch counts the
+    compilations of each piece of code, whoever calls it, and gives up after a few."""
     f = method.__func__
-    twin = FunctionType(f.__code__.replace(), f.__globals__, f.__name__, f.__defaults__, f.__closure__)
+    rest = f.__globals__, f.__name__, f.__defaults__, f.__closure__
+    twin = FunctionType(f.__code__.replace(), *rest)
     return torch.compile(MethodType(twin, method.__self__), dynamic=False)
 
 
@@ -140,8 +149,9 @@ def in_full_batches(paint: Callable, batch: int) -> Callable:
 
 def painter(face, tricks: Tricks) -> Callable:
     "`decode` of a copy of a face model, with tricks; half precision is up to the caller."
-    parts = face.from_canonical, face.decoder                                     # the rest is shared
-    face = copy.deepcopy(face, {id(child): child for child in face.children() if child not in parts})
+    parts = face.from_canonical, face.decoder
+    shared = {id(child): child for child in face.children() if child not in parts}
+    face = copy.deepcopy(face, shared)
     layout = torch.channels_last if tricks.channels_last else torch.contiguous_format
     for part in (face.from_canonical.requires_grad_(False), face.decoder.requires_grad_(False)):
         if tricks.folded: fold(part)
@@ -153,11 +163,12 @@ def painter(face, tricks: Tricks) -> Callable:
 
 # %% ../../nbs/speed/01_faster.ipynb #13-016-557154
 def ahead(items: Iterable, side=None) -> Iterator:
-    "The same items; each is made by a thread while the one before is used, on CUDA in the stream `side`."
+    """The same items; each is made by a thread while the one before is used, on CUDA in the
+    stream `side`."""
     items, end = iter(items), object()
     if side: side.wait_stream(torch.cuda.current_stream(side.device))
     def make():
-        with torch.inference_mode(), torch.cuda.stream(side):                     # of None: nothing
+        with torch.inference_mode(), torch.cuda.stream(side):         # of None: nothing
             item = next(items, end)
             if side: side.synchronize()
             return item
@@ -170,26 +181,30 @@ def ahead(items: Iterable, side=None) -> Iterator:
 
 
 def fetch(images: Tensor) -> Tensor:
-    "Images (n, 3, S, S) in [0, 1] as frames uint8 (n, S, S, 3) on the CPU, from CUDA through pinned memory."
+    """Images (n, 3, S, S) in [0, 1] as frames uint8 (n, S, S, 3) on the CPU, from CUDA through
+    pinned memory."""
     frames = as_frames(images)
     if not frames.is_cuda: return frames
     pinned = torch.empty(frames.shape, dtype=torch.uint8, pin_memory=True)
     pinned.copy_(frames, non_blocking=True)
     torch.cuda.current_stream(frames.device).synchronize()
-    return pinned.clone()                                                         # pinned memory is scarce
+    return pinned.clone()                                             # pinned memory is scarce
 
 # %% ../../nbs/speed/01_faster.ipynb #13-018-505f90
 class FastTalker(Talker):
-    """The talker, with tricks. Where `graph` records the decoder it records the motion model as well, compiled if `compiled`.
+    """The talker, with tricks. Where `graph` records the decoder it records the motion model as
+    well, compiled if `compiled`.
 
     The first frames take long where something is compiled."""
     def __init__(self, talker: Talker, tricks: Tricks):
         self.tricks, model = tricks, talker.motion_model
         dtype = torch.bfloat16 if tricks.half else torch.float32
         if tricks.graph:
-            model = copy.copy(model)                                              # the same weights
-            model.schedule.alpha_bar(torch.zeros(1, dtype=torch.long, device=model.device))     # its table moves to the device
-            model.denoise = Graphed(compiled(model.denoise) if tricks.compiled else model.denoise)
+            model = copy.copy(model)                                  # the same weights
+            first = torch.zeros(1, dtype=torch.long, device=model.device)
+            model.schedule.alpha_bar(first)                           # its table moves there
+            denoise = compiled(model.denoise) if tricks.compiled else model.denoise
+            model.denoise = Graphed(denoise)
         super().__init__(talker.face, talker.audio, model, dtype, tricks.batch)
         self.paint = painter(talker.face, tricks)
         cuda = self.device.type == "cuda"
@@ -201,13 +216,16 @@ class FastTalker(Talker):
 
     @torch.inference_mode()
     def decode(self, portrait, motion):
-        batches = (fetch(self.images(portrait, part)) for part in motion.to(self.device).split(self.batch))
-        return ahead(batches, self.streams[1]) if self.tricks.overlap and len(motion) > self.batch else batches
+        parts = motion.to(self.device).split(self.batch)
+        batches = (fetch(self.images(portrait, part)) for part in parts)
+        overlap = self.tricks.overlap and len(parts) > 1
+        return ahead(batches, self.streams[1]) if overlap else batches
 
 
 @torch.no_grad()
 def stirred(talker: Talker, amount: float = 0.05) -> Talker:
-    "A random talker after a little noise on the face model's weights: what starts at zero hides what it multiplies."
+    """A random talker after a little noise on the face model's weights: what starts at zero
+    hides what it multiplies."""
     generator = torch.Generator().manual_seed(0)
     for parameter in talker.face.parameters():
         parameter.add_(amount * torch.randn(parameter.shape, generator=generator).to(parameter))
@@ -215,25 +233,31 @@ def stirred(talker: Talker, amount: float = 0.05) -> Talker:
 
 # %% ../../nbs/speed/01_faster.ipynb #13-022-f6e7d7
 def trick_table(talker: Talker, tricks: list[Tricks], repeats: int = 5) -> list[dict]:
-    "What each of `tricks` makes of the decoder, beside none: name, ms per frame, times faster, largest error of a pixel."
+    """What each of `tricks` makes of the decoder, beside none: name, ms per frame, times
+    faster, largest error of a pixel."""
     device, width = talker.device, talker.motion_model.config.motion_dim
     generator, most = torch.Generator().manual_seed(0), max(t.batch for t in tricks)
     motion = 0.1 * torch.randn(most, width, generator=generator).to(device)
     motion[:, 5] = 1.0
-    portrait, rows = talker.encode(torch.rand(3, 16, 16, generator=generator)), []        # smooth, as pictures are
+    image = torch.rand(3, 16, 16, generator=generator)                # smooth, as pictures are
+    portrait, rows = talker.encode(image), []
     for some in [Tricks(), *tricks]:
         fast = FastTalker(talker, some)
         seconds = timed(lambda: fast.images(portrait, motion[:some.batch]), device, repeats)
         seen = fast.images(portrait, motion[:some.batch])
         if not rows: truth = torch.cat([fast.images(portrait, row[None]) for row in motion])
         ms = 1e3 * seconds / some.batch
-        rows.append({"tricks": named(some), "ms_per_frame": ms, "times_faster": rows[0]["ms_per_frame"] / ms if rows else 1.0,
+        rows.append({"tricks": named(some), "ms_per_frame": ms,
+                     "times_faster": rows[0]["ms_per_frame"] / ms if rows else 1.0,
                      "error": (seen - truth[:some.batch]).abs().max().item()})
     return rows
 
 
 def each_and_all(device="cpu", batch: int = 8) -> list[Tricks]:
-    "Each trick alone that the device knows, compiling where there is a compiler, then those of `Tricks.best`."
+    """Each trick alone that the device knows, compiling where there is a compiler, then those
+    of `Tricks.best`."""
     compiler = any(map(shutil.which, ("g++", "clang++", "c++")))
-    alone = ["folded", "channels_last", "half"] + ["compiled"] * compiler + ["graph"] * (torch.device(device).type == "cuda")
-    return [*(Tricks(**{name: True}) for name in alone), Tricks(batch=batch), Tricks.best(device, batch)]
+    cuda = torch.device(device).type == "cuda"
+    alone = ["folded", "channels_last", "half"] + ["compiled"] * compiler + ["graph"] * cuda
+    return [*(Tricks(**{name: True}) for name in alone), Tricks(batch=batch),
+            Tricks.best(device, batch)]

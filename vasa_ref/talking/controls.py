@@ -97,7 +97,7 @@ def sweep(talker: Talker, settings: Settings, field: str, values, columns: int =
     (side, _), columns = stills[0].size, min(columns, len(stills))
     foot = max(18, side // 8)
     size = columns * side, -(-len(stills) // columns) * (side + foot)
-    sheet, font = Image.new("RGB", size, "white"), ImageFont.load_default(foot - 6)
+    sheet, font = Image.new("RGB", size, "white"), ImageFont.load_default(round(0.68 * foot))
     pen = ImageDraw.Draw(sheet)
     for i, (still, value) in enumerate(zip(stills, values)):
         x, y = i % columns * side, i // columns * (side + foot)

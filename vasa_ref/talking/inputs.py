@@ -1,4 +1,5 @@
-"""What users hand to a talker, in any form: a picture, sound or a film becomes one kind of tensor, or one sentence says why not."""
+"""What users hand to a talker, in any form: a picture, sound or a film becomes one kind of tensor, or one sentence says
+why not."""
 from collections.abc import Iterable
 from numbers import Real
 
@@ -12,10 +13,11 @@ from ..media.clips import Clip, load_audio, load_portrait, mono, read_frames
 from ..media.files import FILES, tensor_of
 from ..units import SAMPLE_RATE
 
-__all__ = ["FILMS", "PORTRAITS", "WAVEFORMS", "film_frames", "motion_track", "picture_tensor", "portrait_tensor", "waveform_tensor"]
+__all__ = ["FILMS", "PORTRAITS", "WAVEFORMS", "film_frames", "motion_track", "picture_tensor", "portrait_tensor",
+           "waveform_tensor"]
 
-PORTRAITS = ("accepted are a picture's path or content, a PIL image, or an array (H, W), (H, W, C) or (C, H, W) of 1, 3 or "
-             "4 channels, uint8 or float in [0, 1]")
+PORTRAITS = ("accepted are a picture's path or content, a PIL image, or an array (H, W), (H, W, C) or (C, H, W) of 1, "
+             "3 or 4 channels, uint8 or float in [0, 1]")
 WAVEFORMS = ("accepted are a file's path or content, samples (N,) at 16 kHz, or a pair of samples, (N,) or of up to 8 "
              "channels, and their rate; samples are float, int16, int32 or uint8")
 FILMS = "accepted are a Clip with frames, a video's path or content, or frames uint8 (T, H, W, C) of 1, 3 or 4 channels"
@@ -57,8 +59,9 @@ def portrait_tensor(portrait, size: int) -> Tensor:
 def waveform_tensor(audio, chunk: bool = False) -> Tensor:
     """Sound in any form of `WAVEFORMS` -> float32 (N,) at 16 kHz in [-1, 1] on the CPU, by `mono`; or VasaError.
 
-    As in a file, integers are full at their largest number, and sound louder than 1 is scaled down to it. A `chunk` of a
-    stream is at 16 kHz and may be empty; in it, what is beyond 1 is cut off: no chunk knows how loud the others are."""
+    As in a file, integers are full at their largest number, and sound louder than 1 is scaled down to it. A `chunk` of
+    a stream is at 16 kHz and may be empty; in it, what is beyond 1 is cut off: no chunk knows how loud the others
+    are."""
     rate, chunk_rates = None, range(SAMPLE_RATE, SAMPLE_RATE + 1)
     if isinstance(audio, (tuple, list)) and sorted(isinstance(x, Real) for x in audio) == [False, True]:
         audio, rate = sorted(audio, key=lambda x: isinstance(x, Real))

@@ -70,7 +70,8 @@ class Reenactor:
         "A portrait, taken apart once."
         if isinstance(portrait, Portrait): return portrait
         image = portrait_tensor(portrait, self.size).to(self.device)
-        z_id, told = self.face.identity(image), digest(portrait if isinstance(portrait, FILES) else image)
+        z_id, given = self.face.identity(image), isinstance(portrait, FILES)
+        told = digest(portrait if given else image)
         return Portrait(self.face.appearance(image, z_id), z_id, told)
 
     @float32()
@@ -230,7 +231,7 @@ class OfflineTalker(Reenactor, SpeechToMotion):
         return self.film(portrait, self.perform(audio, **controls), progress)
 
     def made(self, portrait: Portrait, audio, waveform: Tensor, made: Made | None) -> Made:
-        "What a film's credentials say, with the digests of portrait and sound, and what marks it."
+        "A film's credentials, with digests of portrait and sound, and what marks it."
         made = made or Made()
         sound = made.sound or digest(audio if isinstance(audio, FILES) else waveform)
         marks = made.marks or mark_frames if made.watermark else None
