@@ -547,7 +547,7 @@ def test_say(vasa, tmp_path):
     assert soundfile.info(tmp_path / "s.flac").format == "FLAC"
 
 
-@pytest.mark.parametrize("argv", [("portrait", "--no-credentials", "--size", 32, "-o", "p.png"), ("say", "hello", "-o", "s.wav")])
+@pytest.mark.parametrize("argv", [("portrait", "--size", 32, "-o", "p.png"), ("say", "hello", "-o", "s.wav")])
 def test_a_full_disk_leaves_nothing(vasa, tmp_path, monkeypatch, argv):
     """The rename is the last step: when writing fails before it, the old file stays and no new one appears."""
     monkeypatch.chdir(tmp_path)
@@ -817,8 +817,8 @@ def test_a_wav_may_be_piped_in(files, tmp_path):
 
 
 @pytest.mark.parametrize("argv",
-                         [("portrait", "--no-credentials", "--size", 32, "-o", "p.png"), ("say", "hello", "-o", "s.wav"),
-                          ("latency", "--json", "l.json")],
+                         [("portrait", "--no-credentials", "--size", 32, "-o", "p.png"),
+                          ("say", "hello", "-o", "s.wav"), ("latency", "--json", "l.json")],
                          ids=lambda argv: argv[0])
 def test_an_output_that_is_a_link_or_read_only(vasa, tmp_path, monkeypatch, argv):
     monkeypatch.chdir(tmp_path)
