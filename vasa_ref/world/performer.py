@@ -27,8 +27,7 @@ from .speaking import Mouth, articulate, face_of, frame_times, lean
 from .voice import Speech
 
 # %% ../../nbs/world/13_performer.ipynb #06p-011-54c020
-STYLE = ("jaw", "lips", "rounding", "slant", "acting_x", "acting_y", "brows", "lids",
-         "nod", "tune", "sway", "roam")
+STYLE = ("jaw", "lips", "rounding", "slant", "acting_x", "acting_y", "brows", "lids", "nod", "tune", "sway", "roam")
 
 
 @dataclass
@@ -241,10 +240,6 @@ EMOTION_FACES = {  # openly, held back, with an edge
         dict(browDown=.85, eyeSquint=.65, mouthPress=.7, mouthRollLower=.25, mouthRollUpper=.25,
              jawForward=.3),
         dict(browDown=.9, noseSneer=.7, mouthUpperUp=.4, mouthFrown=.5, eyeSquint=.45, cheekSquint=.3)),
-}
-
-# %% ../../nbs/world/13_performer.ipynb #06p-h19-feel01
-EMOTION_FACES |= {
     "surprised": (dict(browInnerUp=1., browOuterUp=1., eyeWide=1., mouthFunnel=.15),
         dict(browInnerUp=.7, browOuterUp=.9, eyeWide=.6, mouthPucker=.4),
         dict(browInnerUp=.8, browOuterUp=.9, eyeWide=.8, mouthSmile=.2, mouthUpperUp=.2)),
@@ -375,8 +370,7 @@ def checked_place(gaze, distance) -> tuple:
 
 # %% ../../nbs/world/13_performer.ipynb #06p-037-b5282d
 def perform(speech: Speech, *, gaze=(0.0, 0.0), distance=1.0, emotion="neutral",
-            emotion_strength=1.0, style=None,
-            generator: torch.Generator | None = None) -> Motion:
+            emotion_strength=1.0, style=None, generator: torch.Generator | None = None) -> Motion:
     """The true `Motion` of a head that speaks `speech`, T = ceil(N / 640) frames.
 
     speech: any waveform with aligned phonemes; gaze: main direction (yaw, pitch) as the camera
