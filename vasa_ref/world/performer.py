@@ -27,8 +27,7 @@ from .speaking import Mouth, articulate, face_of, frame_times, lean
 from .voice import Speech
 
 # %% ../../nbs/world/13_performer.ipynb #06p-011-54c020
-STYLE = ("jaw", "lips", "rounding", "slant", "acting_x", "acting_y", "brows", "lids",
-         "nod", "tune", "sway", "roam")
+STYLE = ("jaw", "lips", "rounding", "slant", "acting_x", "acting_y", "brows", "lids", "nod", "tune", "sway", "roam")
 
 
 @dataclass
@@ -226,42 +225,30 @@ def look_units(gaze: Tensor) -> Tensor:
 # %% ../../nbs/world/13_performer.ipynb #06p-029-9d7304
 EMOTION_FACES = {  # openly, held back, with an edge
     "neutral": ({}, {}, {}),
-    "happy": (
-        dict(mouthSmile=.85, mouthUpperUp=.5, mouthLowerDown=.25, cheekSquint=.8, eyeSquint=.4,
+    "happy": (dict(mouthSmile=.85, mouthUpperUp=.5, mouthLowerDown=.25, cheekSquint=.8, eyeSquint=.4,
              browOuterUp=.15),
         dict(mouthSmile=.55, mouthDimple=.45, mouthPress=.2, cheekSquint=.7, eyeSquint=.6),
         dict(mouthSmile=.7, mouthUpperUp=.25, cheekSquint=.5, browInnerUp=.6, browOuterUp=.6,
              eyeWide=.15)),
-    "sad": (
-        dict(browInnerUp=1., browDown=.2, mouthFrown=.85, mouthShrugLower=.5, eyeSquint=.3,
+    "sad": (dict(browInnerUp=1., browDown=.2, mouthFrown=.85, mouthShrugLower=.5, eyeSquint=.3,
              cheekSquint=.2),
         dict(browInnerUp=.8, mouthFrown=.55, mouthRollLower=.25, eyeBlink=.18, eyeLookDown=.25),
         dict(browInnerUp=.9, browDown=.35, mouthFrown=.5, mouthPress=.4, mouthStretch=.2,
              mouthShrugLower=.3)),
-    "angry": (
-        dict(browDown=1., noseSneer=.6, eyeWide=.4, mouthUpperUp=.3, mouthLowerDown=.35,
+    "angry": (dict(browDown=1., noseSneer=.6, eyeWide=.4, mouthUpperUp=.3, mouthLowerDown=.35,
              mouthFrown=.3, jawForward=.3),
         dict(browDown=.85, eyeSquint=.65, mouthPress=.7, mouthRollLower=.25, mouthRollUpper=.25,
              jawForward=.3),
-        dict(browDown=.9, noseSneer=.7, mouthUpperUp=.4, mouthFrown=.5, eyeSquint=.45,
-             cheekSquint=.3)),
-}
-
-# %% ../../nbs/world/13_performer.ipynb #06p-h19-feel01
-EMOTION_FACES |= {
-    "surprised": (
-        dict(browInnerUp=1., browOuterUp=1., eyeWide=1., mouthFunnel=.15),
+        dict(browDown=.9, noseSneer=.7, mouthUpperUp=.4, mouthFrown=.5, eyeSquint=.45, cheekSquint=.3)),
+    "surprised": (dict(browInnerUp=1., browOuterUp=1., eyeWide=1., mouthFunnel=.15),
         dict(browInnerUp=.7, browOuterUp=.9, eyeWide=.6, mouthPucker=.4),
         dict(browInnerUp=.8, browOuterUp=.9, eyeWide=.8, mouthSmile=.2, mouthUpperUp=.2)),
-    "afraid": (
-        dict(browInnerUp=1., browOuterUp=.5, browDown=.35, eyeWide=1., mouthStretch=.9,
+    "afraid": (dict(browInnerUp=1., browOuterUp=.5, browDown=.35, eyeWide=1., mouthStretch=.9,
              mouthLowerDown=.35),
-        dict(browInnerUp=.9, browDown=.2, eyeWide=.8, mouthPress=.4, mouthRollLower=.4,
-             mouthStretch=.6),
+        dict(browInnerUp=.9, browDown=.2, eyeWide=.8, mouthPress=.4, mouthRollLower=.4, mouthStretch=.6),
         dict(browInnerUp=1., browDown=.5, eyeWide=.5, mouthFrown=.4, mouthStretch=.8,
              mouthShrugLower=.2)),
-    "disgusted": (
-        dict(noseSneer=1., mouthUpperUp=.65, browDown=.45, cheekSquint=.7, eyeSquint=.5,
+    "disgusted": (dict(noseSneer=1., mouthUpperUp=.65, browDown=.45, cheekSquint=.7, eyeSquint=.5,
              mouthFrown=.2),
         dict(noseSneer=.7, mouthFrown=.75, mouthShrugLower=.7, mouthShrugUpper=.3, eyeSquint=.4,
              browDown=.3),
@@ -383,8 +370,7 @@ def checked_place(gaze, distance) -> tuple:
 
 # %% ../../nbs/world/13_performer.ipynb #06p-037-b5282d
 def perform(speech: Speech, *, gaze=(0.0, 0.0), distance=1.0, emotion="neutral",
-            emotion_strength=1.0, style=None,
-            generator: torch.Generator | None = None) -> Motion:
+            emotion_strength=1.0, style=None, generator: torch.Generator | None = None) -> Motion:
     """The true `Motion` of a head that speaks `speech`, T = ceil(N / 640) frames.
 
     speech: any waveform with aligned phonemes; gaze: main direction (yaw, pitch) as the camera
