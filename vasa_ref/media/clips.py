@@ -161,7 +161,7 @@ def add_sound(silent, path, waveform, count: int, fps: int, tags: dict, doing: s
     np.pad(samples, (0, count * SAMPLE_RATE // fps - len(samples))).tofile(raw)
     sound = ffmpeg.input(f"file:{raw}", format="f32le", ar=SAMPLE_RATE, ac=1)
     options = dict(vcodec="copy", acodec="aac", audio_bitrate="96k", movflags="+faststart")
-    options["metadata"] = [f"{name}={value}" for name, value in tags.items()]
+    if tags: options["metadata"] = [f"{name}={value}" for name, value in tags.items()]
     pictures = ffmpeg.input(f"file:{silent}")["v"]
     both = ffmpeg.output(pictures, sound, f"file:{path}", format="mp4", **options)
     with run_ffmpeg(both, doing, advice): pass
