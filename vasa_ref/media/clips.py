@@ -147,11 +147,11 @@ def write_pictures(path, frames, fps: int, options: dict, doing: str, advice: st
     return count
 
 # %% ../../nbs/media/01_clips.ipynb #04-h10-step04
-def add_sound(silent, path, waveform, count: int, fps: int, tags: dict, doing: str,
+def add_sound(silent, path, waveform, count: int, fps: int, comment: str | None, doing: str,
               advice: str) -> None:
     """Writes a film `path` of the `count` pictures in `silent` and a 16 kHz waveform (N,).
 
-    tags: what the film's metadata say. ValueError unless count is ceil(N * fps / 16000)."""
+    comment: what the film's metadata say of it. ValueError unless count is ceil(N * fps / 16000)."""
     import ffmpeg
     waveform = tensor_of(waveform, "sound", "accepted are samples").clamp(-1, 1)
     if count != (wanted := frames_for(len(waveform), fps)):
@@ -161,7 +161,7 @@ def add_sound(silent, path, waveform, count: int, fps: int, tags: dict, doing: s
     np.pad(samples, (0, count * SAMPLE_RATE // fps - len(samples))).tofile(raw)
     sound = ffmpeg.input(f"file:{raw}", format="f32le", ar=SAMPLE_RATE, ac=1)
     options = dict(vcodec="copy", acodec="aac", audio_bitrate="96k", movflags="+faststart")
-    if tags: options["metadata"] = [f"{name}={value}" for name, value in tags.items()]
+    if comment: options["metadata"] = f"comment={comment}"
     pictures = ffmpeg.input(f"file:{silent}")["v"]
     both = ffmpeg.output(pictures, sound, f"file:{path}", format="mp4", **options)
     with run_ffmpeg(both, doing, advice): pass
@@ -187,8 +187,7 @@ def save_video(path, frames, waveform, fps: int = FPS, crf: int = 18, codec: str
         silent = f"{folder}/silent.mp4"
         count = write_pictures(silent, map(even_frame, frames), fps, quality, doing, advice)
         waveform = waveform() if callable(waveform) else waveform
-        tags = {"comment": comment} if comment else {}
-        add_sound(silent, beside, waveform, count, fps, tags, doing, advice)
+        add_sound(silent, beside, waveform, count, fps, comment, doing, advice)
         if finish: finish(beside)
     return path
 

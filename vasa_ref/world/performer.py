@@ -27,7 +27,7 @@ from .speaking import Mouth, articulate, face_of, frame_times, lean
 from .voice import Speech
 
 # %% ../../nbs/world/13_performer.ipynb #06p-011-54c020
-STYLE = ("jaw", "lips", "rounding", "slant", "acting_x", "acting_y", "brows", "lids", "nod", "tune", "sway", "roam")
+STYLE = tuple("jaw lips rounding slant acting_x acting_y brows lids nod tune sway roam".split())
 
 
 @dataclass
@@ -142,8 +142,7 @@ def head_motion(sound: Prosody, follow: Tensor, feeling: HeadColour, style: Tens
     yaw = heading[:, 0] + side * (4 + sway * 2.0 * low_pass(sound.energy, 1.5)) + chance[:, 0]
     pitch = nod * (0.6 - beats(sound.accents, 0.16, 0.22)) + tune * sound.melody + chance[:, 1]
     roll = heading[:, 1] + 2.5 * tilt + 0.15 * side * sound.melody * sway - 0.15 * yaw
-    roll = roll + chance[:, 2]
-    angles = torch.stack([yaw, pitch, roll], 1) * feeling.speed * degree
+    angles = torch.stack([yaw, pitch, roll + chance[:, 2]], 1) * feeling.speed * degree
     angles = angles + torch.tensor([follow[0], follow[1] + feeling.pitch * degree, 0.0])
     limits = (25 * degree, 15 * degree, 10 * degree)
     angles = torch.stack([soft_limit(a, limit) for a, limit in zip(angles.T, limits)], 1)
@@ -370,7 +369,8 @@ def checked_place(gaze, distance) -> tuple:
 
 # %% ../../nbs/world/13_performer.ipynb #06p-037-b5282d
 def perform(speech: Speech, *, gaze=(0.0, 0.0), distance=1.0, emotion="neutral",
-            emotion_strength=1.0, style=None, generator: torch.Generator | None = None) -> Motion:
+            emotion_strength=1.0, style=None,
+            generator: torch.Generator | None = None) -> Motion:
     """The true `Motion` of a head that speaks `speech`, T = ceil(N / 640) frames.
 
     speech: any waveform with aligned phonemes; gaze: main direction (yaw, pitch) as the camera
