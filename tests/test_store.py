@@ -210,7 +210,7 @@ LOADERS = ("face.detail.load_face", "hearing.features.load_recogniser", "hearing
            "measure.metrics.load_instruments")
 NO_WEIGHTS = {"training.load_checkpoint", "talking.photograph.load_picture", "hearing.training.load_tape",
               "media.clips.load_audio", "media.clips.load_portrait", "world.head.load_mesh",
-              "world.head.load_targets"}
+              "world.head.load_targets", "trust.watermark.load_watermark"}          # one mark for all presets
 
 
 @pytest.mark.parametrize("name", LOADERS)

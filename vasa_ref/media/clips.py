@@ -151,7 +151,8 @@ def add_sound(silent, path, waveform, count: int, fps: int, comment: str | None,
               advice: str) -> None:
     """Writes a film `path` of the `count` pictures in `silent` and a 16 kHz waveform (N,).
 
-    comment: what the film's metadata say of it. ValueError unless count is ceil(N * fps / 16000)."""
+    comment: what the film's metadata say of it. ValueError unless count is
+    ceil(N * fps / 16000)."""
     import ffmpeg
     waveform = tensor_of(waveform, "sound", "accepted are samples").clamp(-1, 1)
     if count != (wanted := frames_for(len(waveform), fps)):

@@ -71,7 +71,7 @@ class Reenactor:
         if isinstance(portrait, Portrait): return portrait
         image = portrait_tensor(portrait, self.size).to(self.device)
         z_id, given = self.face.identity(image), isinstance(portrait, FILES)
-        told = digest(portrait if given else image)
+        told = None if image.is_meta else digest(portrait if given else image)
         return Portrait(self.face.appearance(image, z_id), z_id, told)
 
     @float32()
