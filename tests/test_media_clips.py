@@ -18,8 +18,17 @@ from PIL import Image
 
 from vasa_ref.errors import VasaError
 from vasa_ref.media import files
-from vasa_ref.media.clips import (MADE, Clip, frames_for, load_audio, load_portrait, read_comment, read_frames, save_video,
-                                  show_frames)
+from vasa_ref.media.clips import (
+    MADE,
+    Clip,
+    frames_for,
+    load_audio,
+    load_portrait,
+    read_comment,
+    read_frames,
+    save_video,
+    show_frames,
+)
 from vasa_ref.world.clips import draw, plan_clip, speak
 from vasa_ref.world.voice import LANGUAGES, VOICES, say
 

@@ -147,11 +147,11 @@ def write_pictures(path, frames, fps: int, options: dict, doing: str, advice: st
     return count
 
 # %% ../../nbs/media/01_clips.ipynb #04-h10-step04
-def add_sound(silent, path, waveform, count: int, fps: int, comment: str | None, doing: str,
-              advice: str) -> None:
+def add_sound(silent, path, waveform, count: int, fps: int, comment: str | None,
+              doing: str, advice: str) -> None:
     """Writes a film `path` of the `count` pictures in `silent` and a 16 kHz waveform (N,).
 
-    comment: what the film's metadata say of it. ValueError unless count is ceil(N * fps / 16000)."""
+    comment: what its metadata say. ValueError unless count is ceil(N * fps / 16000)."""
     import ffmpeg
     waveform = tensor_of(waveform, "sound", "accepted are samples").clamp(-1, 1)
     if count != (wanted := frames_for(len(waveform), fps)):
