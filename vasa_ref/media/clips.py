@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MADE', 'frames_for', 'show_frames', 'colours', 'square', 'load_portrait', 'mono', 'load_audio', 'even_frame',
-           'write_pictures', 'add_sound', 'save_video', 'read_frames', 'read_comment', 'read_film', 'video_tag', 'Clip']
+           'write_pictures', 'add_sound', 'save_video', 'read_frames', 'read_comment', 'read_film', 'Clip', 'video_tag']
 
 # %% ../../nbs/media/01_clips.ipynb #04-003-35e675
 import base64
@@ -240,16 +240,6 @@ def read_film(path) -> tuple:
     waveform[:length] = sound[:length]
     return torch.stack(frames), waveform
 
-# %% ../../nbs/media/01_clips.ipynb #04-h14-clip03
-def video_tag(clip: "Clip") -> str:
-    "The clip as HTML, a film inside of the page, compressed more than a file; no credentials."
-    shown = replace(clip, made=clip.made and replace(clip.made, credentials=False))
-    with tempfile.TemporaryDirectory() as folder:
-        film = shown.save(f"{folder}/clip.mp4", crf=26).read_bytes()
-    source = f"data:video/mp4;base64,{base64.b64encode(film).decode()}"
-    width = max(clip.frames.shape[2], 256)
-    return f'<video controls loop playsinline width="{width}" src="{source}">{clip!r}</video>'
-
 # %% ../../nbs/media/01_clips.ipynb #04-048-035c37
 @dataclass(repr=False)
 class Clip:
@@ -305,3 +295,13 @@ class Clip:
 
     def _repr_html_(self):
         return f"<code>{self!r}</code>" if self.frames is None else video_tag(self)
+
+# %% ../../nbs/media/01_clips.ipynb #04-h14-clip03
+def video_tag(clip: Clip) -> str:
+    "The clip as HTML, a film inside of the page, compressed more than a file; no credentials."
+    shown = replace(clip, made=clip.made and replace(clip.made, credentials=False))
+    with tempfile.TemporaryDirectory() as folder:
+        film = shown.save(f"{folder}/clip.mp4", crf=26).read_bytes()
+    source = f"data:video/mp4;base64,{base64.b64encode(film).decode()}"
+    width = max(clip.frames.shape[2], 256)
+    return f'<video controls loop playsinline width="{width}" src="{source}">{clip!r}</video>'
