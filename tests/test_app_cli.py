@@ -16,6 +16,7 @@ import vasa_ref
 from vasa_ref.app import arguments, cli
 from vasa_ref.errors import VasaError
 from vasa_ref.motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
+from vasa_ref.trust.credentials import digest
 
 torch.set_num_threads(1)
 ROOT = Path(vasa_ref.__file__).parents[1]
@@ -53,8 +54,7 @@ def test_help_is_fast_and_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": ROOT})
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]"
-    assert all(name in done.stdout
-               for name in ("animate", "adapt", "portrait", "say", "train", "bench", "tables", "latency", "examples:"))
+    assert all(name in done.stdout for name in ("animate", "adapt", "portrait", "say", "inspect", "train", "bench", "tables", "latency", "examples:"))
 
 
 def test_the_module_is_the_command():
@@ -63,7 +63,7 @@ def test_the_module_is_the_command():
     assert done.stdout == f"vasa_ref {vasa_ref.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["animate", "adapt", "portrait", "say", "train", "bench", "tables", "latency"])
+@pytest.mark.parametrize("command", ["animate", "adapt", "portrait", "say", "inspect", "train", "bench", "tables", "latency"])
 def test_help_of_each_command(vasa, command):
     code, out, err = vasa(command, "--help")
     assert code == 0 and err == "" and f"vasa {command}" in out.split("examples:")[1]
@@ -231,6 +231,8 @@ def test_animate_hands_everything_on(vasa, fake_talker):
     assert "o.mp4: 2.0 s of video, 8 x 8 pixels" in out and "real-time factor" in out
     loaded, call = fake_talker
     assert loaded == {"folder": Path("shipped"), "device": torch.device("cpu")}
+    made = call.pop("made")
+    assert made.portrait == made.sound == digest(b"x") and made.marks and made.credentials and made.source == "trained"
     assert call == {"path": Path("o.mp4"), "portrait": "p.png", "audio": "s.mp4", "gaze": (-30.0, 15.0),
                     "distance": 1.25,
                     "emotion": "sad", "emotion_strength": 0.5, "cfg_scale": {"audio": 2.0, "gaze": 0.0}, "steps": 7,
@@ -565,7 +567,7 @@ def files(tmp_path_factory):
     import soundfile
     from PIL import Image
 
-    from vasa_ref.hearing.audio import PhonemeRecogniser
+    from vasa_ref.hearing.features import PhonemeRecogniser
     from vasa_ref.store import save_weights
     from vasa_ref.talking.talker import Talker
     from vasa_ref.world.voice import PHONEMES

@@ -111,9 +111,9 @@ def test_the_process_ends_while_the_pipe_is_open():
 
 def test_units_are_those_of_the_package():
     from vasa_ref import units
-    from vasa_ref.hearing import audio
+    from vasa_ref.hearing import features
     from vasa_ref.world import speaking, voice
-    assert (live.FRAME, live.SAMPLE_RATE) == (audio.FRAME, voice.SAMPLE_RATE) and units.FPS == speaking.FPS
+    assert (live.FRAME, live.SAMPLE_RATE) == (features.FRAME, voice.SAMPLE_RATE) and units.FPS == speaking.FPS
     assert units.EMOTIONS == voice.EMOTIONS
 
 

@@ -12,20 +12,18 @@ import baselines
 
 from vasa_ref.motion.conditions import CONDITIONS, clip_conditions
 from vasa_ref.motion.latents import Latents
-from vasa_ref.motion.model import MotionConfig, random_conditions
+from vasa_ref.motion.network import MotionConfig
+from vasa_ref.motion.training import random_conditions
 from vasa_ref.talking.talker import Talker
 
 
 @pytest.fixture
 def latents(monkeypatch):
-    tiny = MotionConfig.tiny(batch=4)
-    monkeypatch.setattr(MotionConfig, "laptop",
-                        classmethod(lambda cls, **changes: MotionConfig.tiny(batch=4, **changes)))
+    monkeypatch.setattr(MotionConfig, "laptop", classmethod(lambda cls, **changes: MotionConfig.tiny(**changes)))
     talker = Talker.random("tiny")
     motion_dim, audio_dim = talker.motion_model.config.motion_dim, talker.motion_model.config.audio_dim
     generator = torch.Generator().manual_seed(0)
     draw = lambda *shape: torch.randn(*shape, generator=generator)
-    assert tiny.window == 50
     return Latents(draw(160, motion_dim), draw(160, audio_dim), torch.tensor([90, 70]),
                    {name: draw(2, CONDITIONS[name].size) for name in clip_conditions()})
 

@@ -18,7 +18,7 @@ from vasa_ref.face.detail import (
     sample_map,
 )
 from vasa_ref.face.encoders import CloseUps, measure_reading, mirror, moved, train_encoders
-from vasa_ref.face.networks import FaceConfig, FaceModel, rigid_matrix, transform
+from vasa_ref.face.networks import FaceConfig, FaceModel
 from vasa_ref.face.reading import face_crop
 from vasa_ref.face.training import (
     FacePlan,
@@ -30,6 +30,7 @@ from vasa_ref.face.training import (
     train_detail,
     train_face,
 )
+from vasa_ref.face.warps import rigid_matrix, transform
 from vasa_ref.store import read_tensors, save_tensors, save_weights
 from vasa_ref.training import Run
 from vasa_ref.world.frames import POINTS_KEPT, Frames, Pool, kept_points, random_bodies, random_dynamics, random_poses

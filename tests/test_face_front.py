@@ -6,7 +6,8 @@ import torch
 
 from vasa_ref.face.detail import DetailFace, sample_map
 from vasa_ref.face.front import RELIEF, FrontPainter, front_places, front_points
-from vasa_ref.face.networks import FaceConfig, rigid_matrix, transform
+from vasa_ref.face.networks import FaceConfig
+from vasa_ref.face.warps import rigid_matrix, transform
 from vasa_ref.geometry import neutral_pose
 
 TINY = FaceConfig.tiny_detail()

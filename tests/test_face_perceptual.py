@@ -6,9 +6,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vasa_ref.errors import VasaError
-from vasa_ref.face.disentangle import Recogniser
 from vasa_ref.face.networks import FaceConfig, FaceModel
 from vasa_ref.face.perceptual import VGG19, Critic
+from vasa_ref.face.pretraining import Recogniser
 
 
 @pytest.fixture(scope="module")

@@ -158,7 +158,7 @@ def test_generated_frames_are_held_against_their_portrait(photographs, nobody):
     astronaut = np.array(judges.Image.fromarray(photographs[0]).resize((256, 256)))
     frames = np.stack([astronaut, astronaut[:, ::-1], nobody[2]])
     figures = judges.judge_generated(np.stack([astronaut] * 3), frames, np.arange(3))
-    assert figures["face_found"] == figures["same_person"] == pytest.approx(2 / 3) and figures["distance"] < 0.4
+    assert figures["face_found"] == figures["same_person"] == pytest.approx(2 / 3) and figures["code_distance"] < 0.4
     with pytest.raises(VasaError, match="1 portraits, 2 frames"):
         judges.judge_generated(nobody[:1], nobody[:2], np.arange(2))
 
@@ -170,3 +170,32 @@ def test_frames_of_the_world_are_what_the_judges_want():
     assert drawn["mouth"][::2].min() > 0.2                                        # each person's first is wide open
     with pytest.raises(SystemExit, match="at least 2"): judges.main(["--world", "1"])
     with pytest.raises(SystemExit, match="no folder"): judges.main(["--world", "2", "--json", "no/such/folder/a.json"])
+
+
+def test_a_mouth_is_compared_within_each_clip(monkeypatch):
+    class Mesh:
+        def __call__(self, images): return judges.Faces(np.ones(6, bool), *(None,) * 3, OPEN, *(None,) * 3)
+
+    class Codes:
+        def __call__(self, images, faces=None): return judges.Recognised(None, np.zeros((len(images), 2)))
+
+    OPEN = np.array([0.1, 0.2, 0.3, 0.9, 0.8, 0.7])                               # the second face is wide at rest
+    monkeypatch.setattr(judges, "FaceMesh", Mesh)
+    monkeypatch.setattr(judges, "Recogniser", Codes)
+    images, asked = np.zeros((6, 4, 4, 3), np.uint8), np.array([0.1, 0.2, 0.3, 0.3, 0.2, 0.1])
+    figures = judges.judge_generated(images, images, asked, np.arange(6) // 3)
+    assert figures["mesh_mouth"] == pytest.approx(1) and figures["same_person"] == figures["face_found"] == 1
+    assert judges.judge_generated(images, images, asked)["mesh_mouth"] < 0.5
+
+
+def test_a_portrait_speaks_for_the_judges():
+    from vasa_ref import Talker
+    from vasa_ref.measure.metrics import held_out_truth
+    from vasa_ref.world.picture import portraits
+    talker, truth = Talker.random("tiny"), held_out_truth(0, seconds=0.5)
+    shown = judges.spoken(talker, portraits(truth.people, talker.size), truth, 3, each=5)
+    size = talker.size
+    assert shown["portraits"].shape == shown["frames"].shape == (5, size, size, 3) and shown["frames"].dtype == np.uint8
+    assert shown["mouth"].shape == (5,) and shown["clip"].tolist() == [3] * 5
+    assert (shown["portraits"][0] == shown["portraits"][4]).all() and (shown["frames"][0] != shown["frames"][4]).any()
+    with pytest.raises(SystemExit, match="one at least"): judges.main(["--speech", "0"])

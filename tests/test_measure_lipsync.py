@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from vasa_ref.errors import VasaError
-from vasa_ref.hearing.audio import Wav2Vec2, Wav2Vec2Config, load_audio_encoder
+from vasa_ref.hearing.features import load_audio_encoder
+from vasa_ref.hearing.spectra import Wav2Vec2, Wav2Vec2Config
 from vasa_ref.measure.lipsync import (
     CAPP,
     Judges,

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from vasa_ref.dynamics import from_z_dyn
 from vasa_ref.errors import VasaError
 from vasa_ref.face.separation import SWAPS
-from vasa_ref.hearing.audio import PhonemeRecogniser, Wav2Vec2, Wav2Vec2Config, load_audio_encoder
+from vasa_ref.hearing.features import PhonemeRecogniser, load_audio_encoder
+from vasa_ref.hearing.spectra import Wav2Vec2, Wav2Vec2Config
 from vasa_ref.measure import metrics
 from vasa_ref.measure.estimator import (
     LIDS,

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from vasa_ref.hearing.audio import Wav2Vec2, Wav2Vec2Config
+from vasa_ref.hearing.spectra import Wav2Vec2, Wav2Vec2Config
 from vasa_ref.measure import tables
 from vasa_ref.measure.estimator import EstimatorConfig, MotionEstimator
 from vasa_ref.measure.lipsync import Judges, SyncConfig

@@ -9,9 +9,20 @@ import pytest
 import torch
 
 from vasa_ref.errors import VasaError
-from vasa_ref.hearing import audio
-from vasa_ref.hearing.audio import Wav2Vec2Config, train_audio
-from vasa_ref.hearing.dataset import UNKNOWN, Tape, join_tapes, labelled, load_tape, make_tape, save_tape
+from vasa_ref.hearing import training
+from vasa_ref.hearing.features import PhonemeRecogniser, load_recogniser
+from vasa_ref.hearing.spectra import Wav2Vec2Config
+from vasa_ref.hearing.training import (
+    UNKNOWN,
+    Tape,
+    join_tapes,
+    labelled,
+    load_tape,
+    make_tape,
+    recogniser_loss,
+    save_tape,
+    train_audio,
+)
 from vasa_ref.store import save_tensors
 from vasa_ref.world.voice import _CLASSES, PHONEMES, frame_labels, say
 
@@ -81,16 +92,16 @@ def test_who_speaks_little_is_heard_more_than_their_share(voices):
 
 
 def test_half_of_what_is_heard_are_recordings(voices):
-    model, tape = audio.PhonemeRecogniser(Wav2Vec2Config.tiny()), make_tape(4, seed=3, workers=2, quiet=True)
+    model, tape = PhonemeRecogniser(Wav2Vec2Config.tiny()), make_tape(4, seed=3, workers=2, quiet=True)
     unsure = Tape(voices.waveform, torch.full_like(voices.labels, UNKNOWN), voices.prosody, voices.speakers)
-    one, parts = audio.recogniser_loss(model, tape, seeded(), batch=4, seconds=1.0, voices=unsure)
+    one, parts = recogniser_loss(model, tape, seeded(), batch=4, seconds=1.0, voices=unsure)
     assert one.isfinite() and parts["voices_accuracy"].isnan()  # nothing is known, nothing is right
-    two, parts = audio.recogniser_loss(model, tape, seeded(), batch=4, seconds=1.0, voices=voices)
+    two, parts = recogniser_loss(model, tape, seeded(), batch=4, seconds=1.0, voices=voices)
     assert two != one and 0 <= parts["voices_accuracy"] <= 1
 
 
 def test_training_with_recordings_resumes_exactly(tmp_path, monkeypatch, voices):
-    monkeypatch.setitem(audio.TAPES, "tiny", 4)
+    monkeypatch.setitem(training.TAPES, "tiny", 4)
     save_tape(tmp_path / "voices.safetensors", voices)
     options = dict(preset="tiny", quiet=True, voices=tmp_path / "voices.safetensors")
     once = train_audio(max_steps=4, out=tmp_path / "once", **options)
@@ -209,5 +220,5 @@ def test_what_is_heard_is_counted(speech):
     truth, heard = torch.tensor([0, 0, m, b, a, s, UNKNOWN]), torch.tensor([0, a, m, m, b, s, s])
     assert hear_voices.figures(heard, truth) == pytest.approx((3 / 6, 2 / 4, 3 / 4, 1.0, 2 / 3, 1 / 2))
     tape = join_tapes({"theo": [labelled(speech.waveform, frame_labels(speech, hop=80))]})
-    lines = hear_voices.table(tape, {"laptop": audio.load_recogniser("laptop")})
+    lines = hear_voices.table(tape, {"laptop": load_recogniser("laptop")})
     assert len(lines) == 4 and lines[2].startswith("| theo |") and float(lines[3].split("|")[6]) > 0.5

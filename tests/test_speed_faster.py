@@ -10,9 +10,9 @@ from torch.overrides import TorchFunctionMode
 from vasa_ref.errors import VasaError
 from vasa_ref.face.detail import build_face
 from vasa_ref.face.networks import FaceConfig, WeightStandardised
-from vasa_ref.hearing.audio import FRAME
+from vasa_ref.hearing.features import FRAME
 from vasa_ref.media.clips import save_video
-from vasa_ref.motion.model import MotionConfig, MotionModel
+from vasa_ref.motion.network import MotionConfig, MotionModel
 from vasa_ref.speed.faster import (
     FastTalker,
     Graphed,
@@ -120,7 +120,7 @@ def test_painter_does_what_it_is_told_to_a_copy(talker, monkeypatch):
 
 
 def test_warps_keep_their_digits_in_half_precision(talker):
-    from vasa_ref.face.networks import from_canonical_grid, to_canonical_grid
+    from vasa_ref.face.warps import from_canonical_grid, to_canonical_grid
     pose, flow = torch.tensor([[0.4, 0.2, 0.1, 0.05, -0.03, 1.1]]), 0.1 * torch.randn(1, 3, 4, 8, 8)
     for grid in (from_canonical_grid, to_canonical_grid):
         plain = grid(pose, flow, (8, 16, 16))

@@ -106,7 +106,7 @@ def test_panel_shows_the_settings_it_was_given(talker):
     for alone in (dict(head_motion=1.5), dict(blink_rate=30.0), {}):
         asked = given.but(pose=None, **{"head_motion": None, "blink_rate": None, **alone})
         assert Controls(talker, asked).settings == asked
-    assert Controls(talker, replace(QUICK, steps=None)).settings.steps == talker.motion_model.config.steps
+    assert Controls(talker, replace(QUICK, steps=None)).settings.steps == talker.motion_model.sampling.steps
 
 
 @pytest.mark.parametrize("name, value, field, expected", [

@@ -6,7 +6,7 @@ import torch
 
 from vasa_ref.errors import VasaError
 from vasa_ref.motion.conditions import CONDITIONS, DEFAULT_SCALE
-from vasa_ref.motion.model import MotionConfig
+from vasa_ref.motion.network import MotionConfig
 from vasa_ref.talking.directing import Curve, held_pose, motion_controls, replaced
 
 (LEFT, RIGHT), (DOWN, UP) = CONDITIONS["gaze"].limits

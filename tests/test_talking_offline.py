@@ -8,9 +8,11 @@ import torch
 
 from vasa_ref.errors import VasaError
 from vasa_ref.face.detail import Appearance
-from vasa_ref.hearing.audio import Wav2Vec2, Wav2Vec2Config, audio_features
+from vasa_ref.hearing.features import audio_features
+from vasa_ref.hearing.spectra import Wav2Vec2, Wav2Vec2Config
 from vasa_ref.media.clips import Clip
-from vasa_ref.motion.model import MotionConfig, MotionModel, generate_motion
+from vasa_ref.motion.network import MotionConfig, MotionModel
+from vasa_ref.motion.sampling import generate_motion
 from vasa_ref.talking.offline import OfflineTalker, Portrait, Reenactor, SpeechToMotion, most_typical
 
 

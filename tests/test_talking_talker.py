@@ -7,8 +7,8 @@ import torch
 
 from vasa_ref.errors import VasaError
 from vasa_ref.face.networks import FaceConfig, FaceModel
-from vasa_ref.hearing.audio import audio_features
-from vasa_ref.motion.model import MotionConfig, MotionModel
+from vasa_ref.hearing.features import audio_features
+from vasa_ref.motion.network import MotionConfig, MotionModel
 from vasa_ref.talking.talker import FeatureStream, Talker
 
 

@@ -12,7 +12,7 @@ import argparse
 import copy
 import json
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -22,8 +22,9 @@ from vasa_ref.app.cli import write_json
 from vasa_ref.measure.metrics import held_out_truth, load_instruments, make_take, true_take
 from vasa_ref.measure.tables import table_row
 from vasa_ref.motion.latents import Latents, make_latents
-from vasa_ref.motion.model import MotionConfig, MotionModel, motion_loss, random_conditions
-from vasa_ref.store import config_from, load_into, load_weights, save_weights, weights_folder
+from vasa_ref.motion.network import MotionConfig, MotionModel, MotionSampling, load_motion
+from vasa_ref.motion.training import MotionTraining, motion_loss, random_conditions
+from vasa_ref.store import load_weights, save_weights, weights_folder
 from vasa_ref.talking.talker import Talker
 from vasa_ref.training import Recipe, Run, fit
 
@@ -31,30 +32,29 @@ RIVALS = ("joint", "regression", "separate")
 
 
 def regression_loss(model, x0, conditions, valid, generator):
-    """Squared error of the window told from the conditions alone: the network sees nothing at the last diffusion
-    time."""
-    config, t = model.config, torch.full((len(x0),), model.config.times - 1)
+    """Squared error of the window told from the conditions alone: the network sees nothing at the last diffusion time."""
+    training, t = MotionTraining.laptop(), torch.full((len(x0),), model.config.times - 1)
     error = (model(torch.zeros_like(x0), t, conditions).float() - x0).square() * valid[..., None]
-    pose, dyn = (error[..., part].sum() / valid.sum() / error[..., part].shape[-1]
-                 for part in (slice(6), slice(6, None)))
-    return config.pose_weight * pose + config.dyn_weight * dyn, {"pose": pose, "dyn": dyn}
+    pose, dyn = (error[..., part].sum() / valid.sum() / error[..., part].shape[-1] for part in (slice(6), slice(6, None)))
+    return training.pose_weight * pose + training.dyn_weight * dyn, {"pose": pose, "dyn": dyn}
 
 
 def learn(latents, minutes, loss, folder, name, seed=0):
     """(A motion model from scratch on `latents`, by `loss`, its steps); the one that `folder` has already is taken."""
-    path = folder and folder / f"{name}.safetensors"
+    path = folder and folder / name / "motion.safetensors"
     if path and path.is_file():
-        state, metadata = load_weights(path, MotionConfig)
-        if metadata["minutes"] != minutes:
-            raise SystemExit(f"{path} was trained for {metadata['minutes']} minutes, not {minutes}")
-        model = load_into(MotionModel(config_from(MotionConfig, metadata, path)), state, path)
-        return model.eval().requires_grad_(False), metadata["steps"]
+        metadata = load_weights(path)[1]
+        if metadata["minutes"] != minutes: raise SystemExit(f"{path} was trained for {metadata['minutes']} minutes, not {minutes}")
+        return load_motion(path.parent), metadata["steps"]
     torch.manual_seed(seed)
-    model = MotionModel(MotionConfig.laptop(motion_dim=latents.motion.shape[1], audio_dim=latents.audio.shape[1]))
+    sizes = dict(motion_dim=latents.motion.shape[1], audio_dim=latents.audio.shape[1])
+    model = MotionModel(MotionConfig.laptop(**sizes), MotionSampling.laptop())
     model.set_statistics(**dict(latents.items()))
-    cost = lambda step, generator: loss(model, *random_conditions(model, latents, generator), generator)
-    log = fit(Recipe(name, {"motion": model}, cost, lr=1e-3, warmup=100), Run(minutes=minutes, seed=seed))
-    if path: save_weights(path, model, model.config, dtype=torch.float16, steps=len(log), minutes=minutes)
+    plan = MotionTraining.laptop()
+    cost = lambda step, generator: loss(model, *random_conditions(model, latents, generator, plan), generator)
+    log = fit(Recipe(name, {"motion": model}, cost, lr=plan.lr, warmup=100), Run(minutes=minutes, seed=seed))
+    if path:
+        save_weights(path, model, model.config, dtype=torch.float16, steps=len(log), minutes=minutes, sampling=asdict(model.sampling))
     return model.requires_grad_(False), len(log)
 
 

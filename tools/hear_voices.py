@@ -13,8 +13,8 @@ import sys
 import torch
 
 from vasa_ref.errors import VasaError
-from vasa_ref.hearing.audio import audio_features, load_recogniser
-from vasa_ref.hearing.dataset import UNKNOWN, load_tape
+from vasa_ref.hearing.features import audio_features, load_recogniser
+from vasa_ref.hearing.training import UNKNOWN, load_tape
 from vasa_ref.world.voice import PHONEMES, VISEMES, viseme_of
 
 VISEME = torch.tensor([list(VISEMES).index(viseme_of(phoneme)) for phoneme in PHONEMES])

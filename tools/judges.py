@@ -2,11 +2,16 @@
 
     python tools/judges.py --frames FILE.npz [--detector hog] [--json FILE]
     python tools/judges.py --world 100 [--json FILE]
+    python tools/judges.py --speech 12 [--weights FOLDER] [--json FILE]
+    python tools/judges.py --photos FILE ... [--weights FOLDER] [--json FILE]
 
 FILE.npz holds `images` (N, H, W, 3) uint8, and what is true of them: `person` (N,) numbers, `yaw` (N,) radians, and
 `mouth` (N,), how far the mouth is open, in any unit. It prints one table: does mediapipe's FaceMesh find a face, do its
 yaw and mouth follow the truth, does dlib's detector fire, does dlib's recogniser take the same person for the same.
 `--world N` draws such frames itself: five of each of N people, talking, in poses, lights and scenes at random.
+`--speech N` lets portraits of N held-out people of the world speak by the weights, and asks about frames of that: is a
+face found, is it still the portrait's person, does the mouth open as the motion says; and the same about true frames,
+which is the best that one can expect. `--photos` does so with pictures of your own, and one line for each.
 
 From Python: `FaceMesh()`, `Detector()` and `Recogniser()` take images and give tuples of arrays, one entry per image;
 `judge` asks all three about rendered frames, `judge_generated` about frames made from a portrait and a wished motion.
@@ -223,15 +228,19 @@ def judge(images: np.ndarray, person: np.ndarray, yaw: np.ndarray, mouth: np.nda
     return dict(zip(FIGURES, values, strict=True))
 
 
-def judge_generated(portraits: np.ndarray, frames: np.ndarray, mouth: np.ndarray) -> dict[str, float]:
+def judge_generated(portraits: np.ndarray, frames: np.ndarray, mouth: np.ndarray,
+                    clip: np.ndarray | None = None) -> dict[str, float]:
     """Of frames (N, H, W, 3) uint8, the portrait of each, and the mouth opening asked for (N,): the shares `face_found`
-    and `same_person` (portrait's and frame's codes within .6), the codes' mean `distance`, the correlation `mouth`."""
+    and `same_person` (portrait's and frame's codes within .6), the codes' mean `code_distance`, the correlation `mesh_mouth`;
+    clip: a number for each frame, (N,); then `mesh_mouth` is the mean over clips, as faces differ in how they are at rest."""
     if not len(portraits) == len(frames) == len(mouth):
         raise VasaError(f"{len(portraits)} portraits, {len(frames)} frames, {len(mouth)} mouths: give one of each")
     faces, codes = FaceMesh()(frames), Recogniser()
     distance = np.linalg.norm(codes(frames, faces).code - codes(portraits).code, axis=1)
+    clip, mouth = np.zeros(len(frames)) if clip is None else np.asarray(clip), np.asarray(mouth)
+    within = [correlation(faces.mouth[clip == one], mouth[clip == one]) for one in np.unique(clip)]
     return {"face_found": mean(faces.found), "same_person": mean(distance < SAME),
-            "distance": mean(distance[np.isfinite(distance)]), "mouth": correlation(faces.mouth, np.asarray(mouth))}
+            "code_distance": mean(distance[np.isfinite(distance)]), "mesh_mouth": mean(np.array(within)[np.isfinite(within)])}
 
 
 def world_frames(people: int, each: int = 5, size: int = 256) -> dict[str, np.ndarray]:
@@ -262,16 +271,81 @@ def world_frames(people: int, each: int = 5, size: int = 256) -> dict[str, np.nd
             "mouth": torch.cat(mouths).numpy()}
 
 
+def spoken(talker, portrait, truth, clip: int, each: int = 16) -> dict[str, np.ndarray]:
+    """What `judge_generated` wants of a portrait (path, or tensor (1, 3, S, S)) that says a `Truth`'s sentence: `each`
+    frames, evenly over the clip."""
+    import torch
+
+    from vasa_ref.dynamics import from_z_dyn
+    from vasa_ref.measure.estimator import mouth_opening
+    from vasa_ref.measure.metrics import perform_truth
+    motion, encoded = perform_truth(talker, truth), talker.encode(portrait)
+    motion = motion[torch.linspace(0, len(motion) - 1, each).round().long()]
+    frames = torch.cat(list(talker.decode(encoded, motion))).numpy()
+    drawn = portrait if torch.is_tensor(portrait) else talker.portrait(portrait)
+    still = (drawn[:1] * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    return {"portraits": still.repeat(each, 0), "frames": frames,
+            "mouth": mouth_opening(from_z_dyn(motion[:, 6:]).units).numpy(), "clip": np.full(each, clip)}
+
+
+def judge_speech(people: int, weights="laptop") -> dict[str, float]:
+    """`judge_generated` of held-out people of the world who speak by the weights, and of the true frames, as true_..."""
+    import torch
+
+    from vasa_ref import Talker
+    from vasa_ref.measure.estimator import mouth_opening
+    from vasa_ref.measure.metrics import held_out_truth
+    from vasa_ref.world.clips import render_motion
+    from vasa_ref.world.picture import make_figures, portraits
+    talker, made, true = Talker.from_pretrained(weights), [], []
+    for seed in range(people):
+        truth = held_out_truth(seed)
+        portrait = portraits(truth.people, talker.size)
+        made.append(spoken(talker, portrait, truth, seed))
+        at = torch.linspace(0, len(truth.motion) - 1, len(made[-1]["clip"])).round().long()
+        frames = render_motion(make_figures(truth.people), truth.motion, talker.size)[at].numpy()
+        true.append({**made[-1], "frames": frames, "mouth": mouth_opening(truth.motion.units[at]).numpy()})
+    joined = lambda parts: {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    figures = judge_generated(**joined(made))
+    return figures | {f"{name}_true": value for name, value in judge_generated(**joined(true)).items()}
+
+
+def judge_photos(paths: list[Path], weights="laptop", sentences: int = 2) -> dict[str, float]:
+    """`judge_generated` of pictures that speak by the weights, as photo_..., all together; prints a line for each."""
+    from vasa_ref import Talker
+    from vasa_ref.measure.metrics import held_out_truth
+    from vasa_ref.talking.photograph import Photograph
+    talker, parts = Talker.from_pretrained(weights), []
+    for path in paths:
+        portrait = Photograph.open(path).portrait(talker.size)
+        mine = [spoken(talker, portrait, held_out_truth(seed), len(parts) + seed) for seed in range(sentences)]
+        parts += mine
+        figures = judge_generated(**{name: np.concatenate([part[name] for part in mine]) for name in mine[0]})
+        print(f"{path.name:32} " + "  ".join(f"{name} {value:.2f}" for name, value in figures.items()))
+    figures = judge_generated(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    return {f"photo_{name}": value for name, value in figures.items()}
+
+
 def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     frames = parser.add_mutually_exclusive_group(required=True)
     frames.add_argument("--frames", type=Path, help="npz of images, person, yaw, mouth")
     frames.add_argument("--world", type=int, metavar="N", help="draw five frames of each of N people of the world")
+    frames.add_argument("--speech", type=int, metavar="N", help="let N held-out people of the world speak")
+    frames.add_argument("--photos", type=Path, nargs="+", metavar="FILE", help="let pictures of people speak")
+    parser.add_argument("--weights", default="laptop", help="of --speech and --photos: a preset or folder (default laptop)")
     parser.add_argument("--detector", choices=("cnn", "hog"), default="cnn", help="dlib's detector (default cnn)")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     given, names = parser.parse_args(args), ("images", "person", "yaw", "mouth")
     try:
         if given.json: check_output(given.json, ".json")        # before the work, not after it
+        if given.speech is not None or given.photos:
+            if given.speech is not None and given.speech < 1: raise VasaError(f"--speech {given.speech}: one at least")
+            figures = judge_photos(given.photos, given.weights) if given.photos else judge_speech(given.speech, given.weights)
+            for name, value in figures.items(): print(f"{name:18} {value:6.3f}")
+            asked = {"pictures": len(given.photos)} if given.photos else {"people": given.speech}
+            if given.json: write_json(given.json, asked | {k: round(v, 4) for k, v in figures.items() if np.isfinite(v)})
+            return
         if given.world is not None:
             if given.world < 2: raise VasaError(f"--world {given.world}: it takes at least 2 people to tell them apart")
             data = world_frames(given.world)

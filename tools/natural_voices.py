@@ -25,8 +25,8 @@ import torch
 from tqdm import tqdm
 
 from vasa_ref.errors import VasaError
-from vasa_ref.hearing.audio import audio_features, load_recogniser
-from vasa_ref.hearing.dataset import STEP, UNKNOWN, join_tapes, labelled, save_tape
+from vasa_ref.hearing.features import audio_features, load_recogniser
+from vasa_ref.hearing.training import STEP, UNKNOWN, join_tapes, labelled, save_tape
 from vasa_ref.media.files import decode_audio
 from vasa_ref.world.voice import PHONEMES, SAMPLE_RATE, VISEMES, _ipa_letters, phoneme_class, resample, viseme_of
 

@@ -23,11 +23,11 @@ BOXES = {  # name: (part that lights it, title, line below, x and y of the middl
     "world": ("world", "world", "people and voices, with the truth: what the others learn from", (62, 186)),
     "measure": ("measure", "measure", "how good is it?", (556, 186)),
     "speed": ("speed", "speed", "how fast is it?", (704, 186)),
+    "trust": ("trust", "trust", "marked, signed", (704, 112)),
 }
 WIDE = {"world": 426}
-ARROWS = [("portrait", "encode"), ("encode", "decode"), ("decode", "video"), ("speech", "hearing"),
-          ("hearing", "motion"),
-          ("motion", "talking"), ("talking", "decode")]
+ARROWS = [("portrait", "encode"), ("encode", "decode"), ("decode", "video"), ("speech", "hearing"), ("hearing", "motion"),
+          ("motion", "talking"), ("talking", "decode"), ("trust", "video")]
 PARTS = sorted({part for part, *_ in BOXES.values()} | {"all"})
 LIT, PLAIN, LINE, TEXT = "#ffd27d", "#f3f4f6", "#6b7280", "#1f2937"
 

@@ -4,9 +4,10 @@ x points to the right in the picture, y up, z towards the viewer. A pose is yaw,
 in the picture, and the distance, 1 being the mean one.
 """
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["neutral_pose", "rotation_matrix", "direction", "look_direction"]
+__all__ = ["neutral_pose", "rotation_matrix", "direction", "look_direction", "smooth_pose"]
 
 
 def neutral_pose(n: int = 1) -> Tensor:
@@ -35,3 +36,8 @@ def look_direction(pose: Tensor, gaze: Tensor) -> Tensor:
     "(yaw, pitch) (..., 2) of R v(gaze): where eyes with this gaze in the head look, as the camera sees it."
     x, y, z = (rotation_matrix(pose) @ direction(gaze)[..., None])[..., 0].unbind(-1)
     return torch.stack([torch.atan2(x, z), y.clamp(-1, 1).asin()], -1)
+
+
+def smooth_pose(pose: Tensor) -> Tensor:
+    "Poses (T, 6), each the mean of its neighbours and itself."
+    return F.avg_pool1d(pose.mT[None], 3, stride=1, padding=1, count_include_pad=False)[0].mT

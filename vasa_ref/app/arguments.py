@@ -95,6 +95,12 @@ def make_parser():
         sub.add_argument("--seed", type=number(0, 2**31 - 1, kind=int), default=0, metavar="N",
                          help=what + " (default: 0)")
 
+    def with_credentials(sub):
+        sub.add_argument("--key", metavar="FILE", help="sign the credentials with this key: a PEM file with the private key and its "
+                         "certificates (default: one made on first use, in $VASA_HOME or ~/.config/vasa_ref)")
+        sub.add_argument("--no-credentials", dest="credentials", action="store_false",
+                         help="leave the signed credentials out, which say what made the file and from what")
+
     def with_device(sub):
         sub.add_argument("--device", default="cpu", metavar="D", help="where torch computes: cpu, cuda, cuda:1, mps "
                          "(default: cpu)")
@@ -144,8 +150,12 @@ def make_parser():
     sub.add_argument("--codec", choices=CODECS, default="libx264", metavar="NAME",
                      help="encoder of the video: libx264, or NVIDIA's hardware, h264_nvenc (default: libx264)")
     sub.add_argument("--temperature", type=number(0.0, 2.0), metavar="T",
-                     help="of the noise that the motion starts from, 0 to 2: less is calmer, and keeps closer to the "
-                     "gaze (default: the weights' own)")
+                     help="of the noise that the motion starts from, 0 to 2: less is calmer, and keeps closer to the gaze "
+                     "(default: the weights' own)")
+    sub.add_argument("--consent", metavar="TEXT", help="the consent of the person shown, in your words: it stands in the credentials")
+    with_credentials(sub)
+    sub.add_argument("--no-watermark", dest="watermark", action="store_false",
+                     help="leave the invisible mark out, which stays in the pixels when the credentials are lost")
     with_seed(sub, "the same seed gives the same video")
     with_weights(sub)
     with_device(sub)
@@ -178,6 +188,12 @@ def make_parser():
     sub.add_argument("--size", type=number(16, 2048, "pixels", int), default=256, metavar="PX",
                      help="width and height in pixels, 16 to 2048 (default: 256)")
     with_device(sub)
+    with_credentials(sub)
+
+    sub = command("inspect", "who made a film or picture, from what, and whether it was changed since: its credentials, and the mark in its pixels",
+                  "vasa inspect out.mp4\nvasa inspect out.mp4 --key theirs.pem")
+    sub.add_argument("file", metavar="FILE", help="a film or picture, of any maker")
+    sub.add_argument("--key", metavar="FILE", help="the signer that you expect: a PEM file with certificates (default: your own)")
 
     sub = command("say", "speech of the synthetic world", "vasa say \"Good morning.\" -o morning.wav\n"
                   "vasa say \"Guten Morgen.\" -o morgen.wav --language de")

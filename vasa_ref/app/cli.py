@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..app import live
+from ..app.provenance import BARE, UNMARKED, heard, inspect, say_bare, what_made, world_made
 from ..errors import VasaError
 from ..motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
 from .arguments import make_parser
@@ -23,9 +24,9 @@ from .arguments import make_parser
 __all__ = ["main", "make_parser"]
 
 TRAINERS = {   # part: module, function, where an earlier call left something to resume; face has one for each stage
-    "audio": ("hearing.audio", "train_audio", "audio/checkpoint.safetensors"),
+    "audio": ("hearing.training", "train_audio", "audio/checkpoint.safetensors"),
     "face": ("face.training", "train_face", "face-*/checkpoint.safetensors"),
-    "motion": ("motion.model", "train_motion", "motion/checkpoint.safetensors"),
+    "motion": ("motion.training", "train_motion", "motion/checkpoint.safetensors"),
     "metrics": ("measure.estimator", "train_metrics", "metrics/checkpoint.safetensors"),
     "sync": ("measure.lipsync", "train_sync", "sync/checkpoint.safetensors")}
 SHARES = {"audio": 0.15, "face": 0.45, "motion": 0.25, "metrics": 0.1, "sync": 0.05}   # of `vasa train all`'s minutes
@@ -66,9 +67,8 @@ def write_json(path, figures):
 
 
 def print_table(figures):
-    width = max(map(len, figures))
     for key, value in figures.items():
-        print(f"{key:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")
+        print(f"{key:<{max(map(len, figures))}}  {f'{value:.4g}' if isinstance(value, float) else value}")
 
 
 def read_curves(path, given):
@@ -110,10 +110,11 @@ def animate(args):
     films = {part: existing_file(film, "video", VIDEOS) for part, film in films.items() if film}
     inputs = [existing_file(*file) for file in files] + list(films.values())
     out = "-" if args.out == "-" else check_output(args.out, ".mp4", inputs=inputs)
+    args.made = what_made(args, to_file=out != "-")
     device = check_device(args.device)
     args.pipe = live.Pipe() if args.audio == "-" else None   # listens from here on, while weights are loaded
 
-    from ..motion.model import MotionConfig
+    from ..motion.network import MotionConfig
     from ..talking.directing import motion_controls
     motion_controls(MotionConfig(), emotion_strength=strength, **wanted)
     from ..talking.photograph import Photograph
@@ -133,7 +134,8 @@ def animate(args):
 
 def say_notes(args):
     """What the user should know of the picture, once the film has begun: before that, an error is the one line."""
-    for note in args.photo.notes if not args.quiet else ():
+    bare = [f"the film {BARE}"] * (not args.credentials) + [UNMARKED] * (not args.watermark)
+    for note in args.photo.notes + bare if not args.quiet else ():
         print(f"vasa: {note}", file=sys.stderr)
 
 
@@ -157,7 +159,7 @@ def make_video(args, talker, out, wanted):
                 say_notes(args)
 
         portrait, through = args.photo.portrait(talker.size), {"through": args.photo.paste} if args.full else {}
-        talker.animate_to_file(out, portrait, args.audio, progress=progress, codec=args.codec, **through, **wanted)
+        talker.animate_to_file(out, portrait, args.audio, progress=progress, codec=args.codec, made=args.made, **through, **wanted)
     took, length = time.perf_counter() - began, frames / 25
     if not args.quiet:
         print(f"{out}: {length:.1f} s of video, {size_of(args, talker)} pixels, made in {took:.1f} s "
@@ -182,9 +184,10 @@ def play(args, talker, out, wanted):
     if (first := next(frames, None)) is None:
         raise VasaError("no sound came: expected 16 bit samples on standard input, raw or as a WAV")
     say_notes(args)
-    frames = itertools.chain([first], frames)
+    frames = args.made.marked(itertools.chain([first], frames))
+    sign = lambda file: heard(args, clock).sign(file, out.name)
     try:
-        save_video(out, frames, clock.sound, codec=args.codec, comment=MADE) if out != "-" else live.to_pipe(frames)
+        save_video(out, frames, clock.sound, codec=args.codec, comment=MADE, finish=sign) if out != "-" else live.to_pipe(frames)
     except BrokenPipeError:   # who watched has gone
         sys.stdout = open(os.devnull, "w")
     if not args.quiet:
@@ -212,15 +215,17 @@ def adapt(args):
 def portrait(args):
     out = check_output(args.out, ".png", ".jpg", ".jpeg")
     device = check_device(args.device)
+    made = world_made(args)
     from PIL import Image
     from ..store import atomic_path
     from ..world.people import person
     from ..world.picture import portraits
     somebody = person(args.seed, args.age, args.sex, args.origin, args.look).to(device)
-    image = portraits(somebody, args.size, smile=0.15)[0].cpu()
-    pixels = (image.permute(1, 2, 0) * 255).round().byte().numpy()
+    pixels = (portraits(somebody, args.size, smile=0.15)[0].cpu().permute(1, 2, 0) * 255).round().byte().numpy()
     with atomic_path(out) as beside:
         Image.fromarray(pixels).save(beside)
+        made.sign(beside, out.name)
+    say_bare(args)
     if not args.quiet:
         print(f"{out}: person {args.seed}, {args.size} x {args.size} pixels")
 
@@ -344,7 +349,7 @@ def report(figures, out, quiet):
         write_json(out, figures)
 
 
-COMMANDS = {command.__name__: command for command in (animate, adapt, portrait, say, train, bench, tables, latency)}
+COMMANDS = {command.__name__: command for command in (animate, adapt, portrait, say, inspect, train, bench, tables, latency)}
 
 
 @contextmanager

@@ -19,8 +19,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import VasaError
-from ..hearing.audio import audio_features, load_audio_encoder, log_mel
-from ..motion.model import EncoderLayer
+from ..hearing.features import audio_features, load_audio_encoder
+from ..hearing.spectra import log_mel
+from ..motion.network import EncoderLayer
 from ..store import (config_from, load_into, load_weights, read_tensors, save_tensors, save_weights,
                             weights_folder)
 from ..training import Recipe, Run, fit, within

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from ..dynamics import to_z_dyn
 from ..face.perceptual import psnr, ssim
 from ..face.separation import held_out_cast, leak_table, looks_table, read_codes, swap_table
-from ..hearing.audio import audio_features, load_audio_encoder
+from ..hearing.features import audio_features, load_audio_encoder
 from .estimator import (LIDS, MotionEstimator, Reading, classify_emotion, correlation, face_crop,
                                         load_metrics, mouth_opening, to_size, train_metrics)
 from .lipsync import Judges, load_judges, sync_scores

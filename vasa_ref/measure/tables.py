@@ -10,7 +10,7 @@ from functools import partial
 
 from tqdm import tqdm
 
-from ..hearing.audio import audio_features
+from ..hearing.features import audio_features
 from .metrics import (coupling_figures, held_out_truth, load_instruments, make_take, take_figures,
                                       true_take, video_distance)
 from ..store import weights_folder

@@ -12,7 +12,8 @@ import itertools
 import re
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +119,14 @@ def even_frame(frame) -> np.ndarray:
 
 # %% ../../nbs/media/01_clips.ipynb #04-036-177e4f
 def save_video(path, frames, waveform, fps: int = FPS, crf: int = 18, codec: str = "libx264",
-               comment: str | None = None) -> Path:
+               comment: str | None = None, finish: Callable | None = None) -> Path:
     """Streams uint8 (H, W, 3) `frames` and a 16 kHz `waveform` (N,) into an H.264 + AAC file; returns its path.
 
     `path` appears only when the video is complete. `frames` is any iterable; it must give ceil(N * fps / 16000)
     frames of one size, else ValueError. `waveform` may be a function that is asked for it when the frames are through:
     live sound is not known sooner. crf: x264's quality, 18 is visually lossless, larger is smaller.
-    codec: "h264_nvenc" is NVIDIA's hardware. comment: what the file's metadata say of it.
+    codec: "h264_nvenc" is NVIDIA's hardware. comment: what the file's metadata say of it. finish(path): what is done to
+    the complete file before it appears.
     Raises `VasaError` where the file cannot be written."""
     import ffmpeg
     path, count, frames = video_path(path), 0, map(even_frame, frames)
@@ -153,6 +155,7 @@ def save_video(path, frames, waveform, fps: int = FPS, crf: int = 18, codec: str
         both = ffmpeg.output(*tracks, f"file:{beside}", format="mp4", vcodec="copy", acodec="aac", audio_bitrate="96k", movflags="+faststart",
                              **({"metadata": f"comment={comment}"} if comment else {}))
         with run_ffmpeg(both, doing, advice): pass
+        if finish: finish(beside)
     return path
 
 # %% ../../nbs/media/01_clips.ipynb #04-041-3f259b
@@ -193,6 +196,7 @@ class Clip:
     fps: int = FPS
     truth: Any = None
     comment: str | None = None                 # what the file's metadata say of it
+    made: Any = None                           # from what it was made: `trust.credentials.Made`, which marks and signs
 
     def __post_init__(self):
         if self.frames is not None and len(self.frames) != len(self):
@@ -212,8 +216,10 @@ class Clip:
         return self.frames
 
     def save(self, path, crf: int = 18) -> Path:
-        "Writes an MP4 (H.264 + AAC), complete or not at all; see `save_video`."
-        return save_video(path, self.rendered(), self.waveform, self.fps, crf, comment=self.comment)
+        "Writes an MP4 (H.264 + AAC), complete or not at all, see `save_video`; marked and signed where `made` is known."
+        frames, sign = self.rendered(), None
+        if self.made: frames, sign = self.made.marked(frames), lambda file: self.made.sign(file, Path(path).name)
+        return save_video(path, frames, self.waveform, self.fps, crf, comment=self.comment, finish=sign)
 
     @classmethod
     def load(cls, path) -> "Clip":
@@ -238,7 +244,8 @@ class Clip:
     def _repr_html_(self):
         if self.frames is None:
             return f"<code>{self!r}</code>"
+        shown = replace(self, made=self.made and replace(self.made, credentials=False))   # a page is no file
         with tempfile.TemporaryDirectory() as folder:
-            data = base64.b64encode(self.save(f"{folder}/clip.mp4", crf=26).read_bytes()).decode()
+            data = base64.b64encode(shown.save(f"{folder}/clip.mp4", crf=26).read_bytes()).decode()
         width = max(self.frames.shape[2], 256)
         return f'<video controls loop playsinline width="{width}" src="data:video/mp4;base64,{data}">{self!r}</video>'

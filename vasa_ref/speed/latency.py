@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from ..face.networks import FaceModel
-from ..hearing.audio import FRAME, audio_features
+from ..hearing.features import FRAME, audio_features
 from .faster import (FastTalker, Tricks, each_and_all, stirred, synchronise,
                                    timed, trick_table)
 from ..talking.talker import Talker

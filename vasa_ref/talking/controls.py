@@ -239,7 +239,7 @@ class Controls:
     wrong stands in `.message`, one line."""
     def __init__(self, talker: Talker | None = None, settings: Settings = Settings()):
         self.talker = Talker.from_pretrained("laptop") if talker is None else talker
-        steps = settings.steps or self.talker.motion_model.config.steps
+        steps = settings.steps or self.talker.motion_model.sampling.steps
         self.inputs = make_inputs(replace(settings, steps=steps))
         self.clip, self.encoded = None, (None, None)
         self.still = widgets.Image(format="png", width=256, height=256)

@@ -20,7 +20,7 @@ from ..errors import VasaError
 from ..motion.conditions import (DEFAULT_SCALE, Condition, clip_conditions, numbers,
                                         rows, to_radians, within)
 from ..motion.diffusion import SAMPLERS
-from ..motion.model import MotionConfig
+from ..motion.network import MotionConfig
 from ..units import check_strength
 
 # %% ../../nbs/talking/01_directing.ipynb #10-009-a18908

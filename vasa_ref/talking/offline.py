@@ -21,14 +21,19 @@ from torch import Tensor
 from ..errors import VasaError
 from ..face.detail import Appearance, DetailFace, build_face, face_config, load_face
 from ..face.networks import FaceModel
-from ..hearing.audio import Wav2Vec2, Wav2Vec2Config, audio_features, load_audio_encoder
+from ..hearing.features import audio_features, load_audio_encoder
+from ..hearing.spectra import Wav2Vec2, Wav2Vec2Config
 from ..media.clips import MADE, Clip, frames_for, save_video
-from ..motion.model import MotionConfig, MotionModel, MotionStream, load_motion
+from ..media.files import FILES
+from ..motion.network import MotionConfig, MotionModel, MotionSampling, load_motion
+from ..motion.sampling import MotionStream
 from ..precision import each_in_float32, float32
 from ..store import weights_folder
 from .directing import held_pose, motion_controls, replaced
 from .inputs import (FILMS, film_frames, motion_track, portrait_tensor,
                                      waveform_tensor)
+from ..trust.credentials import Made, digest
+from ..trust.watermark import mark_frames
 from ..units import FRAME
 
 # %% ../../nbs/talking/02_offline.ipynb #10-015-2e8746
@@ -37,6 +42,7 @@ class Portrait:
     "All that is kept of a portrait, VASA-1 sec. 3.1."
     appearance: Tensor | Appearance      # V_app (1, C, D, H, W), or more beside it
     z_id: Tensor                         # (1, Z)
+    digest: str | None = None            # of the picture's file or numbers, for credentials
 
 
 def as_frames(images: Tensor) -> Tensor:
@@ -64,8 +70,9 @@ class Reenactor:
         "A portrait, taken apart once."
         if isinstance(portrait, Portrait): return portrait
         image = portrait_tensor(portrait, self.size).to(self.device)
-        z_id = self.face.identity(image)
-        return Portrait(self.face.appearance(image, z_id), z_id)
+        z_id, given = self.face.identity(image), isinstance(portrait, FILES)
+        told = digest(portrait if given else image)
+        return Portrait(self.face.appearance(image, z_id), z_id, told)
 
     @float32()
     @torch.inference_mode()
@@ -207,7 +214,8 @@ class OfflineTalker(Reenactor, SpeechToMotion):
             torch.manual_seed(seed)
             face, audio = build_face(config), Wav2Vec2(sizes[preset]())
             dims = dict(audio_dim=audio.config.hidden_size, motion_dim=6 + config.z_dyn_dim)
-            motion = MotionModel(replace(getattr(MotionConfig, preset)(), **dims))
+            config, sampling = (getattr(x, preset)() for x in (MotionConfig, MotionSampling))
+            motion = MotionModel(replace(config, **dims), sampling)
         motion.motion_mean[5] = 1.0
         motion.motion_std[:6] = 0.1
         models = (m.to(device).eval().requires_grad_(False) for m in (face, audio, motion))
@@ -222,25 +230,39 @@ class OfflineTalker(Reenactor, SpeechToMotion):
         "Frames one by one, T = ceil(N / 640). Errors come at once, frames when asked for."
         return self.film(portrait, self.perform(audio, **controls), progress)
 
-    def animate(self, portrait, audio, *, progress=None, **controls) -> Clip:
+    def made(self, portrait: Portrait, audio, waveform: Tensor, made: Made | None) -> Made:
+        "A film's credentials, with digests of portrait and sound, and what marks it."
+        made = made or Made()
+        sound = made.sound or digest(audio if isinstance(audio, FILES) else waveform)
+        marks = made.marks or mark_frames if made.watermark else None
+        return replace(made, portrait=made.portrait or portrait.digest, sound=sound, marks=marks)
+
+    def animate(self, portrait, audio, *, made: Made | None = None, progress=None,
+                **controls) -> Clip:
         """The video of a portrait that speaks, as a `Clip`.
 
         controls: gaze=(yaw, pitch), distance, emotion, emotion_strength, head_motion,
         blink_rate and what else `motion.conditions` has; cfg_scale, steps, sampler,
-        temperature; a seed or a generator; pose and dynamics as in `perform`."""
-        take = self.perform(audio, **controls)
+        temperature; a seed or a generator; pose and dynamics as in `perform`.
+        made: consent and key for the credentials of files, as `Made(consent="she agreed")`;
+        files are marked, frames are not."""
+        take, portrait = self.perform(audio, **controls), self.encode(portrait)
+        told = self.made(portrait, audio, take.waveform, made)
         frames = torch.stack(list(self.film(portrait, take, progress)))
-        return Clip(frames, take.waveform, comment=MADE)
+        return Clip(frames, take.waveform, comment=MADE, made=told)
 
     def animate_to_file(self, path, portrait, audio, *, crf: int = 18, codec: str = "libx264",
-                        through=None, progress=None, **controls) -> Path:
+                        through=None, made: Made | None = None, progress=None,
+                        **controls) -> Path:
         """As `animate`, into an MP4: each frame goes to the encoder as soon as it is made, so
         memory does not grow. through: frames to frames, what is done with them on their way,
-        such as `Photograph.paste`."""
-        take = self.perform(audio, **controls)
+        such as `Photograph.paste`. made: as in `animate`."""
+        take, portrait = self.perform(audio, **controls), self.encode(portrait)
+        told = self.made(portrait, audio, take.waveform, made)
         frames = self.film(portrait, take, progress)
-        return save_video(path, through(frames) if through else frames, take.waveform, crf=crf,
-                          codec=codec, comment=MADE)
+        frames = told.marked(through(frames) if through else frames)
+        return save_video(path, frames, take.waveform, crf=crf, codec=codec, comment=MADE,
+                          finish=lambda file: told.sign(file, Path(path).name))
 
     @float32()
     def still(self, portrait, *, pose=None, **controls):

@@ -393,4 +393,5 @@ class Photograph:
 
     def whole(self, clip: Clip) -> Clip:
         "A clip of the crop as a clip of the whole picture."
-        return replace(clip, frames=torch.stack(list(self.paste(clip.rendered()))))
+        made = clip.made and replace(clip.made, source="composite")
+        return replace(clip, frames=torch.stack(list(self.paste(clip.rendered()))), made=made)

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from ..errors import VasaError
-from ..hearing.audio import Wav2Vec2, audio_features
+from ..hearing.features import audio_features
+from ..hearing.spectra import Wav2Vec2
 from ..media.clips import frames_for
-from ..motion.model import MotionConfig, MotionStream
+from ..motion.network import MotionConfig
+from ..motion.sampling import MotionStream
 from ..precision import each_in_float32, float32
 from .directing import replaced
 from .inputs import waveform_tensor

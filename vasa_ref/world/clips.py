@@ -29,6 +29,7 @@ from ..errors import VasaError
 from ..media.clips import Clip
 from ..media.files import existing_file
 from ..store import save_tensors
+from ..trust.credentials import Made
 from ..units import EMOTIONS, FPS, SAMPLE_RATE
 from .camera import random_scenes
 from .people import People, random_people
@@ -172,7 +173,7 @@ def make_clip(
         stage = draw(seed, "stage", held_out)
         shots, scenes = random_shots(1, stage), random_scenes(1, size, stage)
         frames = render_motion(make_figures(people.to(device)), motion, size, shots, scenes, **options)
-    return Clip(frames, speech.waveform, truth=Truth(people, motion, speech))
+    return Clip(frames, speech.waveform, truth=Truth(people, motion, speech), made=Made(source="world"))
 
 # %% ../../nbs/world/14_clips.ipynb #w12-026-908d90
 CLIP_FILES = "accepted are the .safetensors files that make_clips writes"
@@ -200,7 +201,7 @@ def read_clip(path, recipe_only: bool = False):
         truth = Truth(People.unflat(data["people"]), motion, speech)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise VasaError(f"cannot read the clip {str(path)!r}: {error}; {CLIP_FILES}") from error
-    return Clip(data.get("frames"), data["waveform"], about["fps"], truth)
+    return Clip(data.get("frames"), data["waveform"], about["fps"], truth, made=Made(source="world"))
 
 # %% ../../nbs/world/14_clips.ipynb #w12-035-many01
 def run_all(function: Callable, arguments: list[tuple], workers: int) -> Iterator:

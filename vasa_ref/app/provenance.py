@@ -1,0 +1,72 @@
+"""What the command line says of where a file is from: credentials that it writes, and credentials that it reads."""
+import sys
+from dataclasses import replace
+
+from ..errors import VasaError
+
+__all__ = ["BARE", "UNMARKED", "heard", "inspect", "say_bare", "what_made", "world_made"]
+
+BARE = "carries no credentials: nobody can read from it what made it"
+UNMARKED = "the film carries no mark in its pixels: once its credentials are lost, nothing says that it was made"
+
+
+def what_made(args, to_file=True):
+    """What the credentials of a film will say; or VasaError, for a key that cannot sign before there is something to be signed."""
+    from ..trust.credentials import Made, digest, read_identity
+    from ..trust.watermark import mark_frames
+    if not (args.credentials and to_file) and (args.consent is not None or args.key):
+        where = "--no-credentials leaves" if to_file else "raw frames leave"
+        raise VasaError(f"--consent and --key are for the credentials, which {where} out: expected one or the other")
+    made = Made(digest(args.portrait), None if args.audio == "-" else digest(args.audio), "composite" if args.full else "trained",
+                args.consent, args.key, mark_frames if args.watermark else None, watermark=args.watermark,
+                credentials=args.credentials)
+    if made.credentials and to_file:
+        read_identity(made.key)
+    return made
+
+
+def world_made(args):
+    """What the credentials of a picture of the world will say."""
+    from ..trust.credentials import Made, read_identity
+    if args.key and not args.credentials:
+        raise VasaError("--key is for the credentials, which --no-credentials leaves out: expected one or the other")
+    made = Made(source="world", key=args.key, credentials=args.credentials)
+    if made.credentials:
+        read_identity(made.key)
+    return made
+
+
+def say_bare(args):
+    """What is missing in a file that was written without credentials."""
+    if not (args.credentials or args.quiet):
+        print(f"vasa: {args.out} {BARE}", file=sys.stderr)
+
+
+def heard(args, clock):
+    """What made the film, with the sound that came in the end."""
+    from ..trust.credentials import digest
+    return replace(args.made, sound=args.made.sound or digest(clock.sound()), mark=args.made.number)
+
+
+def pixels(path, report):
+    """What the mark in the pixels of a film or picture says, in words."""
+    from ..media.clips import read_frames
+    from ..trust.watermark import read_mark
+    try:
+        found = read_mark(read_frames(path))
+    except VasaError:
+        return "cannot be decoded"
+    if found is None:
+        return "no mark of this package is read from them"
+    told = report.facts.get("mark")
+    same = "" if told is None else ", as the credentials say" if told == f"{found.number:08x}" else ", NOT what the credentials say"
+    return f"made by this package, mark {found.number:08x}{same}"
+
+
+def inspect(args):
+    from ..trust import credentials
+    report = credentials.inspect(args.file, args.key)
+    if not args.quiet:
+        print(f"{args.file}: {report}\n  {'pixels':<10} {pixels(args.file, report)}")
+    if report.state in ("altered", "damaged"):
+        raise VasaError(f"{args.file} is not as it was when it was signed: {', '.join(report.problems)}")
