@@ -1,4 +1,5 @@
-"""Before the tests import torch: the package says how its threads wait. The key for signing is made in a folder of the tests."""
+"""Before the tests import torch: the package says how its threads wait. The key for signing is made in a folder of the
+tests."""
 import os
 import tempfile
 

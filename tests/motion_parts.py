@@ -21,7 +21,8 @@ def conditions(n=2, seed=0, config=CONFIG, **keep):
 
     def draw(*shape):
         return torch.randn(n, *shape, generator=gen)
-    sequences = {"prev_motion": draw(config.context, config.motion_dim), "prev_audio": draw(config.context, config.audio_dim),
+    sequences = {"prev_motion": draw(config.context, config.motion_dim),
+                 "prev_audio": draw(config.context, config.audio_dim),
                  "audio": draw(config.window, config.audio_dim)}
     return Conditions({name: draw(CONDITIONS[name].size) for name in clip_conditions()} | sequences,
                       {name: torch.full((n,), value) for name, value in keep.items()})

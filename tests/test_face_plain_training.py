@@ -13,7 +13,8 @@ from vasa_ref.store import load_weights, read_tensors, save_tensors, save_weight
 from vasa_ref.world import frames as world_frames
 from vasa_ref.world.frames import Pool
 
-PLAN = FaceTraining(people=16, frames=3, pretrain_pairs=2, pretrain_frames=2, pretrain_steps=4, pairs=2, drivers=2, steps=4,
+PLAN = FaceTraining(people=16, frames=3, pretrain_pairs=2, pretrain_frames=2, pretrain_steps=4, pairs=2, drivers=2,
+                    steps=4,
                     alone=2, judge=2, lr=2e-3)
 
 
@@ -73,7 +74,8 @@ def test_all_encoders_learn_together(pool, tmp_path):
 
 def test_the_discriminator_is_clipped_apart(pool, tmp_path, monkeypatch):
     seen, fit = [], plain_training.fit
-    monkeypatch.setattr(plain_training, "fit", lambda recipe, *args, **options: seen.append(recipe) or fit(recipe, *args, **options))
+    monkeypatch.setattr(plain_training, "fit",
+                        lambda recipe, *args, **options: seen.append(recipe) or fit(recipe, *args, **options))
     train(pool, 2, dataclasses.replace(PLAN, judge=1), out=tmp_path)
     assert [recipe.apart for recipe in seen] == [(), ("judge",)] and "judge" in seen[1].modules
 
@@ -83,7 +85,8 @@ def test_training_writes_weights_that_load(pool, tmp_path):
     loaded = load_face(tmp_path)
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
     images = torch.rand(2, 3, 32, 32, generator=generator())
-    for name, kept in loaded.state_dict().items(): assert torch.equal(kept, face.state_dict()[name].half().float()), name
+    for name, kept in loaded.state_dict().items():
+        assert torch.equal(kept, face.state_dict()[name].half().float()), name
     with torch.no_grad(): assert torch.allclose(loaded(images, images), face(images, images), atol=5e-3)
     assert loaded.config == FaceConfig.tiny()
     assert {p.name for p in tmp_path.iterdir()} >= {"face.safetensors", "face-pretrained.safetensors", "face-joint"}

@@ -89,7 +89,8 @@ def test_a_new_row_is_taken_up_everywhere_and_leaves_no_trace(capsys, ears, clip
 
         latents = make_latents(ears, 2, clips=clips, path=tmp_path / "latents.safetensors", quiet=True)
         assert latents.conditions["nod_rate"][1].item() == NODS.tell(ClipMotion(clips[1].truth.motion.pose, None, None))
-        assert torch.equal(Latents.load(tmp_path / "latents.safetensors").conditions["nod_rate"], latents.conditions["nod_rate"])
+        assert torch.equal(Latents.load(tmp_path / "latents.safetensors").conditions["nod_rate"],
+                           latents.conditions["nod_rate"])
         model = MotionModel(MotionConfig.tiny(audio_dim=latents.audio.shape[1]))
         assert model.state_dict().keys() - plain == {"nulls.nod_rate", "types.nod_rate", "inputs.nod_rate.weight",
                                                      "inputs.nod_rate.bias", "nod_rate_mean", "nod_rate_std"}
@@ -161,11 +162,13 @@ def test_latents_that_lack_a_condition_of_the_table_are_made_anew(ears, clips, t
 
 def test_every_chance_of_drop_out_is_in_the_config(monkeypatch, ears, clips):
     given = {}
-    monkeypatch.setattr("vasa_ref.motion.training.drop_conditions", lambda conditions, generator, **chances: given.update(chances))
+    monkeypatch.setattr("vasa_ref.motion.training.drop_conditions",
+                        lambda conditions, generator, **chances: given.update(chances))
     latents = make_latents(ears, 2, clips=clips, quiet=True)
     model = MotionModel(MotionConfig.tiny(audio_dim=latents.audio.shape[1]))
     random_conditions(model, latents, seeded(), MotionTraining.tiny(drop_tail_prob=0.7))
-    assert given == dict(drop_prob=0.1, drop_prev_prob=0.5, drop_tail_prob=0.7, drop_start_prob=0.1, drop_liveliness_prob=0.3)
+    assert given == dict(drop_prob=0.1, drop_prev_prob=0.5, drop_tail_prob=0.7, drop_start_prob=0.1,
+                         drop_liveliness_prob=0.3)
     values = {name: torch.zeros(64, CONDITIONS[name].size) for name in OURS}
     values |= {"prev_motion": torch.zeros(64, 10, 3), "prev_audio": torch.zeros(64, 10, 3),
                "audio": torch.zeros(64, 50, 3)}

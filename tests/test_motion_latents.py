@@ -80,9 +80,11 @@ def test_encode_clip_is_told_the_truth(ears, face, clips):
     assert got.motion.shape == (10, 63) and got.audio.shape == (10, ears.config.hidden_size)
     assert torch.equal(got.motion[:, :6], known.pose)
     assert torch.equal(got.motion[:, 6:], to_z_dyn(known.units, known.gaze, known.body))
-    assert torch.allclose(got.conditions["gaze"][0], known.main_gaze) and torch.allclose(got.conditions["emotion"][0], known.emotion)
+    assert torch.allclose(got.conditions["gaze"][0], known.main_gaze)
+    assert torch.allclose(got.conditions["emotion"][0], known.emotion)
     assert abs(got.conditions["distance"].item() - known.distance) < 1e-6
-    assert abs(got.conditions["head_motion"].item() - delta_p(known.pose)) < 1e-6 and got.conditions["blink_rate"].item() == blink_rate(known.units)
+    assert abs(got.conditions["head_motion"].item() - delta_p(known.pose)) < 1e-6
+    assert got.conditions["blink_rate"].item() == blink_rate(known.units)
     unneeded = encode_clip(clips[0], ears, face)                             # a face model changes nothing
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(got.items(), unneeded.items()))
 
@@ -127,7 +129,8 @@ def test_latents_grow_and_are_made_anew_for_other_encoders(ears, face, clips, tm
     before = path.read_bytes()
     fewer = make_latents(ears, 2, clips=iter(clips), path=path, quiet=True)               # of what is there, the first
     assert len(fewer) == 2 and path.read_bytes() == before
-    for (name, values), (_, first) in zip(fewer.items(), two.items()): assert torch.equal(values, first) or name == "emotion", name
+    for (name, values), (_, first) in zip(fewer.items(), two.items()):
+        assert torch.equal(values, first) or name == "emotion", name
     torch.testing.assert_close(fewer.conditions["emotion"], two.conditions["emotion"], equal_nan=True)
     assert len(make_latents(ears, 3, clips=iter(clips), minutes=0, quiet=True)) == 1
     torch.manual_seed(1)
@@ -141,7 +144,8 @@ def test_latents_grow_and_are_made_anew_for_other_encoders(ears, face, clips, tm
 
 
 def test_delta_p_and_blink_rate():
-    assert abs(delta_p(torch.tensor([0.0, 1.0, -1.0]).deg2rad()[:, None] * torch.tensor([1, 2, 3, 9, 9, 9])) - 3.0) < 1e-4
+    assert abs(delta_p(torch.tensor([0.0, 1.0, -1.0]).deg2rad()[:,
+                                                                None] * torch.tensor([1, 2, 3, 9, 9, 9])) - 3.0) < 1e-4
     assert delta_p(torch.randn(1, 6)) == 0
     units, lids = torch.zeros(75, 52), [UNIT["eyeBlinkLeft"], UNIT["eyeBlinkRight"]]
     assert blink_rate(units) == 0

@@ -77,8 +77,10 @@ def test_a_control_may_be_a_function_of_the_seconds_played(model):
 def test_controls_change_the_motion(model):
     audio = torch.randn(20, A, generator=seeded())
     plain = generate_motion(model, audio, steps=3, generator=seeded())
-    for controls in (dict(gaze=(0.4, 0.0)), dict(distance=1.3), dict(emotion=torch.eye(7)[1]), dict(cfg_scale={"audio": 0}),
-                     dict(head_motion=1.5), dict(head_motion=lambda seconds: 0.5), dict(blink_rate=30.0), dict(gaze=None),
+    for controls in (dict(gaze=(0.4, 0.0)), dict(distance=1.3), dict(emotion=torch.eye(7)[1]),
+                     dict(cfg_scale={"audio": 0}),
+                     dict(head_motion=1.5), dict(head_motion=lambda seconds: 0.5), dict(blink_rate=30.0),
+                     dict(gaze=None),
                      dict(cfg_scale={"audio": 0.5, "gaze": 1.0, "emotion": 2.0}), dict(sampler="ddpm"), dict(eta=1.0),
                      dict(temperature=0.5)):
         other = generate_motion(model, audio, **{"steps": 3, "generator": seeded(), **controls})
@@ -89,7 +91,8 @@ def test_what_is_asked_becomes_conditions_in_the_units_of_the_latents(model):
     model.set_statistics(head_motion=torch.tensor([[0.2], [0.4]]), blink_rate=torch.tensor([[0.0], [30.0]]))
     stream = MotionStream(model, gaze=None, distance=lambda seconds: 1 + seconds, head_motion=2.0, blink_rate=12)
     c = stream.conditions(torch.randn(5, A), seconds=0.5)
-    assert {name: bool(c.keep[name]) for name in clip_conditions()} == dict(gaze=False, distance=True, emotion=False, head_motion=True,
+    assert {name: bool(c.keep[name])
+            for name in clip_conditions()} == dict(gaze=False, distance=True, emotion=False, head_motion=True,
                                                                  blink_rate=True)
     for wrong in (dict(gaze=0.3), dict(emotion=0.5)):
         with pytest.raises(RuntimeError):
@@ -127,7 +130,8 @@ def test_steady_poses_are_means_of_three_across_windows(model, monkeypatch):
     given = iter(drawn)
     monkeypatch.setattr("vasa_ref.motion.sampling.sample", lambda *args, **options: next(given))
     stream = MotionStream(model, settings=MotionSampling(steady=True, lean=0.0))
-    first, second = ((x - model.motion_mean) / model.motion_std for x in (stream.step(audio, commit=5), stream.step(audio, commit=5)))
+    first, second = ((x - model.motion_mean) / model.motion_std
+                     for x in (stream.step(audio, commit=5), stream.step(audio, commit=5)))
     a, b = drawn[:, 0]
     assert torch.allclose(first[1:, :6], torch.stack([a[i - 1:i + 2, :6].mean(0) for i in range(1, 5)]), atol=1e-5)
     assert torch.allclose(first[0, :6], a[:2, :6].mean(0), atol=1e-5)

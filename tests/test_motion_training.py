@@ -109,7 +109,8 @@ def test_gradients_reach_every_parameter(either):
 def test_training_makes_the_mouth_follow_the_audio():
     train, test = toy_latents(40, 1), toy_latents(4, 2)
     torch.manual_seed(0)
-    config, plan = MotionConfig.tiny(motion_dim=M, audio_dim=A, width=32, heads=2), MotionTraining.tiny(batch=16, lr=3e-3)
+    config = MotionConfig.tiny(motion_dim=M, audio_dim=A, width=32, heads=2)
+    plan = MotionTraining.tiny(batch=16, lr=3e-3)
     model = MotionModel(config)
     model.set_statistics(**dict(train.items()))
 
@@ -174,7 +175,9 @@ def test_motion_learns_from_the_features_of_a_public_checkpoint(folder, tmp_path
     kept = load_audio_encoder(out)
     assert all(torch.allclose(a, b, atol=2e-3) for a, b in
                zip(kept.state_dict().values(), Wav2Vec2.from_pretrained(tmp_path / "public").state_dict().values()))
-    resumed = train_motion("tiny", out=out, resume=out, max_steps=4, **options)              # with the copy that was kept
-    assert resumed.config.audio_dim == 24 and made_with(out / "latents.safetensors") == fingerprint(kept, source=str((folder / "clips").resolve()))
+    # with the copy that was kept
+    resumed = train_motion("tiny", out=out, resume=out, max_steps=4, **options)
+    assert resumed.config.audio_dim == 24
+    assert made_with(out / "latents.safetensors") == fingerprint(kept, source=str((folder / "clips").resolve()))
     again = train_motion("tiny", audio=out, max_steps=1, **options)
     assert again.config.audio_dim == 24

@@ -212,7 +212,8 @@ def test_new_models_have_the_weights_of_the_seed():
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
-TRAININGS = {"hearing.training.train_audio": {}, "motion.training.train_motion": {}, "measure.estimator.train_metrics": {}, "measure.lipsync.train_sync": {},
+TRAININGS = {"hearing.training.train_audio": {}, "motion.training.train_motion": {},
+             "measure.estimator.train_metrics": {}, "measure.lipsync.train_sync": {},
              "face.training.train_face": {"out": "out"}, "face.plain_training.train_face": {"preset": "tiny"}}
 STAGES = {"face.training.train_detail", "face.encoders.train_encoders"}      # take a `Run`, which has a limit
 

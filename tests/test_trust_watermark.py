@@ -1,4 +1,5 @@
-"""The mark: read back after what people do to films, absent where there is none, and in every file that the talker writes."""
+"""The mark: read back after what people do to films, absent where there is none, and in every file that the talker
+writes."""
 import io
 from dataclasses import replace
 
@@ -24,7 +25,8 @@ NUMBER = 0x5EED1234
 def film():
     """Nine frames of a person of the world, with a little noise, uint8 (9, 256, 256, 3)."""
     frame, generator = portraits(person(311), 256)[0].permute(1, 2, 0), torch.Generator().manual_seed(0)
-    return torch.stack([((frame + 0.01 * torch.randn(frame.shape, generator=generator)).clamp(0, 1) * 255).byte() for _ in range(9)])
+    return torch.stack([((frame + 0.01 * torch.randn(frame.shape, generator=generator)).clamp(0, 1) * 255).byte()
+                        for _ in range(9)])
 
 
 @pytest.fixture(scope="module")

@@ -32,10 +32,12 @@ RIVALS = ("joint", "regression", "separate")
 
 
 def regression_loss(model, x0, conditions, valid, generator):
-    """Squared error of the window told from the conditions alone: the network sees nothing at the last diffusion time."""
+    """Squared error of the window told from the conditions alone: the network sees nothing at the last diffusion
+    time."""
     training, t = MotionTraining.laptop(), torch.full((len(x0),), model.config.times - 1)
     error = (model(torch.zeros_like(x0), t, conditions).float() - x0).square() * valid[..., None]
-    pose, dyn = (error[..., part].sum() / valid.sum() / error[..., part].shape[-1] for part in (slice(6), slice(6, None)))
+    pose, dyn = (error[..., part].sum() / valid.sum() / error[..., part].shape[-1]
+                 for part in (slice(6), slice(6, None)))
     return training.pose_weight * pose + training.dyn_weight * dyn, {"pose": pose, "dyn": dyn}
 
 
@@ -44,7 +46,8 @@ def learn(latents, minutes, loss, folder, name, seed=0):
     path = folder and folder / name / "motion.safetensors"
     if path and path.is_file():
         metadata = load_weights(path)[1]
-        if metadata["minutes"] != minutes: raise SystemExit(f"{path} was trained for {metadata['minutes']} minutes, not {minutes}")
+        if metadata["minutes"] != minutes:
+            raise SystemExit(f"{path} was trained for {metadata['minutes']} minutes, not {minutes}")
         return load_motion(path.parent), metadata["steps"]
     torch.manual_seed(seed)
     sizes = dict(motion_dim=latents.motion.shape[1], audio_dim=latents.audio.shape[1])
@@ -54,7 +57,8 @@ def learn(latents, minutes, loss, folder, name, seed=0):
     cost = lambda step, generator: loss(model, *random_conditions(model, latents, generator, plan), generator)
     log = fit(Recipe(name, {"motion": model}, cost, lr=plan.lr, warmup=100), Run(minutes=minutes, seed=seed))
     if path:
-        save_weights(path, model, model.config, dtype=torch.float16, steps=len(log), minutes=minutes, sampling=asdict(model.sampling))
+        save_weights(path, model, model.config, dtype=torch.float16, steps=len(log), minutes=minutes,
+                     sampling=asdict(model.sampling))
     return model.requires_grad_(False), len(log)
 
 

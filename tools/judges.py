@@ -231,8 +231,9 @@ def judge(images: np.ndarray, person: np.ndarray, yaw: np.ndarray, mouth: np.nda
 def judge_generated(portraits: np.ndarray, frames: np.ndarray, mouth: np.ndarray,
                     clip: np.ndarray | None = None) -> dict[str, float]:
     """Of frames (N, H, W, 3) uint8, the portrait of each, and the mouth opening asked for (N,): the shares `face_found`
-    and `same_person` (portrait's and frame's codes within .6), the codes' mean `code_distance`, the correlation `mesh_mouth`;
-    clip: a number for each frame, (N,); then `mesh_mouth` is the mean over clips, as faces differ in how they are at rest."""
+    and `same_person` (portrait's and frame's codes within .6), the codes' mean `code_distance`, the correlation
+    `mesh_mouth`; clip: a number for each frame, (N,); then `mesh_mouth` is the mean over clips, as faces differ in how
+    they are at rest."""
     if not len(portraits) == len(frames) == len(mouth):
         raise VasaError(f"{len(portraits)} portraits, {len(frames)} frames, {len(mouth)} mouths: give one of each")
     faces, codes = FaceMesh()(frames), Recogniser()
@@ -240,7 +241,8 @@ def judge_generated(portraits: np.ndarray, frames: np.ndarray, mouth: np.ndarray
     clip, mouth = np.zeros(len(frames)) if clip is None else np.asarray(clip), np.asarray(mouth)
     within = [correlation(faces.mouth[clip == one], mouth[clip == one]) for one in np.unique(clip)]
     return {"face_found": mean(faces.found), "same_person": mean(distance < SAME),
-            "code_distance": mean(distance[np.isfinite(distance)]), "mesh_mouth": mean(np.array(within)[np.isfinite(within)])}
+            "code_distance": mean(distance[np.isfinite(distance)]),
+            "mesh_mouth": mean(np.array(within)[np.isfinite(within)])}
 
 
 def world_frames(people: int, each: int = 5, size: int = 256) -> dict[str, np.ndarray]:
@@ -289,7 +291,8 @@ def spoken(talker, portrait, truth, clip: int, each: int = 16) -> dict[str, np.n
 
 
 def judge_speech(people: int, weights="laptop") -> dict[str, float]:
-    """`judge_generated` of held-out people of the world who speak by the weights, and of the true frames, as true_..."""
+    """`judge_generated` of held-out people of the world who speak by the weights, and of the true frames, as
+    true_..."""
     import torch
 
     from vasa_ref import Talker
@@ -333,7 +336,8 @@ def main(args: list[str] | None = None) -> None:
     frames.add_argument("--world", type=int, metavar="N", help="draw five frames of each of N people of the world")
     frames.add_argument("--speech", type=int, metavar="N", help="let N held-out people of the world speak")
     frames.add_argument("--photos", type=Path, nargs="+", metavar="FILE", help="let pictures of people speak")
-    parser.add_argument("--weights", default="laptop", help="of --speech and --photos: a preset or folder (default laptop)")
+    parser.add_argument("--weights", default="laptop",
+                        help="of --speech and --photos: a preset or folder (default laptop)")
     parser.add_argument("--detector", choices=("cnn", "hog"), default="cnn", help="dlib's detector (default cnn)")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     given, names = parser.parse_args(args), ("images", "person", "yaw", "mouth")
@@ -341,10 +345,12 @@ def main(args: list[str] | None = None) -> None:
         if given.json: check_output(given.json, ".json")        # before the work, not after it
         if given.speech is not None or given.photos:
             if given.speech is not None and given.speech < 1: raise VasaError(f"--speech {given.speech}: one at least")
-            figures = judge_photos(given.photos, given.weights) if given.photos else judge_speech(given.speech, given.weights)
+            judge, of = (judge_photos, given.photos) if given.photos else (judge_speech, given.speech)
+            figures = judge(of, given.weights)
             for name, value in figures.items(): print(f"{name:18} {value:6.3f}")
             asked = {"pictures": len(given.photos)} if given.photos else {"people": given.speech}
-            if given.json: write_json(given.json, asked | {k: round(v, 4) for k, v in figures.items() if np.isfinite(v)})
+            if given.json:
+                write_json(given.json, asked | {k: round(v, 4) for k, v in figures.items() if np.isfinite(v)})
             return
         if given.world is not None:
             if given.world < 2: raise VasaError(f"--world {given.world}: it takes at least 2 people to tell them apart")

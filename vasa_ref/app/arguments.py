@@ -1,10 +1,13 @@
 """The words of the command line: what each command takes, what is accepted, and the help texts."""
 import argparse
+import json
+from pathlib import Path
 
 from .. import __version__
+from ..errors import VasaError
 from ..motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
 
-__all__ = ["make_parser"]
+__all__ = ["make_parser", "read_curves"]
 
 SEXES, ORIGINS = ("female", "male"), ("african", "asian", "caucasian")   # world.head.ORIGINS
 LOOKS = ("bald", "buzz", "short", "side parting", "quiff", "fringe", "bob", "long", "wavy", "curly", "afro",
@@ -61,6 +64,23 @@ def add_condition(sub, row):
         sub.add_argument(option, nargs=row.size, type=float, metavar=row.metavar, action=Numbers, **about)
 
 
+def read_curves(path, given):
+    """{"gaze": {seconds: value}, ...} of a --curves file; `given` are the options that would contradict it."""
+    try:
+        told = json.loads(Path(path).read_text(encoding="utf-8-sig"))   # a byte-order mark is no part of it
+        curves = {name: {float(t): value for t, value in curve.items()} for name, curve in told.items()}
+    except (ValueError, AttributeError, RecursionError):
+        raise VasaError(f"--curves {path}: accepted is a JSON object of objects, seconds to values") from None
+    if unknown := sorted(set(curves) - set(clip_conditions())):
+        raise VasaError(f"--curves {path} has {', '.join(unknown)}: accepted are {', '.join(clip_conditions())}")
+    if twice := sorted(set(curves) & given):
+        raise VasaError(f"{', '.join(twice)}: either in --curves or as an option of its own, not both")
+    for name, curve in curves.items():
+        if not curve or len(curve) < len(told[name]):
+            raise VasaError(f"--curves {path}: {name} has {'two key frames at one time' if curve else 'no key frames'}")
+    return curves
+
+
 def make_parser():
     """The parser of the whole command line."""
     layout = {"formatter_class": argparse.RawDescriptionHelpFormatter}
@@ -96,7 +116,8 @@ def make_parser():
                          help=what + " (default: 0)")
 
     def with_credentials(sub):
-        sub.add_argument("--key", metavar="FILE", help="sign the credentials with this key: a PEM file with the private key and its "
+        sub.add_argument("--key", metavar="FILE",
+                         help="sign the credentials with this key: a PEM file with the private key and its "
                          "certificates (default: one made on first use, in $VASA_HOME or ~/.config/vasa_ref)")
         sub.add_argument("--no-credentials", dest="credentials", action="store_false",
                          help="leave the signed credentials out, which say what made the file and from what")
@@ -150,9 +171,10 @@ def make_parser():
     sub.add_argument("--codec", choices=CODECS, default="libx264", metavar="NAME",
                      help="encoder of the video: libx264, or NVIDIA's hardware, h264_nvenc (default: libx264)")
     sub.add_argument("--temperature", type=number(0.0, 2.0), metavar="T",
-                     help="of the noise that the motion starts from, 0 to 2: less is calmer, and keeps closer to the gaze "
-                     "(default: the weights' own)")
-    sub.add_argument("--consent", metavar="TEXT", help="the consent of the person shown, in your words: it stands in the credentials")
+                     help="of the noise that the motion starts from, 0 to 2: less is calmer, and keeps closer to the "
+                     "gaze (default: the weights' own)")
+    sub.add_argument("--consent", metavar="TEXT",
+                     help="the consent of the person shown, in your words: it stands in the credentials")
     with_credentials(sub)
     sub.add_argument("--no-watermark", dest="watermark", action="store_false",
                      help="leave the invisible mark out, which stays in the pixels when the credentials are lost")
@@ -190,10 +212,13 @@ def make_parser():
     with_device(sub)
     with_credentials(sub)
 
-    sub = command("inspect", "who made a film or picture, from what, and whether it was changed since: its credentials, and the mark in its pixels",
+    sub = command("inspect",
+                  "who made a film or picture, from what, and whether it was changed since: its credentials, and the "
+                  "mark in its pixels",
                   "vasa inspect out.mp4\nvasa inspect out.mp4 --key theirs.pem")
     sub.add_argument("file", metavar="FILE", help="a film or picture, of any maker")
-    sub.add_argument("--key", metavar="FILE", help="the signer that you expect: a PEM file with certificates (default: your own)")
+    sub.add_argument("--key", metavar="FILE",
+                     help="the signer that you expect: a PEM file with certificates (default: your own)")
 
     sub = command("say", "speech of the synthetic world", "vasa say \"Good morning.\" -o morning.wav\n"
                   "vasa say \"Guten Morgen.\" -o morgen.wav --language de")

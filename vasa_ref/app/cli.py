@@ -19,7 +19,7 @@ from ..app import live
 from ..app.provenance import BARE, UNMARKED, heard, inspect, say_bare, what_made, world_made
 from ..errors import VasaError
 from ..motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
-from .arguments import make_parser
+from .arguments import make_parser, read_curves
 
 __all__ = ["main", "make_parser"]
 
@@ -69,23 +69,6 @@ def write_json(path, figures):
 def print_table(figures):
     for key, value in figures.items():
         print(f"{key:<{max(map(len, figures))}}  {f'{value:.4g}' if isinstance(value, float) else value}")
-
-
-def read_curves(path, given):
-    """{"gaze": {seconds: value}, ...} of a --curves file; `given` are the options that would contradict it."""
-    try:
-        told = json.loads(Path(path).read_text(encoding="utf-8-sig"))   # a byte-order mark is no part of it
-        curves = {name: {float(t): value for t, value in curve.items()} for name, curve in told.items()}
-    except (ValueError, AttributeError, RecursionError):
-        raise VasaError(f"--curves {path}: accepted is a JSON object of objects, seconds to values") from None
-    if unknown := sorted(set(curves) - set(clip_conditions())):
-        raise VasaError(f"--curves {path} has {', '.join(unknown)}: accepted are {', '.join(clip_conditions())}")
-    if twice := sorted(set(curves) & given):
-        raise VasaError(f"{', '.join(twice)}: either in --curves or as an option of its own, not both")
-    for name, curve in curves.items():
-        if not curve or len(curve) < len(told[name]):
-            raise VasaError(f"--curves {path}: {name} has {'two key frames at one time' if curve else 'no key frames'}")
-    return curves
 
 
 def animate(args):
@@ -159,7 +142,8 @@ def make_video(args, talker, out, wanted):
                 say_notes(args)
 
         portrait, through = args.photo.portrait(talker.size), {"through": args.photo.paste} if args.full else {}
-        talker.animate_to_file(out, portrait, args.audio, progress=progress, codec=args.codec, made=args.made, **through, **wanted)
+        wanted |= dict(progress=progress, codec=args.codec, made=args.made)
+        talker.animate_to_file(out, portrait, args.audio, **through, **wanted)
     took, length = time.perf_counter() - began, frames / 25
     if not args.quiet:
         print(f"{out}: {length:.1f} s of video, {size_of(args, talker)} pixels, made in {took:.1f} s "
@@ -187,7 +171,8 @@ def play(args, talker, out, wanted):
     frames = args.made.marked(itertools.chain([first], frames))
     sign = lambda file: heard(args, clock).sign(file, out.name)
     try:
-        save_video(out, frames, clock.sound, codec=args.codec, comment=MADE, finish=sign) if out != "-" else live.to_pipe(frames)
+        if out == "-": live.to_pipe(frames)
+        else: save_video(out, frames, clock.sound, codec=args.codec, comment=MADE, finish=sign)
     except BrokenPipeError:   # who watched has gone
         sys.stdout = open(os.devnull, "w")
     if not args.quiet:
@@ -349,7 +334,8 @@ def report(figures, out, quiet):
         write_json(out, figures)
 
 
-COMMANDS = {command.__name__: command for command in (animate, adapt, portrait, say, inspect, train, bench, tables, latency)}
+COMMANDS = {command.__name__: command
+            for command in (animate, adapt, portrait, say, inspect, train, bench, tables, latency)}
 
 
 @contextmanager

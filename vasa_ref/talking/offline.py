@@ -235,7 +235,8 @@ class OfflineTalker(Reenactor, SpeechToMotion):
         made = made or Made()
         sound = made.sound or digest(audio if isinstance(audio, FILES) else waveform)
         marks = made.marks or mark_frames if made.watermark else None
-        return replace(made, portrait=made.portrait or portrait.digest, sound=sound, marks=marks)
+        portrait = made.portrait or portrait.digest
+        return replace(made, portrait=portrait, sound=sound, marks=marks)
 
     def animate(self, portrait, audio, *, made: Made | None = None, progress=None,
                 **controls) -> Clip:
