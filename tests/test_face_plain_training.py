@@ -14,8 +14,7 @@ from vasa_ref.world import frames as world_frames
 from vasa_ref.world.frames import Pool
 
 PLAN = FaceTraining(people=16, frames=3, pretrain_pairs=2, pretrain_frames=2, pretrain_steps=4, pairs=2, drivers=2,
-                    steps=4,
-                    alone=2, judge=2, lr=2e-3)
+                    steps=4, alone=2, judge=2, lr=2e-3)
 
 
 def generator(seed=0): return torch.Generator().manual_seed(seed)

@@ -49,8 +49,8 @@ def test_contrast_and_agreement_are_least_for_equal_codes():
     other = torch.randn(6, 8, generator=generator(2))
     assert agreement(a, a) == 0 and agreement(a, other) > 1
     assert contrastive_motion(a, a) < 0.5 * contrastive_motion(a, other)
-    small, large = agreement(a, other).item(), agreement(7 * a, 7 * other).item()
-    assert large == pytest.approx(small, rel=1e-4), "small codes pay too"
+    alike = pytest.approx(agreement(a, other).item(), rel=1e-4)
+    assert agreement(7 * a, 7 * other).item() == alike, "small codes pay too"
 
 
 def test_closed_eyes_are_not_asked_where_they_look():
@@ -78,8 +78,7 @@ def test_arcface_is_the_formula_and_wants_its_margin():
     logits = 16 * cosine
     for i, y in enumerate(who): logits[i, y] = 16 * math.cos(math.acos(cosine[i, y]) + 0.3)
     assert torch.allclose(arcface(codes, centres, who), F.cross_entropy(logits, who), atol=1e-4)
-    # angles only
-    assert torch.allclose(arcface(3 * codes, 5 * centres, who), arcface(codes, centres, who), atol=1e-4)
+    assert torch.allclose(arcface(3 * codes, 5 * centres, who), arcface(codes, centres, who), atol=1e-4)   # angles only
     exact = centres[who].requires_grad_()
     loss = arcface(exact, centres, who)
     loss.backward()

@@ -41,8 +41,8 @@ def test_the_input_is_normed_as_the_preprocessor_does(tmp_path):
     assert (audio_features(ours, waveform) - expected).abs().max() < 1e-4
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}))
     assert not Wav2Vec2.from_pretrained(tmp_path).config.do_normalize
-    # tells nothing of it
-    (tmp_path / "processor_config.json").write_text(json.dumps({"processor_class": "Wav2Vec2Processor"}))
+    settings = {"processor_class": "Wav2Vec2Processor"}                      # tells nothing of it
+    (tmp_path / "processor_config.json").write_text(json.dumps(settings))
     assert not Wav2Vec2.from_pretrained(tmp_path).config.do_normalize
     (tmp_path / "preprocessor_config.json").unlink()
     assert Wav2Vec2.from_pretrained(tmp_path).config.do_normalize

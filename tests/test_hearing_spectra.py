@@ -67,9 +67,8 @@ def test_public_checkpoints_give_the_same_states(layout, kind, names, tmp_path):
 def test_the_processor_of_newer_transformers_is_read(normed, tmp_path):
     transformers = pytest.importorskip("transformers")
     transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**SMALL, **LAYOUTS["large"])).save_pretrained(tmp_path)
-    (tmp_path / "vocab.json").write_text(json.dumps({name: i
-                                                     for i, name in enumerate(("<pad>", "<s>", "</s>", "<unk>", "|",
-                                                                               "a"))}))
+    letters = ("<pad>", "<s>", "</s>", "<unk>", "|", "a")
+    (tmp_path / "vocab.json").write_text(json.dumps({name: i for i, name in enumerate(letters)}))
     extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=normed)
     tokenizer = transformers.Wav2Vec2CTCTokenizer(tmp_path / "vocab.json")
     transformers.Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(tmp_path)
@@ -82,10 +81,8 @@ def test_the_processor_of_newer_transformers_is_read(normed, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "processor_config.json"])
-@pytest.mark.parametrize("text",
-                         ["[]", '"wav2vec2"', "7", "null", "[" * 100_000, "\xff", '{"feature_extractor": []}',
-                          '{"hidden_size": "x"}',
-                          '{"conv_kernel": 3}', '{"num_conv_pos_embedding_groups": 0}'])
+@pytest.mark.parametrize("text", ["[]", '"wav2vec2"', "7", "null", "[" * 100_000, "\xff", '{"feature_extractor": []}',
+                                  '{"hidden_size": "x"}', '{"conv_kernel": 3}', '{"num_conv_pos_embedding_groups": 0}'])
 def test_settings_that_are_no_settings_are_one_sentence(name, text, tmp_path, encoder):
     (tmp_path / "config.json").write_text("{}")
     save_file({k: v.contiguous() for k, v in encoder.state_dict().items()}, tmp_path / "model.safetensors")

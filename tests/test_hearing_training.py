@@ -57,8 +57,8 @@ def test_pieces_between_pauses_become_speech():
     assert len(pieces) == 2 and all(1.8 < (b - a) / 200 < 2.6 and a % 8 == b % 8 == 0 for a, b in pieces)
     speech = speech_of(tape, *pieces[1])
     assert speech.phonemes == ["_", "i", "m", "_"]                           # what is unknown goes to the m before it
-    assert torch.equal(speech.starts[1:], speech.ends[:-1]) and speech.starts[0] == 0
-    assert speech.ends[-1] == len(speech.waveform)
+    assert torch.equal(speech.starts[1:], speech.ends[:-1])
+    assert speech.starts[0] == 0 and speech.ends[-1] == len(speech.waveform)
     m = int(speech.ends[2] - speech.starts[2])
     assert m == 180 * STEP
     begin = pieces[1][0] * STEP

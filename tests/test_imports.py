@@ -14,18 +14,16 @@ MODULES = sorted(".".join(p.relative_to(PACKAGE).with_suffix("").parts) for p in
                  if not p.stem.startswith("_"))
 TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "matplotlib", "librosa", "soundfile", "ffmpeg", "PIL",
          "imageio_ffmpeg", "transformers", "diffusers", "c2pa", "cryptography"}
-WORLD = ["world." + name
-         for name in ("voice", "rooms", "head", "raster", "people", "skin", "hair", "wardrobe", "camera", "truth",
-                      "picture", "speaking", "prosody", "performer", "clips", "frames")]
-ORDER = ["training", "media.clips", "trust.credentials", "trust.watermark", *WORLD, "hearing.spectra",
-         "hearing.features", "hearing.training",
+WORLD = ["world." + name for name in ("voice", "rooms", "head", "raster", "people", "skin", "hair", "wardrobe",
+                                      "camera", "truth", "picture", "speaking", "prosody", "performer",
+                                      "clips", "frames")]
+ORDER = ["training", "media.clips", "trust.credentials", "trust.watermark", *WORLD,
+         "hearing.spectra", "hearing.features", "hearing.training",
          "face.warps", "face.networks", "face.perceptual", "face.adversary", "face.pretraining", "face.disentangle",
-         "face.plain_training",
-         "face.separation", "face.reading", "face.front", "face.detail", "face.encoders", "face.training",
-         "motion.diffusion",
-         "motion.conditions", "motion.latents", "motion.network", "motion.training", "motion.sampling",
-         "talking.directing", "talking.offline", "talking.talker", "talking.controls",
-         "talking.photograph", "talking.adapt", "measure.estimator",
+         "face.plain_training", "face.separation", "face.reading", "face.front", "face.detail", "face.encoders",
+         "face.training", "motion.diffusion", "motion.conditions", "motion.latents", "motion.network",
+         "motion.training", "motion.sampling", "talking.directing", "talking.offline", "talking.talker",
+         "talking.controls", "talking.photograph", "talking.adapt", "measure.estimator",
          "measure.lipsync", "measure.metrics", "measure.tables", "measure.voices", "speed.faster", "speed.latency"]
 ROOMS = ["media", "trust", "world", "hearing", "face", "motion", "talking", "measure", "speed", "app"]
 
@@ -135,9 +133,8 @@ def test_modules_import_only_from_modules_to_their_left():
 
 TRAINING = ["vasa_ref.world", "vasa_ref.training", "vasa_ref.hearing.training", "vasa_ref.face.perceptual",
             "vasa_ref.face.adversary", "vasa_ref.face.pretraining", "vasa_ref.face.disentangle",
-            "vasa_ref.face.plain_training",
-            "vasa_ref.face.separation", "vasa_ref.face.encoders", "vasa_ref.face.training", "vasa_ref.motion.latents",
-            "vasa_ref.motion.training", "vasa_ref.measure"]
+            "vasa_ref.face.plain_training", "vasa_ref.face.separation", "vasa_ref.face.encoders",
+            "vasa_ref.face.training", "vasa_ref.motion.latents", "vasa_ref.motion.training", "vasa_ref.measure"]
 
 
 def test_inference_imports_no_training():
@@ -152,8 +149,8 @@ def test_directing_with_an_emotion_imports_no_world():
     """What a user asks for is translated without the world that the model learned from."""
     code = ("import sys\nfrom vasa_ref.motion.network import MotionConfig\n"
             "from vasa_ref.talking.directing import motion_controls\n"
-            "asked = dict(emotion={0: 'sad', 2: 'happy'}, gaze=(5, 0), head_motion=1.2)\n"
-            "told = motion_controls(MotionConfig.tiny(), **asked)\n"
+            "told = motion_controls(MotionConfig.tiny(), emotion={0: 'sad', 2: 'happy'}, gaze=(5, 0), "
+            "head_motion=1.2)\n"
             "told['emotion'](1.0)\nprint(*sys.modules)")
     assert not [m for m in python(code).split() if any(m == name or m.startswith(name + ".") for name in TRAINING)]
 
@@ -166,9 +163,8 @@ def test_the_table_of_conditions_and_the_options_need_no_torch():
     assert python(code) == "[]\n"
 
 
-@pytest.mark.parametrize("name",
-                         ["face.warps", "face.networks", "face.reading", "face.front", "face.detail", "face.perceptual",
-                          "face.adversary", "motion.diffusion"])
+@pytest.mark.parametrize("name", ["face.warps", "face.networks", "face.reading", "face.front", "face.detail",
+                                  "face.perceptual", "face.adversary", "motion.diffusion"])
 def test_models_need_no_world(name):
     code = f"import sys, vasa_ref.{name}\nprint([m for m in sys.modules if m.startswith('vasa_ref.world')])"
     assert python(code) == "[]\n"

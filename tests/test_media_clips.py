@@ -18,7 +18,17 @@ from PIL import Image
 
 from vasa_ref.errors import VasaError
 from vasa_ref.media import files
-from vasa_ref.media.clips import Clip, frames_for, load_audio, load_portrait, read_frames, save_video, show_frames
+from vasa_ref.media.clips import (
+    MADE,
+    Clip,
+    frames_for,
+    load_audio,
+    load_portrait,
+    read_comment,
+    read_frames,
+    save_video,
+    show_frames,
+)
 from vasa_ref.world.clips import draw, plan_clip, speak
 from vasa_ref.world.voice import LANGUAGES, VOICES, say
 
@@ -86,6 +96,12 @@ def test_video_round_trip(clip, tmp_path, each_ffmpeg):
     assert min(psnr(a, b) for a, b in zip(again.frames, clip.frames)) > 34
     assert (again.frames.float().mean((0, 1, 2)) - clip.frames.float().mean((0, 1, 2))).abs().max() < 2  # the same hue
     assert len(again.waveform) == 13 * 640 and again.fps == 25 and again.truth is None
+
+
+@pytest.mark.parametrize("comment", [None, MADE])
+def test_a_comment_is_in_the_file_if_one_is_given(clip, tmp_path, each_ffmpeg, comment):
+    path = save_video(tmp_path / "a.mp4", clip.frames, clip.waveform, comment=comment)
+    assert read_comment(path) == comment
 
 
 def test_frames_keep_their_order(clip, video):

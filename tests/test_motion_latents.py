@@ -144,8 +144,8 @@ def test_latents_grow_and_are_made_anew_for_other_encoders(ears, face, clips, tm
 
 
 def test_delta_p_and_blink_rate():
-    assert abs(delta_p(torch.tensor([0.0, 1.0, -1.0]).deg2rad()[:,
-                                                                None] * torch.tensor([1, 2, 3, 9, 9, 9])) - 3.0) < 1e-4
+    pose = torch.tensor([0.0, 1.0, -1.0]).deg2rad()[:, None] * torch.tensor([1, 2, 3, 9, 9, 9])
+    assert abs(delta_p(pose) - 3.0) < 1e-4
     assert delta_p(torch.randn(1, 6)) == 0
     units, lids = torch.zeros(75, 52), [UNIT["eyeBlinkLeft"], UNIT["eyeBlinkRight"]]
     assert blink_rate(units) == 0

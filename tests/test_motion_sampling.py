@@ -78,9 +78,8 @@ def test_controls_change_the_motion(model):
     audio = torch.randn(20, A, generator=seeded())
     plain = generate_motion(model, audio, steps=3, generator=seeded())
     for controls in (dict(gaze=(0.4, 0.0)), dict(distance=1.3), dict(emotion=torch.eye(7)[1]),
-                     dict(cfg_scale={"audio": 0}),
-                     dict(head_motion=1.5), dict(head_motion=lambda seconds: 0.5), dict(blink_rate=30.0),
-                     dict(gaze=None),
+                     dict(cfg_scale={"audio": 0}), dict(head_motion=1.5), dict(head_motion=lambda seconds: 0.5),
+                     dict(blink_rate=30.0), dict(gaze=None),
                      dict(cfg_scale={"audio": 0.5, "gaze": 1.0, "emotion": 2.0}), dict(sampler="ddpm"), dict(eta=1.0),
                      dict(temperature=0.5)):
         other = generate_motion(model, audio, **{"steps": 3, "generator": seeded(), **controls})
@@ -91,9 +90,8 @@ def test_what_is_asked_becomes_conditions_in_the_units_of_the_latents(model):
     model.set_statistics(head_motion=torch.tensor([[0.2], [0.4]]), blink_rate=torch.tensor([[0.0], [30.0]]))
     stream = MotionStream(model, gaze=None, distance=lambda seconds: 1 + seconds, head_motion=2.0, blink_rate=12)
     c = stream.conditions(torch.randn(5, A), seconds=0.5)
-    assert {name: bool(c.keep[name])
-            for name in clip_conditions()} == dict(gaze=False, distance=True, emotion=False, head_motion=True,
-                                                                 blink_rate=True)
+    assert {name: bool(c.keep[name]) for name in clip_conditions()} == dict(
+        gaze=False, distance=True, emotion=False, head_motion=True, blink_rate=True)
     for wrong in (dict(gaze=0.3), dict(emotion=0.5)):
         with pytest.raises(RuntimeError):
             MotionStream(model, **wrong).conditions(torch.randn(5, A))

@@ -175,8 +175,7 @@ def test_motion_learns_from_the_features_of_a_public_checkpoint(folder, tmp_path
     kept = load_audio_encoder(out)
     assert all(torch.allclose(a, b, atol=2e-3) for a, b in
                zip(kept.state_dict().values(), Wav2Vec2.from_pretrained(tmp_path / "public").state_dict().values()))
-    # with the copy that was kept
-    resumed = train_motion("tiny", out=out, resume=out, max_steps=4, **options)
+    resumed = train_motion("tiny", out=out, resume=out, max_steps=4, **options)   # with the copy that was kept
     assert resumed.config.audio_dim == 24
     assert made_with(out / "latents.safetensors") == fingerprint(kept, source=str((folder / "clips").resolve()))
     again = train_motion("tiny", audio=out, max_steps=1, **options)

@@ -11,6 +11,7 @@ from vasa_ref.errors import VasaError
 from vasa_ref.geometry import neutral_pose
 from vasa_ref.media.clips import MADE, Clip, read_comment, save_video
 from vasa_ref.talking import photograph
+from vasa_ref.talking.inputs import portrait_tensor
 from vasa_ref.talking.photograph import (
     AWAY,
     DISTANCE,
@@ -36,7 +37,7 @@ from vasa_ref.talking.photograph import (
     pose_in,
     turned_head,
 )
-from vasa_ref.talking.talker import Talker, portrait_tensor
+from vasa_ref.talking.talker import Talker
 
 torch.set_num_threads(1)
 VERTICES = [17448, 18987, 1129, 3516, 5950, 6344, 6386]     # of the world's fine mesh, in the order of HEAD

@@ -345,8 +345,8 @@ def main(args: list[str] | None = None) -> None:
         if given.json: check_output(given.json, ".json")        # before the work, not after it
         if given.speech is not None or given.photos:
             if given.speech is not None and given.speech < 1: raise VasaError(f"--speech {given.speech}: one at least")
-            judge, of = (judge_photos, given.photos) if given.photos else (judge_speech, given.speech)
-            figures = judge(of, given.weights)
+            figures = (judge_photos(given.photos, given.weights) if given.photos else
+                       judge_speech(given.speech, given.weights))
             for name, value in figures.items(): print(f"{name:18} {value:6.3f}")
             asked = {"pictures": len(given.photos)} if given.photos else {"people": given.speech}
             if given.json:

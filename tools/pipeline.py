@@ -27,8 +27,7 @@ BOXES = {  # name: (part that lights it, title, line below, x and y of the middl
 }
 WIDE = {"world": 426}
 ARROWS = [("portrait", "encode"), ("encode", "decode"), ("decode", "video"), ("speech", "hearing"),
-          ("hearing", "motion"),
-          ("motion", "talking"), ("talking", "decode"), ("trust", "video")]
+          ("hearing", "motion"), ("motion", "talking"), ("talking", "decode"), ("trust", "video")]
 PARTS = sorted({part for part, *_ in BOXES.values()} | {"all"})
 LIT, PLAIN, LINE, TEXT = "#ffd27d", "#f3f4f6", "#6b7280", "#1f2937"
 

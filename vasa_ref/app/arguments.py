@@ -1,13 +1,10 @@
 """The words of the command line: what each command takes, what is accepted, and the help texts."""
 import argparse
-import json
-from pathlib import Path
 
 from .. import __version__
-from ..errors import VasaError
 from ..motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
 
-__all__ = ["make_parser", "read_curves"]
+__all__ = ["make_parser"]
 
 SEXES, ORIGINS = ("female", "male"), ("african", "asian", "caucasian")   # world.head.ORIGINS
 LOOKS = ("bald", "buzz", "short", "side parting", "quiff", "fringe", "bob", "long", "wavy", "curly", "afro",
@@ -62,23 +59,6 @@ def add_condition(sub, row):
         sub.add_argument(option, type=number(*row.limits[0]), metavar=row.metavar[0], **about)
     else:
         sub.add_argument(option, nargs=row.size, type=float, metavar=row.metavar, action=Numbers, **about)
-
-
-def read_curves(path, given):
-    """{"gaze": {seconds: value}, ...} of a --curves file; `given` are the options that would contradict it."""
-    try:
-        told = json.loads(Path(path).read_text(encoding="utf-8-sig"))   # a byte-order mark is no part of it
-        curves = {name: {float(t): value for t, value in curve.items()} for name, curve in told.items()}
-    except (ValueError, AttributeError, RecursionError):
-        raise VasaError(f"--curves {path}: accepted is a JSON object of objects, seconds to values") from None
-    if unknown := sorted(set(curves) - set(clip_conditions())):
-        raise VasaError(f"--curves {path} has {', '.join(unknown)}: accepted are {', '.join(clip_conditions())}")
-    if twice := sorted(set(curves) & given):
-        raise VasaError(f"{', '.join(twice)}: either in --curves or as an option of its own, not both")
-    for name, curve in curves.items():
-        if not curve or len(curve) < len(told[name]):
-            raise VasaError(f"--curves {path}: {name} has {'two key frames at one time' if curve else 'no key frames'}")
-    return curves
 
 
 def make_parser():
@@ -212,9 +192,8 @@ def make_parser():
     with_device(sub)
     with_credentials(sub)
 
-    sub = command("inspect",
-                  "who made a film or picture, from what, and whether it was changed since: its credentials, and the "
-                  "mark in its pixels",
+    sub = command("inspect", "who made a film or picture, from what, and whether it was changed since: its "
+                  "credentials, and the mark in its pixels",
                   "vasa inspect out.mp4\nvasa inspect out.mp4 --key theirs.pem")
     sub.add_argument("file", metavar="FILE", help="a film or picture, of any maker")
     sub.add_argument("--key", metavar="FILE",

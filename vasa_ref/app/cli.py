@@ -19,7 +19,7 @@ from ..app import live
 from ..app.provenance import BARE, UNMARKED, heard, inspect, say_bare, what_made, world_made
 from ..errors import VasaError
 from ..motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
-from .arguments import make_parser, read_curves
+from .arguments import make_parser
 
 __all__ = ["main", "make_parser"]
 
@@ -71,6 +71,23 @@ def print_table(figures):
         print(f"{key:<{max(map(len, figures))}}  {f'{value:.4g}' if isinstance(value, float) else value}")
 
 
+def read_curves(path, given):
+    """{"gaze": {seconds: value}, ...} of a --curves file; `given` are the options that would contradict it."""
+    try:
+        told = json.loads(Path(path).read_text(encoding="utf-8-sig"))   # a byte-order mark is no part of it
+        curves = {name: {float(t): value for t, value in curve.items()} for name, curve in told.items()}
+    except (ValueError, AttributeError, RecursionError):
+        raise VasaError(f"--curves {path}: accepted is a JSON object of objects, seconds to values") from None
+    if unknown := sorted(set(curves) - set(clip_conditions())):
+        raise VasaError(f"--curves {path} has {', '.join(unknown)}: accepted are {', '.join(clip_conditions())}")
+    if twice := sorted(set(curves) & given):
+        raise VasaError(f"{', '.join(twice)}: either in --curves or as an option of its own, not both")
+    for name, curve in curves.items():
+        if not curve or len(curve) < len(told[name]):
+            raise VasaError(f"--curves {path}: {name} has {'two key frames at one time' if curve else 'no key frames'}")
+    return curves
+
+
 def animate(args):
     from ..media.files import PICTURES, SOUNDS, VIDEOS, existing_file
     from ..store import weights_folder
@@ -110,8 +127,7 @@ def animate(args):
     read = {film: talker.read(film) for film in set(films.values())}
     wanted |= {part: read[film] for part, film in films.items()}
     wanted |= {name: getattr(args, name) for name in ("steps", "sampler", "temperature", "seed")}
-    wanted |= dict(emotion_strength=strength,
-                   cfg_scale=DEFAULT_SCALE | {"audio": args.cfg_audio, "gaze": args.cfg_gaze})
+    wanted |= dict(emotion_strength=strength, cfg_scale=DEFAULT_SCALE | dict(audio=args.cfg_audio, gaze=args.cfg_gaze))
     (play if args.stream else make_video)(args, talker, out, wanted)
 
 
@@ -142,8 +158,8 @@ def make_video(args, talker, out, wanted):
                 say_notes(args)
 
         portrait, through = args.photo.portrait(talker.size), {"through": args.photo.paste} if args.full else {}
-        wanted |= dict(progress=progress, codec=args.codec, made=args.made)
-        talker.animate_to_file(out, portrait, args.audio, **through, **wanted)
+        talker.animate_to_file(out, portrait, args.audio, progress=progress, codec=args.codec, made=args.made,
+                               **through, **wanted)
     took, length = time.perf_counter() - began, frames / 25
     if not args.quiet:
         print(f"{out}: {length:.1f} s of video, {size_of(args, talker)} pixels, made in {took:.1f} s "
@@ -171,8 +187,8 @@ def play(args, talker, out, wanted):
     frames = args.made.marked(itertools.chain([first], frames))
     sign = lambda file: heard(args, clock).sign(file, out.name)
     try:
-        if out == "-": live.to_pipe(frames)
-        else: save_video(out, frames, clock.sound, codec=args.codec, comment=MADE, finish=sign)
+        (live.to_pipe(frames) if out == "-" else
+         save_video(out, frames, clock.sound, codec=args.codec, comment=MADE, finish=sign))
     except BrokenPipeError:   # who watched has gone
         sys.stdout = open(os.devnull, "w")
     if not args.quiet:
@@ -185,8 +201,7 @@ def play(args, talker, out, wanted):
 def adapt(args):
     from ..media.files import PICTURES, existing_file
     from ..store import weights_folder
-    folder = weights_folder(args.weights or args.preset or "laptop")
-    device = check_device(args.device)
+    folder, device = weights_folder(args.weights or args.preset or "laptop"), check_device(args.device)
     from ..talking import adapt as chapter
     notes = chapter.adapt(existing_file(args.portrait, "portrait", PICTURES), args.out, weights=folder, device=device,
                           minutes=args.minutes, crop=args.crop, face=args.face, seed=args.seed, quiet=args.quiet)
@@ -198,8 +213,7 @@ def adapt(args):
 
 
 def portrait(args):
-    out = check_output(args.out, ".png", ".jpg", ".jpeg")
-    device = check_device(args.device)
+    out, device = check_output(args.out, ".png", ".jpg", ".jpeg"), check_device(args.device)
     made = world_made(args)
     from PIL import Image
     from ..store import atomic_path
@@ -313,10 +327,7 @@ def tables(args):
     device = check_device(args.device)
     from ..measure import tables as paper
     measured = paper.paper_tables(folder, quick=args.quick, seed=args.seed, quiet=args.quiet, device=device)
-    if not args.quiet:
-        print(paper.as_text(measured))
-    if out:
-        write_json(out, measured)
+    report(measured, out, args.quiet, show=lambda figures: print(paper.as_text(figures)))
 
 
 def latency(args):
@@ -326,16 +337,15 @@ def latency(args):
     report(measure.latency(args.preset, device, tricks=args.tricks), out, args.quiet)
 
 
-def report(figures, out, quiet):
+def report(figures, out, quiet, show=print_table):
     """Print figures, and write them to `out` if there is one."""
     if not quiet:
-        print_table(figures)
+        show(figures)
     if out:
         write_json(out, figures)
 
 
-COMMANDS = {command.__name__: command
-            for command in (animate, adapt, portrait, say, inspect, train, bench, tables, latency)}
+COMMANDS = {run.__name__: run for run in (animate, adapt, portrait, say, inspect, train, bench, tables, latency)}
 
 
 @contextmanager

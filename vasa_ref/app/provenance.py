@@ -18,10 +18,9 @@ def what_made(args, to_file=True):
     if not (args.credentials and to_file) and (args.consent is not None or args.key):
         where = "--no-credentials leaves" if to_file else "raw frames leave"
         raise VasaError(f"--consent and --key are for the credentials, which {where} out: expected one or the other")
-    made = Made(digest(args.portrait), None if args.audio == "-" else digest(args.audio), "composite" if args.full
-                else "trained",
-                args.consent, args.key, mark_frames if args.watermark else None, watermark=args.watermark,
-                credentials=args.credentials)
+    made = Made(digest(args.portrait), None if args.audio == "-" else digest(args.audio),
+                "composite" if args.full else "trained", args.consent, args.key,
+                mark_frames if args.watermark else None, watermark=args.watermark, credentials=args.credentials)
     if made.credentials and to_file:
         read_identity(made.key)
     return made
@@ -61,9 +60,9 @@ def pixels(path, report):
     if found is None:
         return "no mark of this package is read from them"
     told = report.facts.get("mark")
-    mark = f"{found.number:08x}"
-    same = "" if told is None else f", {'as' if told == mark else 'NOT what'} the credentials say"
-    return f"made by this package, mark {mark}{same}"
+    same = ("" if told is None else ", as the credentials say" if told == f"{found.number:08x}" else
+            ", NOT what the credentials say")
+    return f"made by this package, mark {found.number:08x}{same}"
 
 
 def inspect(args):

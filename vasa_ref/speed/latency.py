@@ -22,11 +22,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from ..face.networks import FaceModel
-from ..hearing.features import FRAME, audio_features
+from ..hearing.features import audio_features
 from .faster import (FastTalker, Tricks, each_and_all, stirred, synchronise,
                                    timed, trick_table)
 from ..talking.talker import Talker
-from ..units import FPS
+from ..units import FPS, FRAME
 
 # %% ../../nbs/speed/02_latency.ipynb #13-007-1a13db
 aten = torch.ops.aten

@@ -71,7 +71,7 @@ class Reenactor:
         if isinstance(portrait, Portrait): return portrait
         image = portrait_tensor(portrait, self.size).to(self.device)
         z_id, given = self.face.identity(image), isinstance(portrait, FILES)
-        told = digest(portrait if given else image)
+        told = None if image.is_meta else digest(portrait if given else image)
         return Portrait(self.face.appearance(image, z_id), z_id, told)
 
     @float32()
@@ -235,8 +235,8 @@ class OfflineTalker(Reenactor, SpeechToMotion):
         made = made or Made()
         sound = made.sound or digest(audio if isinstance(audio, FILES) else waveform)
         marks = made.marks or mark_frames if made.watermark else None
-        portrait = made.portrait or portrait.digest
-        return replace(made, portrait=portrait, sound=sound, marks=marks)
+        shown = made.portrait or portrait.digest
+        return replace(made, portrait=shown, sound=sound, marks=marks)
 
     def animate(self, portrait, audio, *, made: Made | None = None, progress=None,
                 **controls) -> Clip:
