@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "nbs" / "pipeline" / "imports.svg"
 BEFORE = "0869325"                                                          # the last with most modules in one folder
-ROOMS = ("", "media", "world", "hearing", "face", "motion", "talking", "trust", "measure", "speed", "footage", "app")
+ROOMS = ("", "media", "trust", "world", "hearing", "face", "motion", "talking", "measure", "speed", "footage", "app")
 WIDTH, STEP, HIGH, LEFT = 760, 60, 40, 66                                   # pixels
 LOADED, OTHER, LINE, INK = "#ffd27d", "#f3f4f6", "#9ca3af", "#1f2937"
 
