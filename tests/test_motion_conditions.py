@@ -166,8 +166,8 @@ def test_every_chance_of_drop_out_is_in_the_config(monkeypatch, ears, clips):
                         lambda conditions, generator, **chances: given.update(chances))
     latents = make_latents(ears, 2, clips=clips, quiet=True)
     model = MotionModel(MotionConfig.tiny(audio_dim=latents.audio.shape[1]))
-    random_conditions(model, latents, seeded(), MotionTraining.tiny(drop_tail_prob=0.7))
-    assert given == dict(drop_prob=0.1, drop_prev_prob=0.5, drop_tail_prob=0.7, drop_start_prob=0.1,
+    random_conditions(model, latents, seeded(), MotionTraining.tiny(drop_start_prob=0.7))
+    assert given == dict(drop_prob=0.1, drop_prev_prob=0.5, drop_start_prob=0.7,
                          drop_liveliness_prob=0.3)
     values = {name: torch.zeros(64, CONDITIONS[name].size) for name in OURS}
     values |= {"prev_motion": torch.zeros(64, 10, 3), "prev_audio": torch.zeros(64, 10, 3),
@@ -177,7 +177,6 @@ def test_every_chance_of_drop_out_is_in_the_config(monkeypatch, ears, clips):
         keep = drop_conditions(Conditions(values), seeded(), **dict.fromkeys(given, 0.0) | chance).keep
         return {name for name, kept in keep.items() if not kept.all()}
     assert dropped() == set() and dropped(drop_prob=1.0) == {*OURS, "audio"}
-    assert dropped(drop_tail_prob=1.0) == {"audio"}
     assert dropped(drop_prev_prob=1.0) == dropped(drop_start_prob=1.0) == {"prev_motion", "prev_audio"}
     assert dropped(drop_liveliness_prob=1.0) == {"head_motion", "blink_rate"}
 

@@ -125,7 +125,7 @@ def noisy(clip: Clip, seed: int) -> Clip:
 
 # %% ../../nbs/motion/03_latents.ipynb #lat-voices-code
 def recorded_clips(tape, seed: int = 0) -> Iterator[Clip]:
-    """The pieces between pauses of recordings (`hearing.dataset.Tape`), performed, unrendered.
+    """The pieces between pauses of recordings (`hearing.training.Tape`), performed, unrendered.
 
     In random order, gaze and distance at random, the emotion NaN, every third `noisy`."""
     from vasa_ref.hearing.training import speech_of, utterances

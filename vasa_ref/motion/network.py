@@ -180,12 +180,12 @@ class MotionTokens(Normalised):
     def placed(self, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
         "The same tokens; to those of sequences the positions of their frames are added."
         past, now = self.position.split([self.config.context, self.config.window])
-        where = {"prev_motion": past, "prev_audio": past, "audio": now}
+        where = {"prev_motion": past, "prev_audio": past, "audio": now[:tokens["audio"].shape[1]]}
         return {name: x + where.get(name, 0) for name, x in tokens.items()}
 
     def noisy(self, x_t: Tensor) -> Tensor:
         "The noisy window (B, W, M) as tokens (B, W, D), at the positions of its audio."
-        position = self.position[self.config.context:]
+        position = self.position[self.config.context:][:x_t.shape[1]]
         return self.inputs["motion"](x_t) + self.types["motion"] + position
 
 # %% ../../nbs/motion/04_network.ipynb #net-attention-efe1dd
@@ -268,10 +268,16 @@ class MotionTransformer(MotionTokens):
             memory.append(own)
         return memory
 
+    def mask_of(self, frames: int) -> Tensor:
+        "`attention_mask` of a window of only the first `frames` frames."
+        rows, window = 1 + frames, self.config.window
+        known, own = self.mask[:rows].tensor_split([-1 - window], 1)
+        return torch.cat([known[:, :known.shape[1] - window + frames], own[:, :rows]], 1)
+
     def through(self, time: Tensor, motion: Tensor, memory, vector=None) -> Tensor:
         "Tokens of t (B, 1, D) and of the window (B, W, D) -> what comes out, (B, W, M)."
-        x = torch.cat([time, motion], 1)
-        for layer, own in zip(self.layers, memory): x, _ = layer(x, own, self.mask, vector)
+        x, mask = torch.cat([time, motion], 1), self.mask_of(motion.shape[1])
+        for layer, own in zip(self.layers, memory): x, _ = layer(x, own, mask, vector)
         return self.output(self.norm(x[:, 1:]))
 
 # %% ../../nbs/motion/04_network.ipynb #09-025-c65317
@@ -314,7 +320,8 @@ class MotionModel(MotionTransformer):
         x0 = self.through(now, self.noisy(x_t) + added, memory, vector).to(x_t.dtype)
         alpha_bar = self.schedule.alpha_bar(t).to(x_t)[:, None, None]    # in full precision
         if config.precondition: x0 = alpha_bar.sqrt() * x_t + (1 - alpha_bar).sqrt() * x0
-        return x0 if self.carry is None else x0 + (1 - alpha_bar) * self.carry * last
+        if self.carry is not None: x0 = x0 + (1 - alpha_bar) * self.carry[:x_t.shape[1]] * last
+        return x0
 
     def forward(self, x_t: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         return self.denoise(x_t, t, self.encode(conditions))

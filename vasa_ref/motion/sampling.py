@@ -28,13 +28,11 @@ def asked_conditions(model: MotionModel, asked: dict, audio: Tensor, prev_motion
     played, or None: the null. audio (n <= W, A) of the window; prev_motion (k <= K, M),
     normalised, and prev_audio (k, A), of the frames before."""
     config, device = model.config, model.device
-    past, n = config.context - len(prev_motion), len(audio)
+    past = config.context - len(prev_motion)
     values = {"prev_motion": F.pad(prev_motion, (0, 0, past, 0))[None],
-              "prev_audio": F.pad(prev_audio, (0, 0, past, 0))[None],
-              "audio": F.pad(audio, (0, 0, 0, config.window - n))[None]}
+              "prev_audio": F.pad(prev_audio, (0, 0, past, 0))[None], "audio": audio[None]}
     kept_past = (torch.arange(config.context, device=device) >= past)[None]
-    heard = (torch.arange(config.window, device=device) < n)[None]
-    keep = {"prev_motion": kept_past, "prev_audio": kept_past, "audio": heard}
+    keep = {"prev_motion": kept_past, "prev_audio": kept_past}
     for name, value in asked.items():
         row, value = model.rows[name], value(seconds) if callable(value) else value
         keep[name] = torch.tensor([value is not None], device=device)
@@ -115,7 +113,7 @@ class MotionStream:
             raise VasaError(f"audio features are {tuple(audio.shape)}; "
                             f"accepted is (1 to {window}, {dim})")
         n = len(audio) if commit is None else min(commit, len(audio))
-        middle, shape = (self.played + n / 2) / FPS, (1, window, config.motion_dim)
+        middle, shape = (self.played + n / 2) / FPS, (1, len(audio), config.motion_dim)
         denoise = guided(model, self.conditions(audio, middle), self.cfg_scale)
         motion = sample(denoise, shape, model.schedule, device=model.device, **self.sampling)[0]
         motion = joined(motion, self.prev_motion[-1:], self.settings)[:n]

@@ -38,7 +38,7 @@ class MotionTraining:
     join_weight: float = 10.0             # of the step from the window before, among these
     drop_prob: float = 0.1                # of each condition
     drop_prev_prob: float = 0.5           # of prev_motion and prev_audio together
-    drop_tail_prob: float = 0.2           # of the last frames of audio
+    short_prob: float = 0.4               # of a batch of shorter windows
     drop_start_prob: float = 0.1          # of the first frames of prev_motion and prev_audio
     drop_liveliness_prob: float = 0.3     # of the table's group "liveliness", together
 
@@ -81,15 +81,14 @@ def motion_loss(model: MotionModel, x0: Tensor, conditions: Conditions, valid: T
 
 # %% ../../nbs/motion/05_training.ipynb #trn-031-74d676
 def drop_conditions(conditions: Conditions, generator: torch.Generator, drop_prob: float = 0.1,
-                    drop_prev_prob: float = 0.5, drop_tail_prob: float = 0.2,
-                    drop_start_prob: float = 0.1,
+                    drop_prev_prob: float = 0.5, drop_start_prob: float = 0.1,
                     drop_liveliness_prob: float = 0.3) -> Conditions:
-    """Drop-out of conditions, VASA-1 sec. 3.2: each, the window before, the end of the audio.
+    """Drop-out of conditions, VASA-1 sec. 3.2: each, and the window before.
 
     Ours: the beginning of the window before, and liveliness together. What was not kept before
     is not kept after."""
     n, device = len(conditions["audio"]), conditions["audio"].device
-    context, window = conditions["prev_audio"].shape[1], conditions["audio"].shape[1]
+    context = conditions["prev_audio"].shape[1]
     def chance(prob): return torch.rand(n, 1, generator=generator) < prob
     def beyond(frames):
         return torch.arange(frames) >= torch.randint(1, frames, (n, 1), generator=generator)
@@ -97,7 +96,6 @@ def drop_conditions(conditions: Conditions, generator: torch.Generator, drop_pro
     drop = {c: chance(drop_prob) for c in conditions.values if not c.startswith("prev_")}
     together = chance(drop_liveliness_prob)
     for name in group("liveliness"): drop[name] = drop[name] | together
-    drop["audio"] = drop["audio"] | chance(drop_tail_prob) & beyond(window)
     before = chance(drop_prev_prob) | chance(drop_start_prob) & ~beyond(context)
     for name in group("previous window"): drop[name] = before
     def kept(name, gone): return conditions.tokens(name)[1][..., 0] & ~gone.to(device)
@@ -108,9 +106,13 @@ def random_conditions(model: MotionModel, latents: Latents, generator: torch.Gen
                       training: MotionTraining = MotionTraining()):
     """A batch for `motion_loss`: x0 (B, W, M) normalised, `Conditions`, valid (B, W).
 
-    Windows from random places; some of their conditions are dropped."""
-    config, split = model.config, [model.config.context, model.config.window]
-    motion, audio, exists, clip = random_windows(latents, config.window, config.context,
+    Windows from random places; some of their conditions are dropped. With `short_prob` the
+    windows have fewer frames, and more often few than many."""
+    config, frames = model.config, model.config.window
+    short, share = torch.rand(2, generator=generator).tolist()
+    if short < training.short_prob: frames = 1 + int(share ** 2 * frames)
+    split = [config.context, frames]
+    motion, audio, exists, clip = random_windows(latents, frames, config.context,
                                                  training.batch, generator)
     prev_motion, x0 = model.normalise(motion).split(split, 1)
     (prev_audio, audio), (past, valid) = audio.split(split, 1), exists.split(split, 1)
