@@ -47,8 +47,7 @@ class Wav2Vec2Config:
 
     `feat_extract_norm`: "group" (base: the first convolution only) or "layer" (large: every convolution).
     `do_stable_layer_norm`: norms before (large) or after (base) each block. `do_normalize`: the waveform gets zero mean
-    and unit variance first. Ours: `attention_context`, frames of 20 ms (left, right) that one attention sees;
-    `num_conv_pos_ahead`, those that the positional convolution sees ahead, None: half of them all."""
+    and unit variance first. `attention_context` (ours): frames of 20 ms (left, right) that one attention sees."""
     hidden_size: int = 768
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
@@ -64,7 +63,6 @@ class Wav2Vec2Config:
     layer_norm_eps: float = 1e-5
     do_normalize: bool = True
     attention_context: tuple | None = None
-    num_conv_pos_ahead: int | None = None
 
     @classmethod
     def base(cls): return cls()
@@ -76,7 +74,7 @@ class Wav2Vec2Config:
     @classmethod
     def laptop(cls):
         return cls(128, 4, 4, 512, (64, 128, 128), (160, 16, 8), (10, 8, 4), True, "layer", True, 9, 16,
-                   do_normalize=False, attention_context=(16, 0), num_conv_pos_ahead=0)
+                   do_normalize=False, attention_context=(16, 1))
 
     @classmethod
     def tiny(cls):
@@ -98,14 +96,8 @@ class Wav2Vec2Config:
     def context(self):
         "Frames of 20 ms (left, right) on which one hidden state depends, beyond its own; None: on all of them."
         if self.attention_context is None: return None
-        left, right = (self.num_hidden_layers * frames for frames in self.attention_context)
-        return self.num_conv_pos_embeddings - 1 - self.pos_ahead + left, self.pos_ahead + right
-
-    @property
-    def pos_ahead(self):
-        "Frames that the positional convolution sees ahead."
-        half = (self.num_conv_pos_embeddings - 1) // 2
-        return half if self.num_conv_pos_ahead is None else self.num_conv_pos_ahead
+        kernel, (left, right) = self.num_conv_pos_embeddings, self.attention_context
+        return (kernel // 2 + self.num_hidden_layers * left, (kernel - 1) // 2 + self.num_hidden_layers * right)
 
 # %% ../../nbs/hearing/01_spectra.ipynb #05-022-5b47c5
 class ConvLayer(nn.Module):
@@ -143,7 +135,7 @@ class PositionalConv(nn.Module):
     def __init__(self, config):
         super().__init__()
         dim, kernel = config.hidden_size, config.num_conv_pos_embeddings
-        self.groups, self.pad = config.num_conv_pos_embedding_groups, (kernel - 1 - config.pos_ahead, config.pos_ahead)
+        self.groups = config.num_conv_pos_embedding_groups
         v = torch.randn(dim, dim // self.groups, kernel) * (4 * self.groups / (kernel * dim)) ** 0.5
         g = v.norm(dim=(0, 1), keepdim=True)
         self.conv = nn.ParameterDict({"weight_g": g, "weight_v": v, "bias": torch.zeros(dim)})
@@ -151,7 +143,8 @@ class PositionalConv(nn.Module):
     def forward(self, x):
         g, v, bias = self.conv["weight_g"], self.conv["weight_v"], self.conv["bias"]
         weight = g * v / v.norm(dim=(0, 1), keepdim=True)                  # (hidden, hidden / groups, kernel)
-        return F.gelu(F.conv1d(F.pad(x.mT, self.pad), weight, bias, groups=self.groups)).mT
+        y = F.conv1d(x.mT, weight, bias, padding=v.shape[-1] // 2, groups=self.groups)[..., :x.shape[1]]
+        return F.gelu(y).mT
 
 # %% ../../nbs/hearing/01_spectra.ipynb #05-033-7077a9
 def band_mask(T, context, device=None):
