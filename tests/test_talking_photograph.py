@@ -339,6 +339,16 @@ def test_a_clip_of_the_whole_picture_and_its_comment(told, tmp_path):
     assert read_comment(path) == MADE and Clip.load(path).frames.shape == film.frames.shape
 
 
+def test_the_pose_of_a_placed_head_is_not_read_again(told):
+    told.append(ideal_face(Similarity.of(40.0, 0.3, (70.0, 60.0)), yaw=12.0))
+    photo, talker = Photograph.open(smooth_picture(101, 150).permute(1, 2, 0)), Talker.random("tiny")
+    assert torch.allclose(photo.pose, torch.tensor([0.21, 0, 0, 0, 0, 1]), atol=0.06)
+    assert torch.equal(photo.encode(talker).appearance.pose, photo.pose[None])
+    assert not torch.equal(talker.encode(photo.portrait(talker.size)).appearance.pose, photo.pose[None])
+    whole = Photograph.open(smooth_picture(64, 64).permute(1, 2, 0), crop="none")
+    assert whole.pose is None and whole.encode(talker).appearance.pose.shape == (1, 6)
+
+
 @pytest.mark.parametrize("comment", ["plain", "a = b; # c \\ d", "two\nlines", "Größe, 彩", None])
 def test_comments_are_read_as_they_were_written(tmp_path, comment):
     frames = torch.zeros(5, 16, 16, 3, dtype=torch.uint8)

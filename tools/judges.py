@@ -273,15 +273,15 @@ def world_frames(people: int, each: int = 5, size: int = 256) -> dict[str, np.nd
             "mouth": torch.cat(mouths).numpy()}
 
 
-def spoken(talker, portrait, truth, clip: int, each: int = 16) -> dict[str, np.ndarray]:
+def spoken(talker, portrait, truth, clip: int, each: int = 16, encoded=None) -> dict[str, np.ndarray]:
     """What `judge_generated` wants of a portrait (path, or tensor (1, 3, S, S)) that says a `Truth`'s sentence: `each`
-    frames, evenly over the clip."""
+    frames, evenly over the clip. encoded: the same as a `Portrait`, where its pose is known."""
     import torch
 
     from vasa_ref.dynamics import from_z_dyn
     from vasa_ref.measure.estimator import mouth_opening
     from vasa_ref.measure.metrics import perform_truth
-    motion, encoded = perform_truth(talker, truth), talker.encode(portrait)
+    motion, encoded = perform_truth(talker, truth), encoded or talker.encode(portrait)
     motion = motion[torch.linspace(0, len(motion) - 1, each).round().long()]
     frames = torch.cat(list(talker.decode(encoded, motion))).numpy()
     drawn = portrait if torch.is_tensor(portrait) else talker.portrait(portrait)
@@ -320,8 +320,10 @@ def judge_photos(paths: list[Path], weights="laptop", sentences: int = 2) -> dic
     from vasa_ref.talking.photograph import Photograph
     talker, parts = Talker.from_pretrained(weights), []
     for path in paths:
-        portrait = Photograph.open(path).portrait(talker.size)
-        mine = [spoken(talker, portrait, held_out_truth(seed), len(parts) + seed) for seed in range(sentences)]
+        photo = Photograph.open(path)
+        portrait, encoded = photo.portrait(talker.size), photo.encode(talker)
+        mine = [spoken(talker, portrait, held_out_truth(seed), len(parts) + seed, encoded=encoded)
+                for seed in range(sentences)]
         parts += mine
         figures = judge_generated(**{name: np.concatenate([part[name] for part in mine]) for name in mine[0]})
         print(f"{path.name:32} " + "  ".join(f"{name} {value:.2f}" for name, value in figures.items()))

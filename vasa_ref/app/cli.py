@@ -157,7 +157,7 @@ def make_video(args, talker, out, wanted):
             if done == 1:
                 say_notes(args)
 
-        portrait, through = args.photo.portrait(talker.size), {"through": args.photo.paste} if args.full else {}
+        portrait, through = args.photo.encode(talker), {"through": args.photo.paste} if args.full else {}
         talker.animate_to_file(out, portrait, args.audio, progress=progress, codec=args.codec, made=args.made,
                                **through, **wanted)
     took, length = time.perf_counter() - began, frames / 25
@@ -179,7 +179,7 @@ def play(args, talker, out, wanted):
             signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGINT, stop)
     source = args.pipe or live.in_real_time(load_audio(args.audio))
-    frames = talker.stream(args.photo.portrait(talker.size), clock.heard(source), **wanted)
+    frames = talker.stream(args.photo.encode(talker), clock.heard(source), **wanted)
     frames = clock.shown(args.photo.paste(frames) if args.full else frames)
     if (first := next(frames, None)) is None:
         raise VasaError("no sound came: expected 16 bit samples on standard input, raw or as a WAV")

@@ -237,9 +237,9 @@ class DetailFace(nn.Module):
         "Images (B, 3, S, S) in [0, 1] to z_id (B, z_id_dim)."
         return self.identity_encoder(images).float()
 
-    def motion(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        "Images (B, 3, S, S) in [0, 1] to pose (B, 6) and z_dyn (B, z_dyn_dim)."
-        return self.motion_encoder(images)
+    def motion(self, images: Tensor, pose: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        "Images (B, 3, S, S) in [0, 1] to pose (B, 6), unless it is given, and z_dyn (B, z_dyn_dim)."
+        return self.motion_encoder(images, pose)
 
     def read_dynamics(self, z_dyn: Tensor) -> Dynamics:
         "z_dyn (B, 57) to units, gaze and shoulders."

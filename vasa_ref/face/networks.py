@@ -220,8 +220,8 @@ class MotionEncoder(nn.Module):
     def read_pose(self, images): return bound_pose(self.pose(images))
     def read_z_dyn(self, images, pose): return self.dynamics(align(images, pose.detach(), self.size))
 
-    def forward(self, images):
-        pose = self.read_pose(images)
+    def forward(self, images, pose=None):
+        pose = self.read_pose(images) if pose is None else pose
         return pose, self.read_z_dyn(images, pose)
 
 # %% ../../nbs/face/02_networks.ipynb #06-073-9b5cbb
@@ -317,9 +317,9 @@ class FaceModel(nn.Module):
         "Images (B, 3, S, S) in [0, 1] to z_id (B, z_id_dim)."
         return self.identity_encoder(images)
 
-    def motion(self, images):
-        "Images (B, 3, S, S) in [0, 1] to pose (B, 6) and z_dyn (B, z_dyn_dim)."
-        return self.motion_encoder(images)
+    def motion(self, images, pose=None):
+        "Images (B, 3, S, S) in [0, 1] to pose (B, 6), unless it is given, and z_dyn (B, z_dyn_dim)."
+        return self.motion_encoder(images, pose)
 
     def read_dynamics(self, z_dyn):
         "z_dyn (B, z_dyn_dim) to units and gaze, the linear read-out of pre-training; shoulders are not read: zeros."

@@ -85,7 +85,9 @@ class MotionReader(nn.Module):
         out = self.whole(images).float()
         return bound_pose(out[:, :6]), out[:, 6:]
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        pose, body = self.see(images)
+    def forward(self, images: Tensor, pose: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        "`pose` (B, 6), where somebody knows it, in place of what is read."
+        read, body = self.see(images)
+        pose = read if pose is None else pose.to(read)
         crop = face_crop(images, pose.detach(), self.size)
         return pose, torch.cat([self.face(crop).float(), body], dim=1)

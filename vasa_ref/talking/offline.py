@@ -66,13 +66,14 @@ class Reenactor:
 
     @float32()
     @torch.inference_mode()
-    def encode(self, portrait) -> Portrait:
-        "A portrait, taken apart once."
+    def encode(self, portrait, pose: Tensor | None = None) -> Portrait:
+        "A portrait, taken apart once. pose (6,): that of its head, in place of what is read."
         if isinstance(portrait, Portrait): return portrait
         image = portrait_tensor(portrait, self.size).to(self.device)
         z_id, given = self.face.identity(image), isinstance(portrait, FILES)
         told = None if image.is_meta else digest(portrait if given else image)
-        return Portrait(self.face.appearance(image, z_id), z_id, told)
+        motion = None if pose is None else self.face.motion(image, pose[None])
+        return Portrait(self.face.appearance(image, z_id, motion), z_id, told)
 
     @float32()
     @torch.inference_mode()

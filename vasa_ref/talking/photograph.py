@@ -28,6 +28,7 @@ from ..geometry import rotation_matrix
 from ..media.clips import Clip, colours
 from ..media.files import open_picture
 from .inputs import picture_tensor
+from .offline import Portrait, Reenactor
 
 # %% ../../nbs/talking/05_photograph.ipynb #13-009-photo
 class Similarity(NamedTuple):
@@ -347,6 +348,7 @@ class Photograph:
     picture: Tensor                                   # uint8 (3, H, W)
     place: Similarity                                 # from the crop's [-1, 1] to px
     centred: bool = True                              # the centre square, as it is
+    pose: Tensor | None = None                        # (6,) of the head, where it was placed
     notes: list[str] = field(default_factory=list)    # sentences for whoever asked
 
     @classmethod
@@ -367,7 +369,8 @@ class Photograph:
             return photo
         faces = find_faces(picture.permute(1, 2, 0).numpy())
         chosen, photo.centred = choose_face(faces, face, *picture.shape[1:])
-        if not photo.centred: photo.place = chosen.place
+        if not photo.centred:
+            photo.place, photo.pose = chosen.place, pose_in(chosen, chosen.place)
         if not face and len(faces) > 1:
             photo.notes.append(f"the portrait shows {len(faces)} faces, and the largest is "
                                "animated: --face 2 takes the next")
@@ -376,6 +379,10 @@ class Photograph:
     def portrait(self, size: int):
         "For a `Talker` of this size: a crop (1, 3, size, size), or what was opened."
         return self.given if self.centred else crop_picture(self.picture, self.place, size)
+
+    def encode(self, talker: Reenactor) -> Portrait:
+        "What a talker keeps of it, with the pose of the head where that is known."
+        return talker.encode(self.portrait(talker.size), self.pose)
 
     @property
     def film_size(self) -> tuple[int, int]:
