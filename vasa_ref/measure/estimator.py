@@ -287,9 +287,8 @@ def acted(index, emotion, *, held_out=False, frames=12, size=128, device="cpu"):
 def learn_emotions(model, clips, **options):
     "Keeps each emotion's mean reading, and the spread within it, in the model's buffers."
     mean = lambda i, emotion: model.read(acted(i, emotion, **options)[0]).units.mean(0)
-    means = torch.stack([torch.stack([mean(i, emotion) for i in range(clips)])
-                         for emotion in EMOTIONS])                              # (7, clips, 52)
-    model.emotion_faces.copy_(means.mean(1))
+    means = torch.stack([torch.stack([mean(i, e) for i in range(clips)]) for e in EMOTIONS])
+    model.emotion_faces.copy_(means.mean(1))                        # means: (7, clips, 52)
     spread = (means - means.mean(1, keepdim=True)).square().mean((0, 1)).sqrt()
     model.emotion_std.copy_(spread.clamp(min=0.03))
 

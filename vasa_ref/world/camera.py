@@ -17,7 +17,8 @@ PLACES = ("wall", "room", "lights", "outdoors", "colours")
 
 
 def random_scenes(n: int, size: int, generator: torch.Generator | None = None) -> Tensor:
-    "n blurred backgrounds (n, 3, size, size) in [0, 1]: walls, rooms, lights at night, gardens, plain colours."
+    """n blurred backgrounds (n, 3, size, size) in [0, 1]: walls, rooms, lights at night,
+    gardens, plain colours."""
     rand = lambda *s: torch.rand(n, *s, generator=generator)
     small = 48
     c = (torch.arange(small) + 0.5) / small
@@ -27,7 +28,7 @@ def random_scenes(n: int, size: int, generator: torch.Generator | None = None) -
     muted = grey + 0.22 * (base - grey)
     wall = muted * (1.1 - 0.5 * (rand(1, 1, 1) - 0.5) * x - 0.35 * y)
     room = wall.clone()
-    for _ in range(7):                                              # furniture, windows, books: boxes
+    for _ in range(7):                                        # furniture, windows, books: boxes
         left, top, wide, high = rand(1, 1, 1), rand(1, 1, 1), 0.06 + 0.3 * rand(1, 1, 1), 0.1 + 0.6 * rand(1, 1, 1)
         box = (x > left) & (x < left + wide) & (y > top) & (y < top + high)
         room = torch.where(box, muted * 0.2 + 0.8 * (0.1 + 0.9 * rand(1, 1, 1)) * (0.7 + 0.3 * rand(3, 1, 1)), room)
@@ -70,7 +71,8 @@ JPEG_COLOUR = _table(
 
 # %% ../../nbs/world/07_camera.ipynb #w07-021-a8e2c5
 def jpeg(images, quality):
-    "Images (B, 3, H, W) in [0, 1] as JPEG of quality (B,), 1 to 100, gives them back (ITU T.81, no subsampling)."
+    """Images (B, 3, H, W) in [0, 1] as JPEG of quality (B,), 1 to 100, gives them back
+    (ITU T.81, no subsampling)."""
     height, width = images.shape[-2:]
     x = F.pad(images, (0, -width % 8, 0, -height % 8), mode="replicate") * 255
     u = torch.arange(8, device=images.device)
@@ -93,7 +95,8 @@ def jpeg(images, quality):
 
 # %% ../../nbs/world/07_camera.ipynb #w07-026-fad40c
 def photograph(images: Tensor, generator: torch.Generator | None = None, strength: float = 1.0) -> Tensor:
-    """What some camera makes of images (B, 3, S, S) in [0, 1]: colours, exposure, softness, noise, half of them JPEG.
+    """What some camera makes of images (B, 3, S, S) in [0, 1]: colours, exposure, softness,
+    noise, half of them JPEG.
 
     The generator is on the CPU; strength 0 changes nothing but half of the pictures' JPEG."""
     rand = lambda *shape: torch.rand(len(images), *shape, generator=generator).to(images)

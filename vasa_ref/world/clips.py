@@ -39,7 +39,8 @@ from .voice import LANGUAGES, Speech, random_text, random_voice, say
 
 # %% ../../nbs/world/14_clips.ipynb #04-053-3db703
 def draw(seed: int, what: str, held_out: bool = False) -> torch.Generator:
-    "The generator for one decision about clip `seed`; held-out clips draw from streams of their own."
+    """The generator for one decision about clip `seed`; held-out clips draw from
+    streams of their own."""
     name = f"{'held out' if held_out else 'training'} {seed} {what}"
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
@@ -56,7 +57,8 @@ DISTANCE_RANGE = (0.85, 1.25)  # relative to the mean
 
 @dataclass(frozen=True)
 class ClipPlan:
-    "Every decision about one clip. gaze: main direction (yaw, pitch) in radians, camera frame; distance 1.0 = mean."
+    """Every decision about one clip. gaze: main direction (yaw, pitch) in radians, camera
+    frame; distance 1.0 = mean."""
     seed: int
     held_out: bool
     language: str
@@ -72,7 +74,8 @@ class ClipPlan:
 
 # %% ../../nbs/world/14_clips.ipynb #04-057-5e1c84
 def plan_clip(seed: int, held_out: bool = False, language: str | None = None, sentences: int = 1) -> ClipPlan:
-    "The plan of clip `seed`; language None: English in half of the clips, any of `world.voice.LANGUAGES` in the others."
+    """The plan of clip `seed`; language None: English in half of the clips, any of
+    `world.voice.LANGUAGES` in the others."""
     def generator(what):
         return draw(seed, what, held_out)
 
@@ -121,7 +124,8 @@ def render_motion(
     batch: int = 4,
     **options,
 ) -> Tensor:
-    "Frames uint8 (T, size, size, 3) on the CPU of one person in `motion`, in one light (1, 10) and scene."
+    """Frames uint8 (T, size, size, 3) on the CPU of one person in `motion`, in one
+    light (1, 10) and scene."""
     device = figures.coats.device
     parts = zip(*(getattr(motion, name).to(device).split(batch) for name in ("pose", "units", "gaze", "body")))
     all_of = lambda x, n: None if x is None else x.to(device).expand(n, *x.shape[1:])
@@ -142,7 +146,8 @@ def render_motion(
 # %% ../../nbs/world/14_clips.ipynb #w14-truth
 @dataclass
 class Truth:
-    "What the world knows of a clip of T frames: the person, the motion, and the speech with the time of every sound."
+    """What the world knows of a clip of T frames: the person, the motion, and the speech with
+    the time of every sound."""
     people: People
     motion: Motion
     speech: Speech
@@ -160,10 +165,10 @@ def make_clip(
 ) -> Clip:
     """Clip number `seed` of the world, with its truth: the same on every call.
 
-    size: pixels; seconds: exact length, or None for one whole sentence; held_out: people, voices and sentences never
-    used in training; language: a key of `world.voice.LANGUAGES`, or None to let the seed decide; render_frames False leaves
-    `frames` None; device renders; options: of `render`.
-    Stands for the paper's 500 k clips of real video (VASA-1 sec. 4)."""
+    size: pixels; seconds: exact length, or None for one whole sentence; held_out: people,
+    voices and sentences never used in training; language: a key of `world.voice.LANGUAGES`, or
+    None to let the seed decide; render_frames False leaves `frames` None; device renders;
+    options: of `render`. Stands for the paper's 500 k clips of real video (VASA-1 sec. 4)."""
     plan = plan_clip(seed, held_out, language)
     speech, people = speak(plan, seconds), random_people(1, draw(seed, "person", held_out))
     motion = perform(speech, gaze=plan.gaze, distance=plan.distance, emotion=plan.emotion,
@@ -180,7 +185,8 @@ CLIP_FILES = "accepted are the .safetensors files that make_clips writes"
 
 
 def write_clip(path, clip: Clip, recipe: dict | None = None) -> None:
-    "One clip with its truth as a safetensors file; `recipe` (how it was made) is kept as JSON. Atomic."
+    """One clip with its truth as a safetensors file; `recipe` (how it was made) is
+    kept as JSON. Atomic."""
     people, motion, speech = clip.truth.people, clip.truth.motion, clip.truth.speech
     tensors = {name: getattr(motion, name) for name in MOTION}
     tensors |= {"waveform": clip.waveform, "starts": speech.starts, "ends": speech.ends, "people": people.flat()}
@@ -205,7 +211,8 @@ def read_clip(path, recipe_only: bool = False):
 
 # %% ../../nbs/world/14_clips.ipynb #w12-035-many01
 def run_all(function: Callable, arguments: list[tuple], workers: int) -> Iterator:
-    "Calls `function(*args)` for all `arguments` in `workers` processes; yields as each one is done."
+    """Calls `function(*args)` for all `arguments` in `workers` processes;
+    yields as each one is done."""
     if workers == 1 or len(arguments) < 4:
         yield from (function(*args) for args in arguments)
         return
@@ -222,10 +229,12 @@ def make_file(seed: int, path: Path, recipe: dict, device) -> None:
 
 def make_clips(seeds: Iterable[int], size: int = 256, workers: int | None = None, folder=None, quiet: bool = False,
                device="cpu", **options) -> list[Clip]:
-    """The clips of `seeds` in order, made by `workers` processes (None: as many as torch has threads, 1: in this one).
+    """The clips of `seeds` in order, made by `workers` processes (None: as many as torch has
+    threads, 1: in this one).
 
-    folder: keeps one file per clip; clips already there are not made again, one of another recipe is a `VasaError`.
-    options: `seconds`, `held_out`, `language`, `render_frames` of `make_clip`. The clips do not depend on `workers`."""
+    folder: keeps one file per clip; clips already there are not made again, one of another
+    recipe is a `VasaError`. options: `seconds`, `held_out`, `language`, `render_frames` of
+    `make_clip`. The clips do not depend on `workers`."""
     recipe = {"size": size, "seconds": None, "held_out": False, "language": None, "render_frames": True, **options}
     with nullcontext(folder) if folder is not None else tempfile.TemporaryDirectory() as folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -241,7 +250,8 @@ def make_clips(seeds: Iterable[int], size: int = 256, workers: int | None = None
 
 
 def read_clips(folder) -> list[Clip]:
-    "All clips that `make_clips` left in `folder`, in the order of their seeds; `VasaError` where there are none."
+    """All clips that `make_clips` left in `folder`, in the order of their seeds; `VasaError`
+    where there are none."""
     paths = sorted(Path(folder).glob("*.safetensors"))
     if not paths: raise VasaError(f"there are no clips in {str(folder)!r}; make some with make_clips(..., folder=...)")
     return [read_clip(path) for path in paths]

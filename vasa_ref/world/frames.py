@@ -38,14 +38,16 @@ def uniform(shape, low, high, generator: torch.Generator | None = None) -> Tenso
 
 
 def random_poses(n: int, generator: torch.Generator | None = None) -> Tensor:
-    "n poses (n, 6): yaw within 40, pitch within 22, roll within 15 degrees, tx, ty within 0.12, distance 0.80 to 1.35."
+    """n poses (n, 6): yaw within 40, pitch within 22, roll within 15 degrees, tx, ty within
+    0.12, distance 0.80 to 1.35."""
     limit = [math.radians(40), math.radians(22), math.radians(15), 0.12, 0.12]
     angles = uniform((n, 5), [-x for x in limit], limit, generator)
     return torch.cat([angles, uniform((n, 1), math.log(0.80), math.log(1.35), generator).exp()], dim=1)
 
 
 def random_bodies(n: int, generator: torch.Generator | None = None) -> Tensor:
-    "n shoulders' own motions (n, 3): turn within 14 and lean within 5 degrees, lift within 0.03 head units."
+    """n shoulders' own motions (n, 3): turn within 14 and lean within 5 degrees, lift
+    within 0.03 head units."""
     limit = [math.radians(14), math.radians(5), 0.03]
     return uniform((n, 3), [-x for x in limit], limit, generator)
 
@@ -55,14 +57,16 @@ MOVE_SHARE = torch.tensor([0.3, 0.3, 0.3, 0.1, 0.1, 0.1])      # of a random pos
 
 
 def calm_poses(mean: Tensor, moves: Tensor) -> Tensor:
-    "Poses (P, K, 6) of heads that move as in speech, from random mean poses (P, 6) and random moves (P, K, 6)."
+    """Poses (P, K, 6) of heads that move as in speech, from random mean poses (P, 6) and
+    random moves (P, K, 6)."""
     level = lambda pose: torch.cat([pose[..., :5], pose[..., 5:].log()], -1)
     pose = MEAN_SHARE * level(mean)[:, None] + MOVE_SHARE * level(moves)
     return torch.cat([pose[..., :5], pose[..., 5:].exp()], -1)
 
 # %% ../../nbs/world/16_frames.ipynb #w14-010-fe4034
 def random_dynamics(n: int, generator: torch.Generator | None = None) -> Tensor:
-    "n faces (n, 54), units and gaze: mouth shapes of speech, feelings, blinks and looks, in any combination."
+    """n faces (n, 54), units and gaze: mouth shapes of speech, feelings, blinks and
+    looks, in any combination."""
     rand = lambda: torch.rand(n, generator=generator)
     amount = lambda chance, most=1.0: most * rand() * (rand() < chance)
     units = torch.zeros(n, len(UNITS))
@@ -110,7 +114,8 @@ def random_dynamics(n: int, generator: torch.Generator | None = None) -> Tensor:
 # %% ../../nbs/world/16_frames.ipynb #w14-014-8fd9d8
 @lru_cache(maxsize=1)
 def kept_points() -> tuple[Tensor, Tensor, Tensor]:
-    """Which surface points are kept (N,), how much each counts (N,), and what it is of (N,) by picture.SURFACES.
+    """Which surface points are kept (N,), how much each counts (N,), and what it is of
+    (N,) by picture.SURFACES.
 
     The same for everybody; mouth and eyes have more of them and they count more."""
     mesh = load_mesh(True)
@@ -147,14 +152,15 @@ class Frames:
     points: Tensor            # (P, K, N, 3) places of the kept points in voxel coordinates: x right, y down, z away
     seen: Tensor              # (P, K, N) whether the picture shows them
     rest: Tensor              # (P, N, 3) the same points on the frontal, neutral head
-    marks: Tensor             # (P, K, 3, 2) left eye, right eye, mouth in the image, x right and y down
+    marks: Tensor     # (P, K, 3, 2) left eye, right eye, mouth in the image, x right and y down
     people: Tensor            # (P, A) rows of `People.flat`
 
     def map(self, f) -> "Frames": return Frames(**{x.name: f(getattr(self, x.name)) for x in fields(self)})
 
 
 def place_points(truth: Truth, pose: Tensor) -> tuple[Tensor, Tensor]:
-    "The kept points' places (B, N, 3) in voxel coordinates, and whether the picture shows them (B, N)."
+    """The kept points' places (B, N, 3) in voxel coordinates, and whether the
+    picture shows them (B, N)."""
     index = kept_points()[0].to(pose.device)
     x, y, z = truth.screen[:, index].unbind(-1)
     size = truth.mask.shape[-1]
@@ -166,7 +172,8 @@ def place_points(truth: Truth, pose: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def marks_of(truth: Truth) -> Tensor:
-    "Where the left eye, the right eye and the mouth are (B, 3, 2), x right and y down in [-1, 1]."
+    """Where the left eye, the right eye and the mouth are (B, 3, 2), x right
+    and y down in [-1, 1]."""
     mesh = load_mesh(True, str(truth.screen.device))
     lips = torch.nonzero(mesh.masks[:, 0] > 0.8)[:, 0]
     middle = torch.stack([truth.screen[:, which].mean(1) for which in (*mesh.eyes, lips)], 1)
@@ -221,9 +228,11 @@ def render_frames(
 
 # %% ../../nbs/world/16_frames.ipynb #w14-019-c295ca
 def draw_truth(people: int, frames: int, generator: torch.Generator | None = None, calm: bool = False, **options):
-    """People in pairs: each person's poses are its own, the dynamics are the same for both of a pair.
+    """People in pairs: each person's poses are its own, the dynamics are the
+    same for both of a pair.
 
-    calm: heads move as in speech (`calm_poses`), and shoulders half as much. options: of `random_people`."""
+    calm: heads move as in speech (`calm_poses`), and shoulders half as much.
+    options: of `random_people`."""
     who = random_people(people, generator, **options)
     pose = random_poses(people * frames, generator).view(people, frames, 6)
     dynamics = random_dynamics(-(-people // 2) * frames, generator).view(-1, frames, len(UNITS) + 2)
@@ -233,7 +242,8 @@ def draw_truth(people: int, frames: int, generator: torch.Generator | None = Non
 
 # %% ../../nbs/world/16_frames.ipynb #w14-032-31ed38
 class Pool:
-    "Frames rendered once and kept in files of 16 people, for machines that render slower than they learn."
+    """Frames rendered once and kept in files of 16 people, for machines that render
+    slower than they learn."""
     BYTES = ("images", "masks")
 
     def __init__(self, paths: list): self.files = [safe_open(path, "pt") for path in paths]
@@ -249,7 +259,8 @@ class Pool:
     def make(
         cls, folder, people: int, frames: int, size: int, *, seed: int = 0, quiet: bool = False, part: tuple = (0, 1)
     ) -> "Pool":
-        "Renders what is missing of a pool; processes may share the work: part (i, n) is every n-th file from i."
+        """Renders what is missing of a pool; processes may share the work: part (i, n) is
+        every n-th file from i."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         for number in tqdm(
             range(part[0], people // 16, part[1]), desc="rendering", unit="16 people", disable=quiet, mininterval=5
@@ -267,7 +278,8 @@ class Pool:
     def __len__(self) -> int: return 16 * len(self.files)
 
     def draw(self, pairs: int, frames: int, generator: torch.Generator | None = None) -> Frames:
-        "Frames of 2 * pairs people, or of all there are: neighbours 2i, 2i + 1 share their dynamics."
+        """Frames of 2 * pairs people, or of all there are: neighbours 2i, 2i + 1
+        share their dynamics."""
         parts = []
         for first in torch.randperm(8 * len(self.files), generator=generator)[:pairs].tolist():
             file, row = self.files[first // 8], slice(first % 8 * 2, first % 8 * 2 + 2)

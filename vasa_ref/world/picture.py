@@ -82,7 +82,8 @@ def make_figures(people: People, fine: bool = True) -> Figures:
 
 # %% ../../nbs/world/08_picture.ipynb #w08-010-821255
 def surfaces(figures: Figures) -> tuple[Tensor, Tensor, Tensor]:
-    "Triangles (T, 3) of head and strands, what each is of (T,) by SURFACES, and which are seen from both sides (T,)."
+    """Triangles (T, 3) of head and strands, what each is of (T,) by SURFACES, and which are
+    seen from both sides (T,)."""
     mesh = load_mesh(figures.heads.vertices.shape[1] > 10_000, str(figures.coats.device))
     triangles = torch.cat([mesh.triangles, figures.strands.triangles[0] + len(mesh.rest)])
     of = torch.cat([mesh.parts, figures.strands.parts[0]])
@@ -118,11 +119,12 @@ def blurred(image: Tensor, radius: int) -> Tensor:
 
 
 def openness(depth: Tensor, mask: Tensor) -> Tensor:
-    """How open each point is to light from everywhere (B, 1, S, S): less where what is about it is nearer to us.
+    """How open each point is to light from everywhere (B, 1, S, S): less where what is
+    about it is nearer to us.
 
     Found in up to five copies of the depth picture, each half as large as the last."""
     closed, weighed, weight = 0, depth * mask, mask
-    radius = 6 / depth.shape[-1]                                                       # of the blur, head units
+    radius = 6 / depth.shape[-1]                                       # of the blur, head units
     for level in range(5):
         around = blurred(weighed, 1) / blurred(weight, 1).clamp(min=0.05)
         own = weighed / weight.clamp(min=0.05)
@@ -135,7 +137,8 @@ def openness(depth: Tensor, mask: Tensor) -> Tensor:
 
 # %% ../../nbs/world/08_picture.ipynb #w08-031-5f1b0f
 def shadow(depth: Tensor, light: Tensor, steps: int = 12, reach: float = 0.85) -> Tensor:
-    "How much of a lamp (B, 3) each point sees, (B, 1, S, S): rays march over the depth picture (B, 1, S, S)."
+    """How much of a lamp (B, 3) each point sees, (B, 1, S, S): rays march over the depth
+    picture (B, 1, S, S)."""
     b, _, s, _ = depth.shape
     c = (torch.arange(s, device=depth.device) + 0.5) * 2 / s - 1
     x, y = c.expand(b, s, s), c[:, None].expand(b, s, s)
@@ -151,7 +154,8 @@ def shadow(depth: Tensor, light: Tensor, steps: int = 12, reach: float = 0.85) -
 
 # %% ../../nbs/world/08_picture.ipynb #w08-039-a2ed45
 def light_surface(colour, normal, depth, mask, coats, tangent, hairy, shots):
-    "Light that comes back to the camera, (B, 3, S, S), from surfaces of that colour, normal and coats, lit by shots."
+    """Light that comes back to the camera, (B, 3, S, S), from surfaces of that colour, normal
+    and coats, lit by shots."""
     shot = {name: shots[:, i, None, None, None] for i, name in enumerate(SHOTS)}
     gloss, soft, shade = coats
     key = lamp(shots[:, 0], shots[:, 1])
@@ -189,7 +193,8 @@ def light_surface(colour, normal, depth, mask, coats, tangent, hairy, shots):
 
 # %% ../../nbs/world/08_picture.ipynb #w08-042-b11f8f
 def develop(light: Tensor, shots: Tensor) -> Tensor:
-    "Amounts of light into the values of a picture, 0 to 1: exposure, a film's curve, saturation, contrast."
+    """Amounts of light into the values of a picture, 0 to 1: exposure, a film's curve,
+    saturation, contrast."""
     shot = {name: shots[:, i, None, None, None] for i, name in enumerate(SHOTS)}
     x = light * shot["exposure"] * 0.72
     x = (1 - torch.exp(-1.25 * x)).clamp(min=1e-5) ** (1 / 2.2) * 1.02
@@ -199,7 +204,8 @@ def develop(light: Tensor, shots: Tensor) -> Tensor:
 
 # %% ../../nbs/world/08_picture.ipynb #w08-046-5c6152
 def bumped(normal: Tensor, height: Tensor, soft: Tensor, size: int) -> Tensor:
-    "Normals (B, 3, S, S) bent by the slope of a height (B, 1, S, S) in head units, as the camera sees it."
+    """Normals (B, 3, S, S) bent by the slope of a height (B, 1, S, S) in head
+    units, as the camera sees it."""
     pixel = 2 / size
     slope_x = F.pad((height[..., 2:] - height[..., :-2]) / (2 * pixel), (1, 1, 0, 0))
     slope_y = F.pad((height[..., :-2, :] - height[..., 2:, :]) / (2 * pixel), (0, 0, 1, 1))
@@ -212,7 +218,8 @@ def bumped(normal: Tensor, height: Tensor, soft: Tensor, size: int) -> Tensor:
 # %% ../../nbs/world/08_picture.ipynb #w08-050-f8e97b
 def draw(figures: Figures, surface: tuple, pose, units, gaze, body, shots, scenes, size: int, samples: int,
          window=None) -> tuple:
-    "One batch of `render`, whole at once: images, and the cover, screen, depth, fragments of its `Truth`."
+    """One batch of `render`, whole at once: images, and the cover, screen, depth,
+    fragments of its `Truth`."""
     b, (triangles, of, both) = len(pose), surface
     mesh = load_mesh(figures.heads.vertices.shape[1] > 10_000, str(pose.device))
     head = move_heads(figures.heads, pose, units, gaze, body)
@@ -235,10 +242,10 @@ def draw(figures: Figures, surface: tuple, pose, units, gaze, body, shots, scene
         coats[teeth, :3] *= teeth_shade(interpolate(part, triangles, mesh.rest[None]))[:, None]
     coats = torch.cat([coats, (what == 5)[:, None].float(), (what == 1)[:, None].float(), torch.ones(len(what), 1)], 1)
     on_skin = (coats[:, 6:7] > 0.4).float()
-    coats[:, 3:5] *= on_skin                                                           # places on the skin's chart
+    coats[:, 3:5] *= on_skin                                        # places on the skin's chart
     image = to_image(fragments, torch.cat([coats, on_skin], 1))
-    sharp = torch.where(image[:, -2:-1] > 0, image[:, 14:15], -3.0)                    # the depth of every sample
-    image = F.avg_pool2d(image, samples)                                               # from here on one value a pixel
+    sharp = torch.where(image[:, -2:-1] > 0, image[:, 14:15], -3.0)  # the depth of every sample
+    image = F.avg_pool2d(image, samples)                        # from here on one value a pixel
     cover = image[:, -2:-1]
     image = image / cover.clamp(min=1e-6)
     colour, place, gloss, soft, shade, normal, tangent, depth, hairy, eye, mask, on_skin = image.split(
@@ -276,10 +283,12 @@ def render(
     samples: int = 2,
     window: Tensor | None = None,
 ):
-    """Draws figures (B) in pose (B, 6), units (B, 52), gaze (B, 2), body (B, 3): images (B, 3, size, size) in [0, 1].
+    """Draws figures (B) in pose (B, 6), units (B, 52), gaze (B, 2), body (B, 3): images
+    (B, 3, size, size) in [0, 1].
 
-    One figure serves a whole batch. `samples` squared rays meet in a pixel. With `maps`, also a `Truth`. `window`
-    (B, 3): x and y (up) of the middle and half the width of the part that is drawn, in [-1, 1]; None for all of it."""
+    One figure serves a whole batch. `samples` squared rays meet in a pixel. With `maps`, also a
+    `Truth`. `window` (B, 3): x and y (up) of the middle and half the width of the part that is
+    drawn, in [-1, 1]; None for all of it."""
     b = len(pose)
     if len(figures) not in (1, b) or not len(units) == len(gaze) == b:
         raise VasaError(f"{len(figures)} figures, {b} poses, {len(units)} units, {len(gaze)} gazes: "
@@ -328,7 +337,8 @@ def random_shots(n: int, generator: torch.Generator | None = None) -> Tensor:
 def portraits(people: People, size: int = 256, generator: torch.Generator | None = None, smile: float = 0.0) -> Tensor:
     """Images (n, 3, size, size) of people who look at the camera, `smile` in [0, 1].
 
-    In the light of `studio` before a plain wall, or with a generator in any light before any scene."""
+    In the light of `studio` before a plain wall, or with a generator in any
+    light before any scene."""
     n, device = len(people), people.look.device
     units = torch.zeros(n, len(UNITS), device=device)
     units[:, [UNIT["mouthSmileLeft"], UNIT["mouthSmileRight"]]] = smile

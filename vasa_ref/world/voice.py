@@ -28,7 +28,8 @@ from .sentences import HELD_OUT_WORDS, SENTENCES, TEMPLATES, WORDS
 
 # %% ../../nbs/world/09_voice.ipynb #02-009-0fcc02
 def _espeak(**request):
-    "One sentence in one fresh process -> (16-bit samples, their rate in Hz, [[IPA name, first sample]])."
+    """One sentence in one fresh process -> (16-bit samples, their rate in Hz, [[IPA
+    name, first sample]])."""
     import espeakng_loader
 
     request.update(library=str(espeakng_loader.get_library_path()), data=str(espeakng_loader.get_data_path()))
@@ -43,7 +44,8 @@ def _espeak(**request):
 # %% ../../nbs/world/09_voice.ipynb #02-012-da7380
 @lru_cache(maxsize=8)
 def resampling_kernel(up, down, zeros, rolloff):
-    "Kaiser-windowed sincs (beta 12), one row per fraction of an input sample: (up, down + 2 half) float32, and half."
+    """Kaiser-windowed sincs (beta 12), one row per fraction of an input sample: (up, down + 2
+    half) float32, and half."""
     cutoff = rolloff * min(1.0, up / down)
     half = math.ceil(zeros / cutoff)
     phase = torch.arange(up, dtype=torch.float64)[:, None] * down / up  # where the outputs of one block lie
@@ -54,9 +56,11 @@ def resampling_kernel(up, down, zeros, rolloff):
 
 
 def resample(waveform, from_rate, to_rate, zeros=48, rolloff=0.95):
-    """Band-limited resampling of (N,) float from `from_rate` to `to_rate` Hz -> (ceil(N to/from),) float32.
+    """Band-limited resampling of (N,) float from `from_rate` to `to_rate` Hz ->
+    (ceil(N to/from),) float32.
 
-    The sinc has `zeros` zero crossings to each side and is cut off at `rolloff` of the lower Nyquist frequency."""
+    The sinc has `zeros` zero crossings to each side and is cut off at `rolloff` of the
+    lower Nyquist frequency."""
     common = math.gcd(from_rate, to_rate)
     up, down = to_rate // common, from_rate // common
     kernel, half = resampling_kernel(up, down, zeros, rolloff)
@@ -67,7 +71,8 @@ def resample(waveform, from_rate, to_rate, zeros=48, rolloff=0.95):
 # %% ../../nbs/world/09_voice.ipynb #02-019-69061e
 @dataclass(frozen=True)
 class Voice:
-    "A speaker: an espeak-ng variant, a rate factor, a pitch offset (espeak units), a pitch range factor."
+    """A speaker: an espeak-ng variant, a rate factor, a pitch offset
+    (espeak units), a pitch range factor."""
     variant: str
     rate: float = 1.0
     pitch: int = 0
@@ -89,7 +94,8 @@ VOICES = {
 # %% ../../nbs/world/09_voice.ipynb #02-022-6905ac
 @dataclass(frozen=True)
 class Language:
-    "A language: its English name, espeak-ng's identifier, sentences for training and held-out ones."
+    """A language: its English name, espeak-ng's identifier, sentences for
+    training and held-out ones."""
     name: str
     espeak: str
     sentences: tuple
@@ -129,14 +135,16 @@ def _vowel_class(first, second):
 
 
 def _ipa_letters(mnemonic):
-    "The classes of the IPA letters in a name, marks left out; a letter with a mark of its own counts without it."
+    """The classes of the IPA letters in a name, marks left out; a letter with a mark of its
+    own counts without it."""
     composed = unicodedata.normalize("NFC", mnemonic)
     known = (c if c in _CLASS_OF else unicodedata.normalize("NFD", c)[0] for c in composed)
     return [_CLASS_OF[c] for c in known if c in _CLASS_OF]
 
 
 def phoneme_class(mnemonic):
-    """The class in `PHONEMES` of an IPA name as espeak-ng gives it ("ˈaɪ", "tʃʰ"; "" and "_" are silence).
+    """The class in `PHONEMES` of an IPA name as espeak-ng gives it ("ˈaɪ", "tʃʰ";
+    "" and "_" are silence).
 
     Raises `VasaError` for a name without any IPA letter."""
     if mnemonic in ("", SILENCE):
@@ -175,7 +183,8 @@ def viseme_of(phoneme):
 # %% ../../nbs/world/09_voice.ipynb #02-034-290d6e
 @dataclass(frozen=True)
 class Colour:
-    "What an emotion does to a voice: factors of rate and pitch range, a pitch offset (espeak units), a gain in dB."
+    """What an emotion does to a voice: factors of rate and pitch range, a pitch offset
+    (espeak units), a gain in dB."""
     rate: float = 1.0
     pitch: float = 0.0
     range: float = 1.0
@@ -193,9 +202,10 @@ EMOTION_COLOURS = {
 class Speech:
     """Speech with the truth about it.
 
-    waveform (N,) float32 at 16 kHz in [-1, 1]; phonemes: P IPA names, "_" for silence; starts, ends (P,) int64 sample
-    positions with starts[0] = 0, ends[i] = starts[i + 1], ends[-1] = N; text and language as asked for, and the voice's
-    name: a key of `VOICES`, or of another `Voice` the variant."""
+    waveform (N,) float32 at 16 kHz in [-1, 1]; phonemes: P IPA names, "_" for silence; starts,
+    ends (P,) int64 sample positions with starts[0] = 0, ends[i] = starts[i + 1], ends[-1] = N;
+    text and language as asked for, and the voice's name: a key of `VOICES`, or of another
+    `Voice` the variant."""
     waveform: torch.Tensor
     phonemes: list
     starts: torch.Tensor
@@ -214,13 +224,15 @@ _PLOSIVES = set("pbtdkɡ") | {"tʃ", "dʒ"}
 
 
 def _quiet(waveform, step=80):
-    "True for each step of 5 ms whose root mean square lies under -40 dB of full scale: (N // step,) bool."
+    """True for each step of 5 ms whose root mean square lies under -40 dB of full
+    scale: (N // step,) bool."""
     blocks = waveform[: len(waveform) // step * step].reshape(-1, step)
     return blocks.square().mean(1).sqrt() < _QUIET
 
 
 def _tile(events, waveform, step=80):
-    "Events [(name, start)] of the waveform -> phonemes and their starts, tiling it from 0 to its end."
+    """Events [(name, start)] of the waveform -> phonemes and their starts, tiling
+    it from 0 to its end."""
     quiet, total = _quiet(waveform, step), len(waveform)
     bounds = [start for _, start in events[1:]] + [total]
     phonemes, starts = [SILENCE], [0]
@@ -271,11 +283,13 @@ def _language_code(language):
 
 # %% ../../nbs/world/09_voice.ipynb #02-042-e80762
 def say(text, voice="ada", language="en", rate=175, pitch=50, emotion="neutral", emotion_strength=1.0):
-    """Speak `text` with espeak-ng in a process of its own: the same arguments give the same bits.
+    """Speak `text` with espeak-ng in a process of its own: the same
+    arguments give the same bits.
 
-    voice: a key of `VOICES`, or a `Voice`; language: a key of `LANGUAGES` or its name; rate: 80 to 400 words per minute;
-    pitch: 0 to 99; emotion: one of `EMOTIONS`, with a strength from 0 to 1.
-    Returns `Speech`. Raises `VasaError` for anything else, and for a text without anything to speak."""
+    voice: a key of `VOICES`, or a `Voice`; language: a key of `LANGUAGES` or its name;
+    rate: 80 to 400 words per minute; pitch: 0 to 99; emotion: one of `EMOTIONS`, with a
+    strength from 0 to 1. Returns `Speech`. Raises `VasaError` for anything else, and for a
+    text without anything to speak."""
     speaker = voice if isinstance(voice, Voice) else VOICES[_choose("voice", voice, VOICES)]
     code = _language_code(language)
     colour = EMOTION_COLOURS[_choose("emotion", emotion, EMOTIONS)]
@@ -308,8 +322,9 @@ def _pick(items, generator):
 def random_text(generator, language="en", held_out=False):
     """A sentence to say, drawn with the `torch.Generator`.
 
-    English: from templates, or (three times in ten) from the bank; other languages: from their bank. `held_out` draws
-    from words and sentences that are never drawn without it. Raises `VasaError` for an unknown language."""
+    English: from templates, or (three times in ten) from the bank; other languages: from their
+    bank. `held_out` draws from words and sentences that are never drawn without it. Raises
+    `VasaError` for an unknown language."""
     code = _language_code(language)
     bank = LANGUAGES[code].held_out if held_out else LANGUAGES[code].sentences
     if code != "en" or float(torch.rand((), generator=generator)) < 0.3:
@@ -321,12 +336,14 @@ def random_text(generator, language="en", held_out=False):
 
 
 def random_voice(generator, held_out=False):
-    "The name of a voice, drawn with the `torch.Generator` from those for training or from the held-out ones."
+    """The name of a voice, drawn with the `torch.Generator` from those for training or
+    from the held-out ones."""
     return _pick([name for name, voice in VOICES.items() if voice.held_out == held_out], generator)
 
 # %% ../../nbs/world/09_voice.ipynb #02-069-b7c9a2
 def frame_labels(speech, hop=320):
-    "The phoneme class at the middle of each frame of `hop` samples: (ceil(N / hop),) int64 indices into `PHONEMES`."
+    """The phoneme class at the middle of each frame of `hop` samples: (ceil(N / hop),) int64
+    indices into `PHONEMES`."""
     indices = torch.tensor([phoneme_index(phoneme) for phoneme in speech.phonemes])
     total = len(speech.waveform)
     centres = torch.arange(math.ceil(total / hop)) * hop + hop // 2

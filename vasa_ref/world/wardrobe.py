@@ -28,7 +28,8 @@ REST_SKULL = (0.0, 7.71, 0.57), (0.78, 0.84, 0.96)   # centre and radii of the s
 
 # %% ../../nbs/world/06_wardrobe.ipynb #w06-010-698a6c
 def collar(people: People, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    "How far (B, ...) points of the head at rest lie below the edge of each person's clothes, decimetres."
+    """How far (B, ...) points of the head at rest lie below the edge of each person's
+    clothes, decimetres."""
     ax = x.abs()
     edge = 5.58 + 0.30 * smoothstep(0.15, 0.62, ax) + 0.30 * smoothstep(0.3, -0.5, z)
     kind = people.get("neckline").view(-1, *[1] * x.ndim)
@@ -36,11 +37,12 @@ def collar(people: People, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     front = smoothstep(0.2, 0.5, z)
     edge = edge + 0.55 * at("turtleneck") + 0.12 * at("shirt") - 0.22 * at("wide")
     opening = (0.75 * at("v") + 0.45 * at("shirt")) * (1 - ax / 0.42).clamp(min=0) * front
-    return edge + smoothstep(0.70, 1.10, ax) - opening - y                               # shoulders are always covered
+    return edge + smoothstep(0.70, 1.10, ax) - opening - y        # shoulders are always covered
 
 # %% ../../nbs/world/06_wardrobe.ipynb #w06-014-669cd7
 def cloth_texture(people: People) -> tuple[Tensor, Tensor, Tensor]:
-    "Clothes in the chart: light they return (B, 3, *CHART), where they are and their height (B, 1, *CHART)."
+    """Clothes in the chart: light they return (B, 3, *CHART), where they are and their
+    height (B, 1, *CHART)."""
     dice = Dice(people.seed, 50)
     x, y, z = chart_points(str(people.look.device))
     below = collar(people, x, y, z)[:, None]
@@ -65,7 +67,8 @@ def cloth_texture(people: People) -> tuple[Tensor, Tensor, Tensor]:
 # %% ../../nbs/world/06_wardrobe.ipynb #w06-018-f2ab0d
 @lru_cache(maxsize=4)
 def lashes(fine: bool, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    "The vertices of lashes (N,), the vertex at the lid that each belongs to (N,), and whether it is a lower lash."
+    """The vertices of lashes (N,), the vertex at the lid that each belongs to (N,), and
+    whether it is a lower lash."""
     mesh = load_mesh(fine, device)
     part = torch.zeros(len(mesh.rest), dtype=torch.long, device=device)
     part[mesh.triangles.flatten()] = mesh.parts.repeat_interleave(3)
@@ -89,7 +92,8 @@ def trim_lashes(people: People, heads: Heads, mesh: Mesh) -> Heads:
 
 
 def dress(people: People, heads: Heads, mesh: Mesh) -> Heads:
-    "The same heads with lashes of their own length, and shoulders that are thicker by their clothes."
+    """The same heads with lashes of their own length, and shoulders that are
+    thicker by their clothes."""
     below = collar(people, *mesh.rest.T)
     heads = trim_lashes(people, heads, mesh)
     thick = (0.035 + 0.05 * smoothstep(0.1, 0.6, below)) * smoothstep(-0.02, 0.06, below)
@@ -98,7 +102,8 @@ def dress(people: People, heads: Heads, mesh: Mesh) -> Heads:
 
 # %% ../../nbs/world/06_wardrobe.ipynb #w06-022-66b72f
 def wire(path: Tensor, radius: float, closed: bool) -> tuple[Tensor, Tensor, Tensor]:
-    "A tube about a path (B, K, 3): points (B, K * TUBE, 3), their normals, and triangles (T, 3)."
+    """A tube about a path (B, K, 3): points (B, K * TUBE, 3), their normals,
+    and triangles (T, 3)."""
     ahead = path.roll(-1, 1) - path.roll(1, 1)
     if not closed: ahead = torch.cat([path[:, 1:2] - path[:, :1], ahead[:, 1:-1], path[:, -1:] - path[:, -2:-1]], 1)
     ahead = F.normalize(ahead, dim=-1)
@@ -129,8 +134,8 @@ def lens(rim: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def trinkets(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Glasses that fit each face, dark lenses and rings in the ears, for who wears them: points (B, N, 3), normals,
-    the light that they return (B, N, 3), and triangles (T, 3)."""
+    """Glasses that fit each face, dark lenses and rings in the ears, for who wears them: points
+    (B, N, 3), normals, the light that they return (B, N, 3), and triangles (T, 3)."""
     v, eyes, roundness = heads.vertices, heads.eyes, people.get("roundness")[:, None]
     bridge = v[:, nearest_to(mesh, 0, 7.33, 1.5)]
     angle = torch.arange(RING, device=v.device) * (2 * math.pi / RING)
@@ -171,8 +176,9 @@ def trinkets(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, 
 # %% ../../nbs/world/06_wardrobe.ipynb #w06-034-2a5b57
 @lru_cache(maxsize=4)
 def lathe(fine: bool, device: str) -> tuple[Tensor, Tensor]:
-    """The grid that hats are made of, ROWS times COLUMNS points about the skull with a seam in front: its triangles
-    (T, 3), and the NEAR vertices (ROWS * COLUMNS, NEAR) of the mesh that a scarf's points must stay outside of."""
+    """The grid that hats are made of, ROWS times COLUMNS points about the skull with a seam in
+    front: its triangles (T, 3), and the NEAR vertices (ROWS * COLUMNS, NEAR) of the mesh that a
+    scarf's points must stay outside of."""
     mesh = load_mesh(fine, device)
     (_, cy, cz), (_, ry, _) = REST_SKULL
     skin = torch.zeros(len(mesh.rest), dtype=torch.bool, device=device)
@@ -191,9 +197,10 @@ def lathe(fine: bool, device: str) -> tuple[Tensor, Tensor]:
 
 
 def scarf_grid(width: Tensor) -> tuple[Tensor, Tensor]:
-    "Of a headscarf's points (B, ROWS, COLUMNS): angle from the front, height above the skull's middle in its radii."
+    """Of a headscarf's points (B, ROWS, COLUMNS): angle from the front, height above the
+    skull's middle in its radii."""
     column = torch.linspace(0, 1, COLUMNS, device=width.device)
-    over, face, under = 7, 13, ROWS - 20                    # rows above the face, beside it, below it
+    over, face, under = 7, 13, ROWS - 20              # rows above the face, beside it, below it
     turn = torch.linspace(0, math.pi, face, device=width.device)
     low, high = -1.92, 0.30
     beside = (low + high) / 2 + (high - low) / 2 * turn.cos()
@@ -227,7 +234,7 @@ def hats(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, Tens
     y_top, out_top = 1.95 - 1.68 * wall - 0.02 * past, (t / 0.2).clamp(max=1) * (1.10 - 0.05 * wall) + 0.42 * past
     y_top = y_top + 0.10 * past * (2 * round_).cos().neg()
     thick = 0.070 + 0.010 * torch.sin(5 * angle + 4 * height) * smoothstep(0.0, 0.3, angle.minimum(2 * math.pi - angle))
-    about = heads.vertices[:, close] - centre[:, None]                                  # (B, N, NEAR, 3)
+    about = heads.vertices[:, close] - centre[:, None]                         # (B, N, NEAR, 3)
     around_skull = about[..., [0, 2]].norm(dim=-1).amax(-1).view(b, ROWS, COLUMNS).clamp(max=0.75)
     around_skull = torch.maximum(
         around_skull, 0.85 * around_skull.cummax(1).values
