@@ -35,9 +35,8 @@ HAIR_PART = 5                          # index into picture.SURFACES
 # %% ../../nbs/world/05_hair.ipynb #w05-010-18a9a6
 @lru_cache(maxsize=2)
 def roots(device: str = "cpu") -> tuple[Tensor, Tensor]:
-    """Where strands may grow, the same for everybody: the corners (N, 3) of each root's
-    triangle of the fine mesh, and their weights (N, 3). The first HAIR lie on the scalp, the
-    others where beards grow."""
+    """Where strands may grow: corners (N, 3) of each root's triangle of the fine mesh and their
+    weights (N, 3). The first HAIR lie on the scalp, the others where beards grow."""
     mesh = load_mesh(True, "cpu")
     skin = mesh.triangles[mesh.parts == 0]
     corner = mesh.rest[skin]
@@ -72,9 +71,8 @@ def root_points(heads: Heads, mesh: Mesh) -> Roots:
         nearest = torch.cdist(fine.rest[corners.flatten()], mesh.rest).argmin(1)
         corners = nearest.view(corners.shape)
     at = lambda values: (values[:, corners] * weights[..., None]).sum(2)
-    normals = vertex_normals(heads.vertices, mesh.triangles)
-    return Roots(at(heads.vertices), F.normalize(at(normals), dim=-1), at(mesh.rest[None])[0],
-                 corners[:, 0])
+    normal = F.normalize(at(vertex_normals(heads.vertices, mesh.triangles)), dim=-1)
+    return Roots(at(heads.vertices), normal, at(mesh.rest[None])[0], corners[:, 0])
 
 # %% ../../nbs/world/05_hair.ipynb #w05-017-1a860e
 @dataclass
@@ -101,8 +99,7 @@ def skull_of(heads: Heads, rest: Tensor) -> tuple[Tensor, Tensor]:
 
 # %% ../../nbs/world/05_hair.ipynb #w05-020-3c4059
 def around(points: Tensor, skull: Skull, grown: float) -> Tensor:
-    """Points (B, N, 3) of strands brought to where hair can lie, when a share `grown` of
-    their length is behind them.
+    """Points (B, N, 3) of strands, a share `grown` of their length long, to where hair can lie.
 
     Above the skull's middle that is a shell about an ellipsoid, below it one about a cylinder,
     and not before the face."""
@@ -118,28 +115,24 @@ def around(points: Tensor, skull: Skull, grown: float) -> Tensor:
     least = skull.opening * arch
     turned = torch.maximum(angle * skull.side, least) * skull.side
     angle = torch.where((least > 0.25) & (angle.abs() < 1.5), turned, angle)
-    y = y.clamp(max=1.6)
-    moved = torch.stack([flat * angle.sin(), y, flat * angle.cos()], -1)
+    moved = torch.stack([flat * angle.sin(), y.clamp(max=1.6), flat * angle.cos()], -1)
     return over_shoulders(moved * skull.radii + skull.centre)
 
 
 def over_shoulders(points: Tensor) -> Tensor:
     "Points (..., 3) that are inside the shoulders, an ellipsoid, are pushed out of it."
-    centre = points.new_tensor([0.0, -1.42, -0.20])
-    radii = points.new_tensor([1.35, 0.70, 0.42])
+    centre, radii = points.new_tensor([[0.0, -1.42, -0.20], [1.35, 0.70, 0.42]])
     out = (points - centre) / radii
     outwards = out.norm(dim=-1, keepdim=True).clamp(min=1e-3).reciprocal().clamp(min=1.0)
     return centre + out * outwards * radii
 
 # %% ../../nbs/world/05_hair.ipynb #w05-023-c11de3
 def comb(people: People, roots: Roots, dice: Dice) -> tuple[Tensor, Tensor, Tensor]:
-    """Which way (B, N, 3) hair is combed, its length (B, N) in decimetres, and which strands
-    (B, N) are a fringe."""
+    "Which way (B, N, 3) hair is combed, its length (B, N) in decimetres, its fringe (B, N)."
     x, y, z = roots.rest.unbind(-1)
     n, field = len(x), lambda name: styled(people, name)
-    parting = parting_of(people)
-    away = torch.where(x > parting, 1.0, -1.0)
-    away = away * (0.6 + 0.4 * torch.tanh((x - parting).abs() * 6))
+    aside = x - parting_of(people)
+    away = torch.where(aside > 0, 1.0, -1.0) * (0.6 + 0.4 * torch.tanh(aside.abs() * 6))
     top, front = smoothstep(7.6, 8.0, y), smoothstep(0.75, 1.05, z)
     hangs = (field("cut") > 0).float()
     way = field("comb").expand(-1, n, -1).clone()
@@ -149,7 +142,6 @@ def comb(people: People, roots: Roots, dice: Dice) -> tuple[Tensor, Tensor, Tens
     forward = field("fringe") * (front * smoothstep(7.75, 7.95, y) > 0.3)
     ahead = torch.stack([0.25 * away, -0.2 + 0 * away, 1 + 0 * away], -1)
     way = torch.lerp(way, ahead.expand_as(way), forward[..., None])
-    # neighbours go together
     locks = torch.sin(roots.rest @ (8 * dice.normal(3, 3)) + 6.3 * dice.uniform(1, 3))
     way = way + field("loose")[..., None] * (0.35 * locks + 0.6 * dice.normal(n, 3))
     length = field("length") * (0.7 + 0.6 * people.get("hair_length")[:, None])
@@ -165,8 +157,7 @@ def comb(people: People, roots: Roots, dice: Dice) -> tuple[Tensor, Tensor, Tens
 
 
 def parting_of(people: People) -> Tensor:
-    """Where (B, 1) hair is parted, decimetres from the middle: there, or at a side; hanging
-    hair never far from it."""
+    "Where (B, 1) hair is parted, decimetres from the middle; hanging hair never far from it."
     at = people.get("parting")[:, None]
     return torch.where(styled(people, "cut") > 0, 0.12, 0.35) * at * (at.abs() > 0.3)
 
@@ -178,8 +169,7 @@ def cut_height(people: People) -> Tensor:
 # %% ../../nbs/world/05_hair.ipynb #w05-026-822bf7
 def flow(people: People, roots: Roots, way: Tensor, length: Tensor, skull: Skull,
          forward: Tensor, dice: Dice) -> Tensor:
-    """Paths (B, N, HAIR_POINTS, 3) of strands that leave their roots, turn to where they are
-    combed, fall and curl."""
+    "Paths (B, N, HAIR_POINTS, 3) of strands that leave their roots, are combed, fall and curl."
     n, field = len(roots.rest), lambda name: styled(people, name)
     lift = field("lift") * (0.6 + 0.6 * people.get("hair_volume")[:, None]).clamp(max=1.0)
     high = smoothstep(6.9, 8.0, roots.rest[:, 1])
@@ -235,8 +225,7 @@ def cloud(people: People, roots: Roots, length: Tensor, dice: Dice) -> Tensor:
 
 
 def tied(people: People, roots: Roots, skull: Skull, dice: Dice) -> tuple[Tensor, Tensor]:
-    """Paths (B, N, HAIR_POINTS, 3) of hair drawn to a knot, or to one at each side, and each
-    strand's knot (B, N, 3)."""
+    "Paths (B, N, HAIR_POINTS, 3) of hair drawn to one knot or two, and its knot (B, N, 3)."
     n = len(roots.rest)
     knot = (styled(people, "knot") - roots.rest.new_tensor(REST_CENTRE)) / SCALE     # (B, 1, 3)
     knot = knot * torch.stack([skull.side, 1 + 0 * skull.side, 1 + 0 * skull.side], -1)
@@ -270,8 +259,7 @@ def bundle(people: People, knot: Tensor, dice: Dice) -> Tensor:
 # %% ../../nbs/world/05_hair.ipynb #w05-032-c72508
 @dataclass
 class Strands:
-    """What B people wear of hair: N points each, the same triangles for all; a strand that is
-    not there has no width."""
+    "What B people wear of hair: N points each, the same triangles; no hair is of no width."
     rest: Tensor               # (B, N, 3) head units, the head at rest
     root: Tensor               # (B, N) the head's vertex that a point hangs on
     share: Tensor              # (B, N) of the head's turn
@@ -304,9 +292,8 @@ class Strands:
 # %% ../../nbs/world/05_hair.ipynb #w05-033-525775
 def ribbons(path: Tensor, outward: Tensor, half: Tensor, colour: Tensor, shade: Tensor,
             vertex: Tensor, dice: Dice) -> Strands:
-    """Ribbons about paths (B, N, K, 3), which lie across `outward` (B, N, K, 3): half as wide
-    as `half` (B, N), of a colour (B, N, 3) that is darker where `shade` (K,) is below 1, and
-    hang on a vertex (N,) of the head."""
+    """Ribbons on a vertex (N,) of the head about paths (B, N, K, 3), across `outward`
+    (B, N, K, 3), half as wide as `half` (B, N), of a colour (B, N, 3) times `shade` (K,)."""
     b, n, k, _ = path.shape
     ahead = torch.cat([path[:, :, 1:2] - path[:, :, :1], path[:, :, 1:] - path[:, :, :-1]], 2)
     along = F.normalize(ahead, dim=-1)
@@ -325,8 +312,7 @@ def ribbons(path: Tensor, outward: Tensor, half: Tensor, colour: Tensor, shade: 
     sides = points.new_tensor([-0.35, 0.35]).repeat(n * k)[:, None]   # edges look aside
     facing = each(outward + 0.22 * dice.normal(n, 1, 3)) + sides * each(across)
     facing = F.normalize(facing, dim=-1)
-    strand, place_in = (torch.arange(m, device=path.device) for m in (n, k - 1))
-    start = (strand[:, None] * k + place_in).flatten() * 2
+    start = torch.arange(n * k, device=path.device).view(n, k)[:, :-1].flatten() * 2
     quads = torch.stack([start, start + 1, start + 3, start + 2], 1)
     triangles = torch.cat([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]).expand(b, -1, -1)
     return Strands(points, each(vertex[:, None].expand(b, -1, k)), share, facing, each(along),
@@ -335,8 +321,7 @@ def ribbons(path: Tensor, outward: Tensor, half: Tensor, colour: Tensor, shade: 
 
 # %% ../../nbs/world/05_hair.ipynb #w05-036-5ed63c
 def hair_colour(people: People, roots: Roots, dice: Dice) -> Tensor:
-    """Light that each strand (B, N, 3) returns: the person's colour, lock by lock lighter and
-    darker, some strands grey."""
+    "Light that each strand (B, N, 3) returns: the person's colour, by locks, with grey hairs."
     n = len(roots.rest)
     lock = 0.5 + 0.5 * torch.sin(roots.rest @ (7 * dice.normal(3, 1)))
     colour = linear(people.rgb("hair"))[:, None]
@@ -353,17 +338,15 @@ def scalp_hair(people: People, heads: Heads, mesh: Mesh, roots: Roots, dice: Dic
     hat = people.get("hat")[:, None]
     worn = torch.where(hat == HATS.index("headscarf"), y > 0, (hat > 0) & (y > 7.50 + 0.12 * z))
     length = torch.where(worn, 0 * length, length)
-    # a hat flattens what it leaves
-    volume = torch.where(hat > 0, -0.3, people.get("hair_volume")[:, None])
+    volume = torch.where(hat > 0, -0.3, people.get("hair_volume")[:, None])    # hats flatten
     hangs, knotted = field("cut") > 0, field("knot").abs().sum(-1) > 0
     side = torch.where(roots.rest[:, 0] > parting_of(people), 1.0, -1.0)
     opening = 0.78 + 0.10 * people.get("parting")[:, None].abs() + 0.12 * dice.uniform(n)
     opening = torch.where(hangs, opening, 0.0) * (1 - forward)
-    room = 0.02 + field("body") * (0.10 + 0.20 * volume) * dice.uniform(n)
-    slack = torch.where(hangs | knotted, 0.03 + 1.5 * field("curl"),
-                        0.03 + 0.6 * field("lift") * length)
-    skull = Skull(*skull_of(heads, mesh.rest), torch.where(hangs | knotted, room, -0.1), slack,
-                  opening, side)
+    lies, thick = hangs | knotted, field("body") * (0.10 + 0.20 * volume) * dice.uniform(n)
+    clear = torch.where(lies, 0.02 + thick, -0.1)
+    slack = 0.03 + torch.where(lies, 1.5 * field("curl"), 0.6 * field("lift") * length)
+    skull = Skull(*skull_of(heads, mesh.rest), clear, slack, opening, side)
     path = flow(people, roots, way, length, skull, forward, dice)
     drawn, knot = tied(people, roots, skull, dice)
     hung = torch.cat([drawn[:, :-KNOT], bundle(people, knot[:, -KNOT:], dice)], 1)
@@ -373,14 +356,11 @@ def scalp_hair(people: People, heads: Heads, mesh: Mesh, roots: Roots, dice: Dic
     outward = (path - skull.centre[:, :, None]) / skull.radii[:, :, None] ** 2
     outward = F.normalize(outward, dim=-1)
     last = torch.arange(n, device=y.device) >= n - KNOT
-    no_bun = knotted & last & (hat > 0) & (field("tail") == 0)             # under a hat
-    length = torch.where(no_bun, 0 * length, length)
-    inmost = torch.lerp(knot, path.mean(2), 0.9)
-    inmost = torch.where(field("tail")[..., None] > 0, inmost, knot)
+    length = length * ~(knotted & last & (hat > 0) & (field("tail") == 0))   # no bun in a hat
+    inmost = torch.where(field("tail")[..., None] > 0, knot.lerp(path.mean(2), 0.9), knot)
     from_knot = F.normalize(path - inmost[:, :, None], dim=-1)
     outward = torch.where(knotted[..., None, None] & last[:, None, None], from_knot, outward)
-    broad = torch.where(field("cut") > 0, 0.026, 0.013)
-    broad = torch.where(field("length") < 0.1, 0.006, broad)
+    broad = torch.where(field("length") < 0.1, 0.006, torch.where(hangs, 0.026, 0.013))
     broad = torch.where(field("curl") > 0, 0.020, broad)
     half = broad * (0.6 + 0.8 * dice.uniform(n)) / SCALE * (length > 0.01)
     shade = torch.linspace(0.62, 1.0, HAIR_POINTS, device=y.device) ** 0.7

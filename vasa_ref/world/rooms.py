@@ -32,7 +32,8 @@ def coloured_noise(rows: int, length: int, slope: Tensor, generator: torch.Gener
     return torch.fft.irfft(white * amplitude, length)
 
 # %% ../../nbs/world/10_rooms.ipynb #05-013-1733e7
-def reverberate(speech: Tensor, seconds: Tensor, ratio: Tensor, generator: torch.Generator) -> Tensor:
+def reverberate(speech: Tensor, seconds: Tensor, ratio: Tensor,
+                generator: torch.Generator) -> Tensor:
     """Speech (B, N) in a room: behind the direct sound an echo that fades by 60 dB in
     `seconds` (B, 1) and has `ratio` dB (B, 1) more energy than it. Level and timing of the
     speech stay (Moorer 1979)."""
@@ -42,7 +43,8 @@ def reverberate(speech: Tensor, seconds: Tensor, ratio: Tensor, generator: torch
     echo = echo / echo.square().sum(1, keepdim=True).sqrt() * 10 ** (ratio / 20)
     response = torch.cat([torch.ones(len(speech), 1), echo], 1)
     size = 1 << (n + length).bit_length()            # room for the echo, and quick to transform
-    heard = torch.fft.irfft(torch.fft.rfft(speech, size) * torch.fft.rfft(response, size), size)[:, :n]
+    heard = torch.fft.rfft(speech, size) * torch.fft.rfft(response, size)
+    heard = torch.fft.irfft(heard, size)[:, :n]
     return (heard * level(speech) / level(heard)).clamp(-1, 1)
 
 # %% ../../nbs/world/10_rooms.ipynb #05-019-513051
@@ -59,24 +61,29 @@ def telephone(speech: Tensor, low: float = 300.0, high: float = 3400.0) -> Tenso
     "Speech (B, N) through a telephone: the band from `low` to `high` Hz, and mu-law."
     n = speech.shape[1]
     f = torch.fft.rfftfreq(n, 1 / SAMPLE_RATE)
-    return mu_law(torch.fft.irfft(torch.fft.rfft(speech) * ((f >= low) & (f <= high)), n).clamp(-1, 1))
+    band = torch.fft.rfft(speech) * ((f >= low) & (f <= high))
+    return mu_law(torch.fft.irfft(band, n).clamp(-1, 1))
 
 # %% ../../nbs/world/10_rooms.ipynb #05-024-a7b06a
-CHORDS = torch.tensor([(-12, 0, 4, 7), (-7, 5, 9, 12), (-5, 7, 11, 14), (-15, -3, 0, 4)])               # I, IV, V, vi; semitones
+# I, IV, V, vi; semitones
+CHORDS = torch.tensor([(-12, 0, 4, 7), (-7, 5, 9, 12), (-5, 7, 11, 14), (-15, -3, 0, 4)])
 
 
 def music(rows: int, length: int, generator: torch.Generator) -> Tensor:
     """Music (rows, length): a plucked chord with its bass on every beat, in a key, tempo and
     brightness of its own."""
     t, songs = torch.arange(length) / SAMPLE_RATE, torch.zeros(rows, length)
-    key, beat, brightness = (uniform(rows, *limits, generator) for limits in ((110, 220), (0.25, 0.75), (0.5, 2.0)))
+    limits = (110, 220), (0.25, 0.75), (0.5, 2.0)
+    key, beat, brightness = (uniform(rows, low, high, generator) for low, high in limits)
     for song, pitch, tempo, dark in zip(songs, key, beat, brightness):
         count, since = (t / tempo).long(), t % tempo
-        notes = CHORDS[torch.randint(4, (int(count[-1]) + 1,), generator=generator)]                   # (beats, 4)
+        beats = int(count[-1]) + 1
+        notes = CHORDS[torch.randint(4, (beats,), generator=generator)]           # (beats, 4)
         for note in notes.T:
             frequency = (pitch * 2 ** (note / 12))[count]                         # (length,) Hz
             for k in range(1, 7):
-                song += torch.sin(2 * math.pi * k * frequency * since) * torch.exp(-3 * k ** 0.5 * since) / k ** dark
+                fading = torch.exp(-3 * k ** 0.5 * since)
+                song += torch.sin(2 * math.pi * k * frequency * since) * fading / k ** dark
     return songs
 
 # %% ../../nbs/world/10_rooms.ipynb #05-028-b60991
@@ -95,7 +102,8 @@ def as_heard(speech: Tensor, talk: Tensor, generator: torch.Generator) -> tuple[
     behind = torch.where(kind == 2, talk, behind)
     playing = (kind == 3)[:, 0]
     behind[playing] = music(int(playing.sum()), n, generator)
-    decibel = torch.where(kind == 2, between(8, 30), torch.where(kind == 3, between(4, 35), between(2, 40)))
+    decibel = torch.where(kind == 2, between(8, 30), torch.where(
+        kind == 3, between(4, 35), between(2, 40)))
     wanted = level(sound).clamp(min=3e-3) * 10 ** (-decibel / 20) * often(0.75)
     heard = (sound + behind / level(behind) * wanted).clamp(-1, 1)
     return torch.where(often(0.15), telephone(heard), heard), gain

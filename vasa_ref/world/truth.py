@@ -31,7 +31,8 @@ class Truth:
     def look_up(self, values: Tensor, empty: float = 0.0) -> Tensor:
         """Values (B or 1, V, C) at the surface points as pictures (B, C, S, S), read at each
         pixel's first sample."""
-        image = to_image(self.fragments, interpolate(self.fragments, self.triangles, values), empty)
+        found = interpolate(self.fragments, self.triangles, values)
+        image = to_image(self.fragments, found, empty)
         return image[..., ::self.samples, ::self.samples]
 
     def surface(self) -> Tensor:
@@ -47,7 +48,8 @@ class Truth:
         return self.look_up(rest * rest.new_tensor([1.0, -1.0, -1.0]))
 
 # %% ../../nbs/world/15_truth.ipynb #w13-014-3d677c
-def correspondence(truth: Truth, screen: Tensor, depth: Tensor, slack: float = 0.03) -> tuple[Tensor, Tensor]:
+def correspondence(truth: Truth, screen: Tensor, depth: Tensor,
+                   slack: float = 0.03) -> tuple[Tensor, Tensor]:
     """Where each pixel of a picture of people lies in another picture of the same people.
 
     truth: of the one; screen (B, V, 3) and depth (B, 1, S, S): from the `Truth` of the
