@@ -163,8 +163,7 @@ def blinks(speaking: Tensor, rate: float, generator: torch.Generator | None,
            jumps: Tensor | None = None, refractory: float = 0.8) -> Tensor:
     """The left and the right lid (T, 2), 0 open to 1 shut: a Poisson process of `rate` per s.
 
-    After each blink a pause; denser where speech ends and where the eyes jump, by jumps (T,)
-    in degrees."""
+    After each a pause; denser where speech ends and where the eyes jump, jumps (T,) degrees."""
     frames = len(speaking)
     ending = low_pass(F.pad((speaking[:-1] - speaking[1:]).clamp(min=0), (0, 1)), 2.0)
     far = torch.zeros(frames) if jumps is None else (jumps / 6 - 0.5).clamp(0, 1)
@@ -371,8 +370,7 @@ def checked_place(gaze, distance) -> tuple:
 
 # %% ../../nbs/world/13_performer.ipynb #06p-037-b5282d
 def perform(speech: Speech, *, gaze=(0.0, 0.0), distance=1.0, emotion="neutral",
-            emotion_strength=1.0, style=None,
-            generator: torch.Generator | None = None) -> Motion:
+            emotion_strength=1.0, style=None, generator: torch.Generator | None = None) -> Motion:
     """The true `Motion` of a head that speaks `speech`, T = ceil(N / 640) frames.
 
     speech: any waveform with aligned phonemes; gaze: main direction (yaw, pitch) as the camera
