@@ -131,8 +131,7 @@ def head_motion(sound: Prosody, follow: Tensor, feeling: HeadColour, style: Tens
                 breath: Tensor, generator: torch.Generator | None) -> Tensor:
     """Pose (T, 6) with distance 1: what the sound says, and what nobody could know.
 
-    follow (2,): yaw and pitch towards the main gaze, radians; style (4,): nod, tune, sway,
-    roam, each in [-1, 1]; breath (T,)."""
+    follow (2,): yaw, pitch to the main gaze, radians; style (4,) in [-1, 1]; breath (T,)."""
     frames, degree = len(sound.rms), math.pi / 180
     least, most = torch.tensor([[0.7, 0.3, 0.5, 0.7], [2.5, 0.8, 2.0, 1.3]])
     nod, tune, sway, roam = torch.lerp(least, most, (style + 1) / 2).unbind()
@@ -370,7 +369,8 @@ def checked_place(gaze, distance) -> tuple:
 
 # %% ../../nbs/world/13_performer.ipynb #06p-037-b5282d
 def perform(speech: Speech, *, gaze=(0.0, 0.0), distance=1.0, emotion="neutral",
-            emotion_strength=1.0, style=None, generator: torch.Generator | None = None) -> Motion:
+            emotion_strength=1.0, style=None,
+            generator: torch.Generator | None = None) -> Motion:
     """The true `Motion` of a head that speaks `speech`, T = ceil(N / 640) frames.
 
     speech: any waveform with aligned phonemes; gaze: main direction (yaw, pitch) as the camera
