@@ -261,7 +261,7 @@ def hats(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, Tens
     about = heads.vertices[:, close] - centre[:, None]                         # (B, N, NEAR, 3)
     around_skull = about[..., [0, 2]].norm(dim=-1).amax(-1).view(b, ROWS, COLUMNS)
     around_skull = around_skull.clamp(max=0.75)
-    widest = 0.85 * around_skull.cummax(1).values             # from where it is, cloth hangs
+    widest = 0.85 * around_skull.cummax(1).values            # cloth hangs from there
     around_skull = torch.maximum(around_skull, widest)
     for _ in range(3):
         padded = F.pad(around_skull[:, None], (1, 1, 1, 1), mode="replicate")
