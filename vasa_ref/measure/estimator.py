@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import VasaError
-from ..store import (config_from, load_into, load_weights, read_tensors, save_tensors, save_weights,
-                            weights_folder)
+from ..store import (config_from, load_into, load_weights, read_tensors, save_tensors,
+                            save_weights, weights_folder)
 from ..training import Recipe, Run, fit, within
 from ..units import EMOTIONS
 from ..world.camera import random_scenes
@@ -37,12 +37,12 @@ FACE_CENTRE, FACE_REACH = (0.0, -0.2, 0.63), 0.5         # head units
 
 
 def face_crop(images, pose, size):
-    "Upright crops (B, 3, size, size) of the face in images (B, 3, H, W), placed by pose (B, 6)."
+    "Upright crops (B, 3, size, size) of the face in images (B, 3, H, W), by pose (B, 6)."
     roll, distance = pose[:, 2], pose[:, 5]
-    centre = rotation_matrix(pose) @ pose.new_tensor(FACE_CENTRE)                           # (B, 3)
+    centre = rotation_matrix(pose) @ pose.new_tensor(FACE_CENTRE)          # (B, 3)
     x, y, _ = project(centre[:, None], pose)[:, 0].unbind(1)
     c, s = roll.cos() * FACE_REACH / distance, roll.sin() * FACE_REACH / distance
-    theta = torch.stack([torch.stack([c, -s, x], 1), torch.stack([s, c, -y], 1)], 1)        # (B, 2, 3)
+    theta = torch.stack([torch.stack([c, -s, x], 1), torch.stack([s, c, -y], 1)], 1)
     grid = F.affine_grid(theta, (len(images), 3, size, size), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
@@ -58,19 +58,21 @@ class EstimatorConfig:
     code: int = 128
 
     @classmethod
-    def tiny(cls): return cls(size=48, pose_size=24, crop=24, pose_widths=(16, 32), face_widths=(16, 32), code=32)
+    def tiny(cls): return cls(size=48, pose_size=24, crop=24, pose_widths=(16, 32),
+                              face_widths=(16, 32), code=32)
 
 
 class ConvNet(nn.Sequential):
-    "Images (B, 3, size, size) in [0, 1] to a code (B, out); two convolutions of each width, the first halves it."
+    "Images (B, 3, S, S) in [0, 1] to a code (B, out); two convolutions a width, one halves."
     def __init__(self, size, widths, out):
         layers, last = [nn.PixelUnshuffle(2)], 12
         for i, width in enumerate(widths):
-            for stride in (2 if i else 1, 1):
-                layers += [nn.Conv2d(last, width, 3, stride, 1), nn.GroupNorm(8, width), nn.SiLU()]
+            for step in (2 if i else 1, 1):
+                layers += nn.Conv2d(last, width, 3, step, 1), nn.GroupNorm(8, width), nn.SiLU()
                 last = width
         side = size // 2 ** len(widths)
-        layers += [nn.Conv2d(last, 48, 1), nn.SiLU(), nn.Flatten(), nn.Linear(48 * side * side, out), nn.SiLU()]
+        layers += [nn.Conv2d(last, 48, 1), nn.SiLU(), nn.Flatten(),
+                   nn.Linear(48 * side * side, out), nn.SiLU()]
         super().__init__(*layers)
 
     def forward(self, x): return super().forward(x * 2 - 1)
@@ -82,19 +84,19 @@ LIDS = [UNIT["eyeBlinkLeft"], UNIT["eyeBlinkRight"]]
 
 @lru_cache(maxsize=1)
 def opening_weights() -> Tensor:
-    "How far each unit parts the inner lips in the middle of the mouth: (52,), as a share of what jawOpen does."
+    "How far each unit parts the inner lips at the middle: (52,), as a share of jawOpen's."
     head = load_targets()
     across, height, _ = head.vertices.T
-    close = head.units[UNIT["mouthClose"], :, 1]                                  # lower lip up, upper lip down
+    close = head.units[UNIT["mouthClose"], :, 1]                          # lower up, upper down
     middle = (head.masks[:, 0] > 0.5) & (across.abs() < 0.03)
     upper = torch.where(middle & (close < 0), height, math.inf).topk(3, largest=False).indices
     lower = torch.where(middle & (close > 0.1), height, -math.inf).topk(3).indices
-    gap = (head.units[:, upper, 1] - head.units[:, lower, 1]).mean(1)             # (52,)
+    gap = (head.units[:, upper, 1] - head.units[:, lower, 1]).mean(1)     # (52,)
     return gap / gap[UNIT["jawOpen"]]
 
 
 def mouth_opening(units: Tensor) -> Tensor:
-    "How far the lips are apart, (..., 52) -> (...,): 0 where they touch, 1 as far as jawOpen alone parts them."
+    "How far the lips are apart, (..., 52) -> (...,): 0 touching, 1 as by jawOpen alone."
     return (units @ opening_weights().to(units)).clamp(min=0)
 
 
@@ -108,8 +110,9 @@ class Reading:
 
 
 class MotionEstimator(nn.Module):
-    """Reads pose and dynamics from frames of the synthetic world. Ours: it stands for the paper's gaze, pose and
-    emotion nets. `errors` holds its own errors on held-out people, see `instrument_errors`."""
+    """Reads pose and dynamics from frames of the synthetic world. Ours: it stands for the
+    paper's gaze, pose and emotion nets. `errors` holds its own errors on held-out people, see
+    `instrument_errors`."""
     def __init__(self, config):
         super().__init__()
         c, self.errors = config, {}
@@ -117,10 +120,11 @@ class MotionEstimator(nn.Module):
         self.pose_net = ConvNet(c.pose_size, c.pose_widths, c.code)
         self.face_net = ConvNet(c.crop, c.face_widths, c.code)
         self.pose_head = nn.Linear(c.code, 6)
-        self.face_head = nn.Sequential(nn.Linear(c.code + 6, c.code), nn.SiLU(), nn.Linear(c.code, len(UNITS) + 3))
+        self.face_head = nn.Sequential(nn.Linear(c.code + 6, c.code), nn.SiLU(),
+                                       nn.Linear(c.code, len(UNITS) + 3))
         self.register_buffer("pose_mean", torch.tensor(POSE_MEAN))
         self.register_buffer("pose_std", torch.tensor(POSE_STD))
-        self.register_buffer("emotion_faces", torch.zeros(len(EMOTIONS), len(UNITS)))       # mean units of each emotion
+        self.register_buffer("emotion_faces", torch.zeros(len(EMOTIONS), len(UNITS)))
         self.register_buffer("emotion_std", torch.ones(len(UNITS)))
 
     def read_pose(self, images):
@@ -133,10 +137,10 @@ class MotionEstimator(nn.Module):
         code = self.face_net(face_crop(images, pose, self.config.crop))
         return self.face_head(torch.cat([code, (pose - self.pose_mean) / self.pose_std], 1))
 
-    def forward(self, images):                                                    # (B, 3, H, W) in [0, 1]
+    def forward(self, images):                                     # (B, 3, H, W) in [0, 1]
         images = to_size(images, self.config.size)
-        pose = self.read_pose(images)                                             # (B, 6)
-        return pose, self.read_face(images, pose)                                 # (B, 6), (B, 55)
+        pose = self.read_pose(images)                              # (B, 6)
+        return pose, self.read_face(images, pose)                  # (B, 6), (B, 55)
 
     def motion(self, images):
         "Pose (B, 6) and dynamics (B, 54), units and gaze, from images."
@@ -148,7 +152,7 @@ class MotionEstimator(nn.Module):
         "The `Reading` of frames, uint8 (T, H, W, 3) or float (T, 3, H, W) in [0, 1]."
         if frames.dtype == torch.uint8: frames = frames.permute(0, 3, 1, 2)
         scale = 255 if frames.dtype == torch.uint8 else 1
-        parts = [self((part.float() / scale).to(self.pose_mean.device)) for part in frames.split(batch)]
+        parts = [self((part / scale).to(self.pose_mean)) for part in frames.split(batch)]
         pose, face = (torch.cat(x).cpu() for x in zip(*parts))
         return Reading(pose, face[:, :-3].clamp(0, 1), face[:, -3:-1], face[:, -1].clamp(min=0))
 
@@ -157,14 +161,14 @@ def to_size(images, size):
     "Images (B, 3, H, W) to (B, 3, size, size), smoothed where they shrink."
     old = images.shape[-1]
     if old == size: return images
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=old > size, align_corners=False)
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=old > size)
 
 # %% ../../nbs/measure/01_estimator.ipynb #12-015-3b5946
 def as_bytes(images): return (images * 255).round().byte()
 
 
 def lesson(number, frames, size, seed=0, device="cpu"):
-    """Images uint8 (K, 3, S, S), pose (K, 6) and dynamics (K, 54) of K `frames` of one random person.
+    """Images uint8 (K, 3, S, S), pose (K, 6), dynamics (K, 54) of K `frames` of one person.
 
     People of an even number do anything at all, those of an odd one are moments of a talk."""
     generator = torch.Generator().manual_seed(1_000_003 * seed + number)
@@ -173,7 +177,8 @@ def lesson(number, frames, size, seed=0, device="cpu"):
         motion = make_clip(number, render_frames=False).truth.motion
         at = torch.randperm(len(motion), generator=generator)[:frames]
         pose, dynamics, body = motion.pose[at], motion.dynamics[at], motion.body[at]
-    else: pose, dynamics, body = (f(frames, generator) for f in (random_poses, random_dynamics, random_bodies))
+    else: pose, dynamics, body = (f(frames, generator)
+                                  for f in (random_poses, random_dynamics, random_bodies))
     stage = random_shots(1, generator), random_scenes(1, size, generator)
     shots, scenes = (x.expand(len(pose), *x.shape[1:]) for x in stage)
     drawn = (pose, *dynamics.split([len(UNITS), 2], 1), body, shots, scenes)
@@ -197,23 +202,25 @@ class Lessons:
 
     @classmethod
     def make(cls, numbers, frames, size, seed=0, *, minutes=None, device="cpu", quiet=True):
-        "Renders the `lesson` of each number, or of as many as `minutes` allow; one in any case."
+        "Renders the `lesson` of each number, or of as many as `minutes` allow; one at least."
         rest = tqdm(numbers, desc="rendering", unit="person", disable=quiet, mininterval=5)
-        return cls.cat(lesson(number, frames, size, seed, device) for number in within(rest, minutes))
+        return cls.cat(lesson(number, frames, size, seed, device)
+                       for number in within(rest, minutes))
 
     @classmethod
     def of_pool(cls, folder, size):
         "All frames of a `Pool` at another size."
         parts = []
         for file in Pool.open(folder).files:
-            images, *truth = (file.get_tensor(name).flatten(0, 1) for name in ("images", "pose", "dynamics"))
+            names = "images", "pose", "dynamics"
+            images, *truth = (file.get_tensor(name).flatten(0, 1) for name in names)
             parts.append((as_bytes(to_size(images.float() / 255, size).clamp(0, 1)), *truth))
         return cls.cat(parts)
 
 # %% ../../nbs/measure/01_estimator.ipynb #12-017-40ccae
 def soften(images, factor):
     "Images (B, 3, S, S) shrunk by `factor` and enlarged again."
-    return F.interpolate(F.avg_pool2d(images, factor), images.shape[-2:], mode="bilinear", align_corners=False)
+    return F.interpolate(F.avg_pool2d(images, factor), images.shape[-2:], mode="bilinear")
 
 
 def spoil(images, generator):
@@ -221,13 +228,13 @@ def spoil(images, generator):
     rand = lambda *shape: torch.rand(len(images), *shape, generator=generator).to(images.device)
     x = images * (0.75 + 0.5 * rand(3, 1, 1)) + 0.2 * (rand(3, 1, 1) - 0.5)
     soft, amount = soften(x, 2), 2 * rand(1, 1, 1)
-    x = torch.where(amount < 1, torch.lerp(x, soft, amount), torch.lerp(soft, soften(x, 3), amount - 1))
+    x = torch.where(amount < 1, x.lerp(soft, amount), soft.lerp(soften(x, 3), amount - 1))
     noise = torch.randn(images.shape, generator=generator).to(images.device)
     return (x + 0.04 * rand(1, 1, 1) * noise).clamp(0, 1)
 
 
-SIDES = [UNIT[name[:-4] + "Right" if name.endswith("Left") else name[:-5] + "Left" if name.endswith("Right") else name]
-         for name in UNITS]
+SIDES = [UNIT[name[:-4] + "Right" if name.endswith("Left")
+              else name[:-5] + "Left" if name.endswith("Right") else name] for name in UNITS]
 
 
 def mirror(images, pose, dynamics):
@@ -242,40 +249,48 @@ def estimator_loss(model, lessons, batch, generator):
     device = lessons.pose.device
     index = torch.randint(len(lessons.images), (batch,), generator=generator).to(device)
     flip = (torch.rand(batch, generator=generator) < 0.5).to(device)
-    images, pose, dynamics = lessons.images[index].float() / 255, lessons.pose[index], lessons.dynamics[index]
+    images = lessons.images[index].float() / 255
+    pose, dynamics = lessons.pose[index], lessons.dynamics[index]
     pairs = zip((images, pose, dynamics), mirror(images, pose, dynamics))
-    images, pose, dynamics = (torch.where(flip.view(-1, *[1] * (a.ndim - 1)), b, a) for a, b in pairs)
+    images, pose, dynamics = (
+        torch.where(flip.view(-1, *[1] * (a.ndim - 1)), b, a) for a, b in pairs)
     with torch.autocast(device.type, enabled=False): images = spoil(images, generator)
-    jitter = torch.randn(batch, 6, generator=generator).to(pose) * pose.new_tensor([.04, .04, .03, .015, .015, .02])
-    face = torch.cat([dynamics, mouth_opening(dynamics[:, :-2])[:, None]], 1)                       # (B, 55)
-    error = (model.read_face(images, pose + jitter) - face) / face.new_tensor([0.3] * 52 + [0.3, 0.2, 0.2])
+    spread = pose.new_tensor([.04, .04, .03, .015, .015, .02])
+    jitter = torch.randn(batch, 6, generator=generator).to(pose) * spread
+    face = torch.cat([dynamics, mouth_opening(dynamics[:, :-2])[:, None]], 1)          # (B, 55)
+    unit = face.new_tensor([0.3] * 52 + [0.3, 0.2, 0.2])
+    error = (model.read_face(images, pose + jitter) - face) / unit
     seen = (1 - dynamics[:, LIDS].amax(1, keepdim=True)).clamp(min=0).square()
-    weight = torch.cat([torch.ones_like(face[:, :52]), 8 * seen.expand(-1, 2), 8 * torch.ones_like(seen)], 1)
+    weight = torch.cat([torch.ones_like(face[:, :52]), 8 * seen.expand(-1, 2),
+                        8 * torch.ones_like(seen)], 1)
     pose_error = (model.read_pose(images) - pose) / model.pose_std
     parts = {"pose": pose_error.square().mean(), "face": 2 * (weight * error.square()).mean()}
     return sum(parts.values()), parts
 
 # %% ../../nbs/measure/01_estimator.ipynb #12-024-143e28
 def acted(index, emotion, *, held_out=False, frames=12, size=128, device="cpu"):
-    "Images (T, 3, S, S) and true pose, units, gaze of `frames` moments of someone acting `emotion`, calmly."
-    plan = replace(plan_clip(70_000 + index, held_out=held_out, language="en"), emotion="neutral", emotion_strength=0.0)
+    "`frames` images (T, 3, S, S) of someone acting `emotion`, calmly; true pose, units, gaze."
+    plan = replace(plan_clip(70_000 + index, held_out=held_out, language="en"),
+                   emotion="neutral", emotion_strength=0.0)
     generator = torch.Generator().manual_seed(index)
-    motion = perform(speak(plan), gaze=plan.gaze, distance=plan.distance, emotion=emotion, generator=generator)
+    motion = perform(speak(plan), gaze=plan.gaze, distance=plan.distance, emotion=emotion,
+                     generator=generator)
     at = torch.linspace(0, len(motion) - 1, frames).long()
     truth = [x[at].to(device) for x in (motion.pose, motion.units, motion.gaze)]
-    person, stage = random_people(1, draw(plan.seed, "person", held_out)), draw(plan.seed, "stage", held_out)
-    shots, scenes = random_shots(1, stage).expand(frames, -1), random_scenes(1, size, stage).expand(frames, -1, -1, -1)
-    around = (x.to(device) for x in (motion.body[at], shots, scenes))
-    return render(make_figures(person.to(device)), *truth, *around, size=size), *truth
+    person = random_people(1, draw(plan.seed, "person", held_out)).to(device)
+    dice = draw(plan.seed, "stage", held_out)
+    stage = random_shots(1, dice), random_scenes(1, size, dice)
+    around = (x.expand(frames, *x.shape[1:]).to(device) for x in (motion.body[at], *stage))
+    return render(make_figures(person), *truth, *around, size=size), *truth
 
 
 def learn_emotions(model, clips, **options):
-    "Keeps each emotion's mean reading and the spread within the emotions in the model's buffers."
+    "Keeps each emotion's mean reading, and the spread within it, in the model's buffers."
     mean = lambda i, emotion: model.read(acted(i, emotion, **options)[0]).units.mean(0)
-    means = torch.stack([torch.stack([mean(i, emotion) for i in range(clips)])
-                         for emotion in EMOTIONS])                                # (7, clips, 52)
-    model.emotion_faces.copy_(means.mean(1))
-    model.emotion_std.copy_((means - means.mean(1, keepdim=True)).square().mean((0, 1)).sqrt().clamp(min=0.03))
+    means = torch.stack([torch.stack([mean(i, e) for i in range(clips)]) for e in EMOTIONS])
+    model.emotion_faces.copy_(means.mean(1))                        # means: (7, clips, 52)
+    spread = (means - means.mean(1, keepdim=True)).square().mean((0, 1)).sqrt()
+    model.emotion_std.copy_(spread.clamp(min=0.03))
 
 
 def classify_emotion(model, units):
@@ -285,13 +300,13 @@ def classify_emotion(model, units):
 
 # %% ../../nbs/measure/01_estimator.ipynb #12-026-cc206e
 def correlation(a, b):
-    "Pearson's r of two tracks (T,): covariance over both standard deviations; 0 where one of them is constant."
+    "Pearson's r of two tracks (T,): covariance over both deviations; 0 where one is constant."
     a, b = a - a.mean(), b - b.mean()
     return float((a * b).sum() / (a.norm() * b.norm()).clamp(min=1e-8))
 
 
 def instrument_errors(model, clips=14, **options):
-    "What `model` gets wrong on held-out people, voices and sentences: mean absolute errors, correlation, accuracy."
+    "What `model` gets wrong on held-out people: mean absolute errors, correlation, accuracy."
     rows, right = [], []
     for i in range(clips):
         emotion = EMOTIONS[i % len(EMOTIONS)]
@@ -300,7 +315,8 @@ def instrument_errors(model, clips=14, **options):
         right.append(classify_emotion(model, reading.units) == emotion)
         truth = (x.cpu() for x in (pose, units, gaze))
         rows.append((reading.opening, reading.pose, reading.units, reading.gaze, *truth))
-    opening, pose, units, gaze, true_pose, true_units, true_gaze = (torch.cat(x) for x in zip(*rows))
+    opening, pose, units, gaze, *truth = (torch.cat(x) for x in zip(*rows))
+    true_pose, true_units, true_gaze = truth
     awake = true_units[:, LIDS].amax(1) < 0.3
     error = lambda a, b: float((a - b).abs().mean())
     return {"pose_deg": math.degrees(error(pose[:, :3], true_pose[:, :3])),
@@ -324,18 +340,21 @@ class MetricsTraining:
     acted_frames: int = 6
 
     @classmethod
-    def tiny(cls): return cls(people=24, frames=4, batch=32, steps=60, emotion_clips=1, test_clips=7, acted_frames=2)
+    def tiny(cls): return cls(people=24, frames=4, batch=32, steps=60, emotion_clips=1,
+                              test_clips=7, acted_frames=2)
 
 
-def lessons_for(plan, size, *, kept=None, pool=None, minutes=None, seed=0, device="cpu", quiet=True):
-    "The `Lessons` of a plan, and a pool's. Those that the file `kept` lacks are rendered, as far as `minutes` allow."
-    numbers = range(1, plan.people, 2) if pool else range(plan.people)            # a pool's people do anything at all
+def lessons_for(plan, size, *, kept=None, pool=None, minutes=None, seed=0, device="cpu",
+                quiet=True):
+    "`Lessons` of a plan, and a pool's; what file `kept` lacks is drawn, as `minutes` allow."
+    numbers = range(1, plan.people, 2) if pool else range(plan.people)    # a pool has the even
     told = {"frames": plan.frames, "size": size, "seed": seed, "every": numbers.step}
     begun, made_of = read_tensors(kept) if kept and kept.is_file() else (None, None)
     parts = [Lessons(**begun)] if made_of == told else []
     if parts: parts = [Lessons(*(x[:len(numbers) * plan.frames] for x in parts[0].all()))]
     if missing := numbers[len(parts[0].pose) // plan.frames if parts else 0:]:
-        made = Lessons.make(missing, plan.frames, size, seed, minutes=minutes, device=device, quiet=quiet)
+        made = Lessons.make(missing, plan.frames, size, seed, minutes=minutes, device=device,
+                            quiet=quiet)
         parts = [Lessons.cat(map(Lessons.all, (*parts, made)))]
         if kept: save_tensors(kept, vars(parts[0]), told)
     if pool: parts.append(Lessons.of_pool(pool, size))
@@ -345,34 +364,37 @@ def lessons_for(plan, size, *, kept=None, pool=None, minutes=None, seed=0, devic
 def train_metrics(preset="laptop", *, pool=None, **asked):
     """Train a `MotionEstimator` on the synthetic world and return it (eval).
 
-    preset: "tiny", or "laptop" and "paper", which are the same instrument. asked: as `training.Run`, whose minutes are for
-    rendering (at most 30 %), training and calibration. With `out`, metrics.safetensors and the rendered lessons are written
-    there. `pool`: a folder of `world.frames.Pool`, to learn from, too. Raises VasaError for an unknown preset or no
-    limit."""
+    preset: "tiny", or "laptop" and "paper", which are the same instrument. asked: as
+    `training.Run`; rendering takes at most 30 % of its minutes. With `out`, metrics.safetensors
+    and the lessons are written there. `pool`: a folder of `world.frames.Pool`, to learn from,
+    too. Raises VasaError for an unknown preset or no limit."""
     if preset not in ("tiny", "laptop", "paper"):
         raise VasaError(f"unknown preset {preset!r}: accepted are tiny, laptop, paper")
     run, tiny = Run(**asked), preset == "tiny"
-    config = EstimatorConfig.tiny() if tiny else EstimatorConfig()
-    plan = MetricsTraining.tiny() if tiny else MetricsTraining()
-    lessons = lessons_for(plan, config.size, kept=run.place("metrics-pool.safetensors"), pool=pool, seed=run.seed,
-                          minutes=run.left(0.3), device=run.device, quiet=run.quiet)
+    config, plan = (c.tiny() if tiny else c() for c in (EstimatorConfig, MetricsTraining))
+    lessons = lessons_for(plan, config.size, kept=run.place("metrics-pool.safetensors"),
+                          pool=pool, seed=run.seed, minutes=run.left(0.3), device=run.device,
+                          quiet=run.quiet)
     model = run.new(MotionEstimator, config)
     loss = lambda step, generator: estimator_loss(model, lessons, plan.batch, generator)
-    log = fit(Recipe("metrics", {"metrics": model}, loss, lr=lambda step: plan.lr * min(1.0, 600 / (step + 1)) ** 0.5,
-                     steps=plan.steps, warmup=50, average=0.995), run, share=0.85)
+    rate = lambda step: plan.lr * min(1.0, 600 / (step + 1)) ** 0.5
+    log = fit(Recipe("metrics", {"metrics": model}, loss, lr=rate, steps=plan.steps, warmup=50,
+                     average=0.995), run, share=0.85)
     options = dict(frames=plan.acted_frames, size=config.size, device=run.device)
     learn_emotions(model, plan.emotion_clips, **options)
     model.errors = instrument_errors(model, plan.test_clips, **options)
     if run.out is not None:
-        save_weights(Path(run.out) / "metrics.safetensors", model, config, dtype=torch.float16, preset=preset,
-                     steps=len(log), frames=len(lessons.images), errors=model.errors)
+        save_weights(Path(run.out) / "metrics.safetensors", model, config, dtype=torch.float16,
+                     preset=preset, steps=len(log), frames=len(lessons.images),
+                     errors=model.errors)
     return model.requires_grad_(False)
 
 
 def load_metrics(folder="laptop", device="cpu"):
-    "The `MotionEstimator` of `folder/metrics.safetensors` (a folder or a shipped preset's name), eval and frozen."
+    "The `MotionEstimator` of a folder's or preset's metrics.safetensors, eval and frozen."
     path = weights_folder(folder) / "metrics.safetensors"
     state, metadata = load_weights(path, EstimatorConfig)
-    model = load_into(MotionEstimator(config_from(EstimatorConfig, metadata, path)), state, path)
+    model = MotionEstimator(config_from(EstimatorConfig, metadata, path))
+    model = load_into(model, state, path)
     model.errors = metadata["errors"]
     return model.to(device).eval().requires_grad_(False)

@@ -22,8 +22,8 @@ from ..errors import VasaError
 from ..hearing.features import audio_features, load_audio_encoder
 from ..hearing.spectra import log_mel
 from ..motion.network import EncoderLayer
-from ..store import (config_from, load_into, load_weights, read_tensors, save_tensors, save_weights,
-                            weights_folder)
+from ..store import (config_from, load_into, load_weights, read_tensors, save_tensors,
+                            save_weights, weights_folder)
 from ..training import Recipe, Run, fit, within
 from ..units import FRAME
 from ..world.clips import make_clips
@@ -54,12 +54,14 @@ class SyncConfig:
 
     @classmethod
     def tiny(cls, **changes):
-        return replace(cls(hidden=32, width=32, pose_layers=2, audio_layers=1, talks=12, steps=40), **changes)
+        return replace(cls(hidden=32, width=32, pose_layers=2, audio_layers=1, talks=12,
+                           steps=40), **changes)
 
 # %% ../../nbs/measure/02_lipsync.ipynb #12-008-2cbf92
 @dataclass
 class Talks:
-    "N talks of T frames: mouth (N, T, 13), pose (N, T, 6), mel (N, 4 T, 40), features (N, T, A)."
+    """N talks of T frames: mouth (N, T, 13), pose (N, T, 6), mel (N, 4 T, 40), features
+    (N, T, A)."""
     mouth: Tensor
     pose: Tensor
     mel: Tensor
@@ -76,37 +78,44 @@ def mouth_of(units: Tensor) -> Tensor:
 def mel_rows(waveform: Tensor, frames: int, mels: int = 40) -> Tensor:
     "Log-mel of a waveform (N,), four rows per frame of video: (4 frames, mels)."
     missing = max(0, frames * FRAME - len(waveform))
-    return log_mel(F.pad(waveform[:frames * FRAME], (120, 120 + missing)), n_mels=mels, floor=1e-6)
+    heard = F.pad(waveform[:frames * FRAME], (120, 120 + missing))
+    return log_mel(heard, n_mels=mels, floor=1e-6)
 
 
-def make_talks(seeds, audio_encoder, config: SyncConfig, seconds: float = 6.0, workers=None, quiet=True, minutes=None,
-               **options) -> Talks:
-    "`Talks` of so many `seconds`: those of `seeds`, or the first that `minutes` allow; options of `make_clip`."
+def make_talks(seeds, audio_encoder, config: SyncConfig, seconds: float = 6.0, workers=None,
+               quiet=True, minutes=None, **options) -> Talks:
+    """`Talks` of so many `seconds`: those of `seeds`, or the first that `minutes` allow;
+    options of `make_clip`."""
     size = 4 * (workers or torch.get_num_threads())
     groups, rows = [seeds[i:i + size] for i in range(0, len(seeds), size)], []
     for group in within(tqdm(groups, desc="talks", unit="group", disable=quiet), minutes):
-        for c in make_clips(group, seconds=seconds, render_frames=False, workers=workers, quiet=True, **options):
+        for c in make_clips(group, seconds=seconds, render_frames=False, workers=workers,
+                            quiet=True, **options):
             rows.append((mouth_of(c.truth.motion.units), c.truth.motion.pose,
-                         mel_rows(c.waveform, len(c), config.mels), audio_features(audio_encoder, c.waveform, len(c))))
+                         mel_rows(c.waveform, len(c), config.mels),
+                         audio_features(audio_encoder, c.waveform, len(c))))
     return Talks(*map(torch.stack, zip(*rows)))
 
 
 def fingerprint(audio_encoder) -> str:
     "A short name for the weights of an audio encoder."
     digest = hashlib.sha256()
-    for values in audio_encoder.state_dict().values(): digest.update(values.detach().float().cpu().numpy().tobytes())
+    for values in audio_encoder.state_dict().values():
+        digest.update(values.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 # %% ../../nbs/measure/02_lipsync.ipynb #12-012-a63d21
 class SyncNet(nn.Module):
-    "Mouth (B, T, 13) and log-mel (B, 4 T, 40) to codes (B, T - 4, C) of length 1, one per window of five frames."
+    """Mouth (B, T, 13) and log-mel (B, 4 T, 40) to codes (B, T - 4, C) of length 1, one per
+    window of five frames."""
     def __init__(self, config: SyncConfig):
         super().__init__()
         c, h = config, config.hidden
         def head(): return nn.Conv1d(h, h, 1), nn.GELU(), nn.Conv1d(h, c.code, 1)
         self.mouth = nn.Sequential(nn.Conv1d(c.mouth, h, 5), nn.GELU(), *head())
-        self.sound = nn.Sequential(nn.Conv1d(c.mels, h, 4, stride=4), nn.GELU(), nn.Conv1d(h, h, 5), nn.GELU(), *head())
-        self.scale = nn.Parameter(torch.tensor(2.3))                        # of the cosines in the loss, as a logarithm
+        self.sound = nn.Sequential(nn.Conv1d(c.mels, h, 4, stride=4), nn.GELU(),
+                                   nn.Conv1d(h, h, 5), nn.GELU(), *head())
+        self.scale = nn.Parameter(torch.tensor(2.3))      # logarithm; of the loss's cosines
 
     def forward(self, mouth: Tensor, mel: Tensor) -> tuple[Tensor, Tensor]:
         mouth, sound = self.mouth(mouth.mT).mT, self.sound((mel.mT + 6) / 4).mT
@@ -114,31 +123,37 @@ class SyncNet(nn.Module):
 
 
 def matching_loss(a: Tensor, b: Tensor, scale: Tensor, reach: int = 12) -> Tensor:
-    "Which of b_(t - reach) .. b_(t + reach) goes with a_t? Mean cross-entropy for codes a and b (B, T, C)."
-    around = b.unfold(1, 2 * reach + 1, 1)                                  # (B, T - 2 reach, C, 2 reach + 1)
+    """Which of b_(t - reach) .. b_(t + reach) goes with a_t? Mean cross-entropy for codes a and
+    b (B, T, C)."""
+    around = b.unfold(1, 2 * reach + 1, 1)                # (B, T - 2 reach, C, 2 reach + 1)
     logits = scale.exp() * torch.einsum("btc,btck->btk", a[:, reach:a.shape[1] - reach], around)
-    return F.cross_entropy(logits.flatten(0, 1), torch.full(logits.shape[:2], reach, device=a.device).flatten())
+    right = torch.full(logits.shape[:2], reach, device=a.device)
+    return F.cross_entropy(logits.flatten(0, 1), right.flatten())
 
 # %% ../../nbs/measure/02_lipsync.ipynb #12-015-04bcbf
 def sync_curve(mouth: Tensor, sound: Tensor, reach: int = 15) -> Tensor:
-    "Mean distance of codes (T, C) for shifts -reach..reach: (2 reach + 1,). At a shift k > 0 sound is k frames late."
+    """Mean distance of codes (T, C) for shifts -reach..reach: (2 reach + 1,). At a shift k > 0
+    sound is k frames late."""
     frames, distances = len(mouth), []
     if frames <= reach: raise ValueError(f"{frames} windows are too few for shifts of {reach}")
     for k in range(-reach, reach + 1):
         early, late = max(0, -k), max(0, k)
-        distances.append((mouth[early:frames - late] - sound[late:frames - early]).norm(dim=-1).mean())
+        apart = mouth[early:frames - late] - sound[late:frames - early]
+        distances.append(apart.norm(dim=-1).mean())
     return torch.stack(distances)
 
 
 def sync_scores(curve: Tensor) -> dict[str, float]:
-    "S_C, S_D and the offset in frames of a `sync_curve`, or of the mean of several (Chung and Zisserman 2016)."
+    """S_C, S_D and the offset in frames of a `sync_curve`, or of the mean of several (Chung and
+    Zisserman 2016)."""
     best = int(curve.argmin())
     return {"sync_c": (curve.median() - curve[best]).item(), "sync_d": curve[best].item(),
             "sync_offset": best - len(curve) // 2}
 
 # %% ../../nbs/measure/02_lipsync.ipynb #12-018-bdec1b
 class Tower(nn.Module):
-    "Sequences (B, T, D) to codes (B, C) of length 1: patches, a transformer encoder, the patches' codes in a row."
+    """Sequences (B, T, D) to codes (B, C) of length 1: patches, a transformer encoder, the
+    patches' codes in a row."""
     def __init__(self, config: SyncConfig, dim: int, layers: int):
         super().__init__()
         c = config
@@ -147,15 +162,17 @@ class Tower(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(c.width, 4) for _ in range(layers))
         self.norm, self.output = nn.LayerNorm(c.width), nn.Linear(c.width, c.patch_code)
 
-    def forward(self, x: Tensor) -> Tensor:                                                          # (B, T, D)
-        x = self.input(x.unflatten(1, (-1, self.patch)).flatten(2)) + self.position                  # (B, T / 3, width)
+    def forward(self, x: Tensor) -> Tensor:                        # (B, T, D)
+        x = self.input(x.unflatten(1, (-1, self.patch)).flatten(2))
+        x = x + self.position                                      # (B, T / 3, width)
         for layer in self.layers: x, _ = layer(x)
         x = self.output(self.norm(x))
         return F.normalize((x - x.mean(1, keepdim=True)).flatten(1), dim=-1)
 
 
 class CAPP(nn.Module):
-    "Pose (B, T, 6) and audio features (B, T, A) of windows of 3 s to a code each (B, C). VASA-1 sec. 4."
+    """Pose (B, T, 6) and audio features (B, T, A) of windows of 3 s to a code each (B, C).
+    VASA-1 sec. 4."""
     def __init__(self, config: SyncConfig):
         super().__init__()
         self.pose = Tower(config, 12, config.pose_layers)
@@ -170,12 +187,14 @@ class CAPP(nn.Module):
         pose, features = talks.pose, talks.features.flatten(0, 1)
         self.pose_std.copy_((pose - pose.mean(1, keepdim=True)).flatten(0, 1).std(0))
         self.speed_std.copy_(pose.diff(dim=1).flatten(0, 1).std(0))
-        self.audio_mean.copy_(features.mean(0)); self.audio_std.copy_(features.std(0).clamp(min=1e-4))
+        self.audio_mean.copy_(features.mean(0))
+        self.audio_std.copy_(features.std(0).clamp(min=1e-4))
 
     def forward(self, pose: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         speed = F.pad(pose.diff(dim=1), (0, 0, 1, 0)) / self.speed_std
         moved = (pose - pose.mean(1, keepdim=True)) / self.pose_std
-        return self.pose(torch.cat([moved, speed], -1)), self.audio((features - self.audio_mean) / self.audio_std)
+        heard = (features - self.audio_mean) / self.audio_std
+        return self.pose(torch.cat([moved, speed], -1)), self.audio(heard)
 
 
 def pair_loss(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
@@ -198,11 +217,15 @@ class Judges(nn.Module):
         return sync_curve(codes[0][0], codes[1][0], reach)
 
     @torch.no_grad()
-    def capp_score(self, pose: Tensor, features: Tensor, shift: int = 0, stride: int = 5) -> float | None:
-        """CAPP of pose (T, 6) and audio features (T, A): the mean over windows of 3 s; None for less than 3 s.
+    def capp_score(self, pose: Tensor, features: Tensor, shift: int = 0,
+                   stride: int = 5) -> float | None:
+        """CAPP of pose (T, 6) and audio features (T, A): the mean over windows of 3 s; None for
+        less than 3 s.
 
-        `shift`, 0 or more: each pose is held against the sound that comes so many frames later."""
-        pose, features, length = pose[:len(pose) - shift, :6], features[shift:], self.config.frames
+        `shift`, 0 or more: each pose is held against the sound that comes so many frames
+        later."""
+        pose, features = pose[:len(pose) - shift, :6], features[shift:]
+        length = self.config.frames
         if len(pose) < length: return None
         pose, features = (x.unfold(0, length, stride).mT for x in (pose, features))
         a, b = self.capp(pose, features)
@@ -216,13 +239,15 @@ def judges_loss(judges: Judges, talks: Talks, generator: torch.Generator):
     total, window = talks.pose.shape[1], judges.config.frames
     i, start = some(0, len(talks), 16), int(some(0, total - 80 + 1, 1))
     mouth = talks.mouth[i, start:start + 80]
-    mouth = (mouth + noise(mouth, 0.08 * torch.rand(16, 1, 1, generator=generator).to(mouth))).clamp(0, 1)
+    amount = 0.08 * torch.rand(16, 1, 1, generator=generator).to(mouth)
+    mouth = (mouth + noise(mouth, amount)).clamp(0, 1)
     a, b = judges.syncnet(mouth, talks.mel[i, 4 * start:4 * (start + 80)])
-    sync = (matching_loss(a, b, judges.syncnet.scale) + matching_loss(b, a, judges.syncnet.scale)) / 2
+    scale = judges.syncnet.scale
+    sync = (matching_loss(a, b, scale) + matching_loss(b, a, scale)) / 2
     i, first = some(0, len(talks), 40, 1), some(0, total - window - 20 + 1, 40, 1)
-    starts = torch.cat([first, first + some(3, 20, 40, 1)], 1).flatten()                        # two of each talk
+    starts = torch.cat([first, first + some(3, 20, 40, 1)], 1).flatten()      # two of each talk
     rows, i = starts[:, None] + torch.arange(window), i.repeat_interleave(2, 0)
-    pose = talks.pose[i, rows]                                                                          # (80, T, 6)
+    pose = talks.pose[i, rows]                                                  # (80, T, 6)
     pose = pose + noise(pose, 0.25 * judges.capp.speed_std)
     capp = pair_loss(*judges.capp(pose, talks.features[i, rows]), judges.capp.scale)
     return sync + capp, {"sync": sync, "capp": capp}
@@ -231,37 +256,43 @@ def judges_loss(judges: Judges, talks: Talks, generator: torch.Generator):
 def train_sync(preset="laptop", *, workers=None, **asked) -> Judges:
     """Train the `Judges` on talks of the synthetic world and return them, eval and frozen.
 
-    preset: "tiny", or "laptop" and "paper", which are the same. asked: as `training.Run`; making the talks takes at most
-    70 % of its minutes. With `out`, sync.safetensors and the talks are written there. Audio features are those of `out`,
-    `resume` or the shipped weights. Raises VasaError for an unknown preset or no limit."""
+    preset: "tiny", or "laptop" and "paper", which are the same. asked: as `training.Run`;
+    making the talks takes at most 70 % of its minutes. With `out`, sync.safetensors and the
+    talks are written there. Audio features are those of `out`, `resume` or the shipped weights.
+    Raises VasaError for an unknown preset or no limit."""
     if preset not in ("tiny", "laptop", "paper"):
         raise VasaError(f"unknown preset {preset!r}: accepted are tiny, laptop, paper")
     run = Run(**asked)
     folders = [Path(f) for f in (run.out, run.resume) if f]
     near = [f for f in folders if (f / "audio.safetensors").is_file()]
     ears = load_audio_encoder(near[0] if near else weights_folder("laptop"))
-    config = (SyncConfig.tiny if preset == "tiny" else SyncConfig)(audio_dim=ears.config.hidden_size)
+    make = SyncConfig.tiny if preset == "tiny" else SyncConfig
+    config = make(audio_dim=ears.config.hidden_size)
     told = {"talks": config.talks, "ears": fingerprint(ears)}
     pools = [pool for f in folders if (pool := f / "sync-pool.safetensors").is_file()]
     fits = [talks for talks, made_of in map(read_tensors, pools) if made_of == told]
     if fits: talks = Talks(**fits[0])
     else:
-        talks = make_talks(range(config.talks), ears, config, workers=workers, quiet=run.quiet, minutes=run.left(0.7))
-        if run.out and len(talks) == config.talks: save_tensors(Path(run.out) / "sync-pool.safetensors", vars(talks), told)
+        talks = make_talks(range(config.talks), ears, config, workers=workers, quiet=run.quiet,
+                           minutes=run.left(0.7))
+        if run.out and len(talks) == config.talks:
+            save_tensors(Path(run.out) / "sync-pool.safetensors", vars(talks), told)
     talks = Talks(**{name: values.to(run.device) for name, values in vars(talks).items()})
     judges = run.new(Judges, config)
     judges.capp.set_statistics(talks)
-    log = fit(Recipe("sync", {"sync": judges}, lambda step, generator: judges_loss(judges, talks, generator),
-                     lr=lambda step: config.lr * max(0.02, 1 - step / config.steps), steps=config.steps, warmup=100,
+    loss = lambda step, generator: judges_loss(judges, talks, generator)
+    rate = lambda step: config.lr * max(0.02, 1 - step / config.steps)
+    log = fit(Recipe("sync", {"sync": judges}, loss, lr=rate, steps=config.steps, warmup=100,
                      weight_decay=0.05, average=0.99, precision="no"), run)
     if run.out is not None:
-        save_weights(Path(run.out) / "sync.safetensors", judges, config, dtype=torch.float16, preset=preset,
-                     steps=len(log), talks=len(talks), ears=told["ears"])
+        save_weights(Path(run.out) / "sync.safetensors", judges, config, dtype=torch.float16,
+                     preset=preset, steps=len(log), talks=len(talks), ears=told["ears"])
     return judges.requires_grad_(False)
 
 
 def load_judges(folder="laptop", ears=None, device="cpu") -> Judges:
-    """The `Judges` of `folder/sync.safetensors` (a folder or a shipped preset's name), eval and frozen.
+    """The `Judges` of `folder/sync.safetensors` (a folder or a shipped preset's name), eval and
+    frozen.
 
     Raises VasaError where they learned from another audio encoder than `ears`."""
     path = weights_folder(folder) / "sync.safetensors"

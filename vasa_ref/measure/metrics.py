@@ -25,10 +25,12 @@ from tqdm import tqdm
 
 from ..dynamics import to_z_dyn
 from ..face.perceptual import psnr, ssim
-from ..face.separation import held_out_cast, leak_table, looks_table, read_codes, swap_table
+from ..face.separation import (held_out_cast, leak_table, looks_table, read_codes,
+                                      swap_table)
 from ..hearing.features import audio_features, load_audio_encoder
-from .estimator import (LIDS, MotionEstimator, Reading, classify_emotion, correlation, face_crop,
-                                        load_metrics, mouth_opening, to_size, train_metrics)
+from .estimator import (LIDS, MotionEstimator, Reading, classify_emotion,
+                                        correlation, face_crop, load_metrics, mouth_opening,
+                                        to_size, train_metrics)
 from .lipsync import Judges, load_judges, sync_scores
 from ..motion.conditions import delta_p
 from ..store import PRETRAINED, weights_folder
@@ -42,30 +44,38 @@ from ..world.picture import make_figures, portraits
 from ..world.voice import LANGUAGES, SILENCE, phoneme_class
 
 # %% ../../nbs/measure/03_metrics.ipynb #12-004-430b83
-_all_ = ["MotionEstimator", "correlation", "delta_p", "load_metrics", "mouth_opening", "psnr", "ssim", "train_metrics"]
+_all_ = ["MotionEstimator", "correlation", "delta_p", "load_metrics", "mouth_opening", "psnr",
+         "ssim", "train_metrics"]
 
 # %% ../../nbs/measure/03_metrics.ipynb #12-014-ba09d5
 def quiet_ends(speech, seconds, margin=0.6):
     "The first `seconds` of a speech between two silences of `margin` seconds."
-    length, pad = min(int(seconds * SAMPLE_RATE), len(speech.waveform)), int(margin * SAMPLE_RATE)
+    length = min(int(seconds * SAMPLE_RATE), len(speech.waveform))
+    pad = int(margin * SAMPLE_RATE)
     kept = int((speech.starts < length).sum())
-    bounds = torch.cat([torch.tensor([0]), speech.starts[:kept] + pad, torch.tensor([pad + length, 2 * pad + length])])
-    return replace(speech, waveform=F.pad(speech.waveform[:length], (pad, pad)), starts=bounds[:-1], ends=bounds[1:],
+    bounds = torch.cat([torch.tensor([0]), speech.starts[:kept] + pad,
+                        torch.tensor([pad + length, 2 * pad + length])])
+    return replace(speech, waveform=F.pad(speech.waveform[:length], (pad, pad)),
+                   starts=bounds[:-1], ends=bounds[1:],
                    phonemes=[SILENCE, *speech.phonemes[:kept], SILENCE])
 
 
 def held_out_truth(seed, emotion=None, language="en", seconds=3.0):
-    "`Truth` of a held-out person, voice and sentence: who, how it should move, and the sound; the emotion by turns."
-    plan = replace(plan_clip(seed, held_out=True, language=language), emotion="neutral", emotion_strength=0.0)
+    """`Truth` of a held-out person, voice and sentence: who, how it should move, and the sound;
+    the emotion by turns."""
+    plan = replace(plan_clip(seed, held_out=True, language=language), emotion="neutral",
+                   emotion_strength=0.0)
     speech = quiet_ends(speak(plan), seconds)
     emotion = EMOTIONS[seed % len(EMOTIONS)] if emotion is None else emotion
     generator = torch.Generator().manual_seed(seed)
-    motion = perform(speech, gaze=plan.gaze, distance=plan.distance, emotion=emotion, generator=generator)
+    motion = perform(speech, gaze=plan.gaze, distance=plan.distance, emotion=emotion,
+                     generator=generator)
     return Truth(random_people(1, draw(seed, "person", held_out=True)), motion, speech)
 
 # %% ../../nbs/measure/03_metrics.ipynb #12-019-f8e843
 def lag_curve(truth, generated, reach=8):
-    "Correlation of two tracks (T,) at shifts -reach..reach: (2 reach + 1,); at a shift > 0 the generated one is late."
+    """Correlation of two tracks (T,) at shifts -reach..reach: (2 reach + 1,); at a shift > 0
+    the generated one is late."""
     frames, scores = len(truth), []
     for lag in range(-reach, reach + 1):
         early, late = max(0, -lag), max(0, lag)
@@ -74,7 +84,8 @@ def lag_curve(truth, generated, reach=8):
 
 
 def mouth_sync(pairs, reach=8):
-    "(mouth_corr, mouth_lag_frames) of pairs of true and generated openings (T,): the best point of the mean curve."
+    """(mouth_corr, mouth_lag_frames) of pairs of true and generated openings (T,): the best
+    point of the mean curve."""
     curve = torch.stack([lag_curve(*pair, reach) for pair in pairs]).mean(0)
     return curve.max().item(), int(curve.argmax()) - reach
 
@@ -86,7 +97,8 @@ def runs(mask):
 
 
 def closures(units, around=5):
-    "Runs (start, stop) of frames of units (T, 52) with touching lips, open within `around` frames on both sides."
+    """Runs (start, stop) of frames of units (T, 52) with touching lips, open within `around`
+    frames on both sides."""
     opening = mouth_opening(units)
     is_open = lambda start, stop: bool((opening[max(0, start):stop] > 0.1).any())
     return [(start, stop) for start, stop in runs(opening < 0.02)
@@ -94,7 +106,8 @@ def closures(units, around=5):
 
 
 def closures_met(units, opening, slack=1, around=5, ratio=0.3):
-    "For each of the `closures` of the true units (T, 52): does the generated opening (T,) dip there? A list of bool."
+    """For each of the `closures` of the true units (T, 52): does the generated opening (T,) dip
+    there? A list of bool."""
     met = []
     for start, stop in closures(units, around):
         most = opening[max(0, start - around):stop + around].max()
@@ -117,9 +130,11 @@ def silent_frames(speech, frames, release=0.2):
 
 # %% ../../nbs/measure/03_metrics.ipynb #12-033-1343a1
 def main_gaze(reading):
-    "Mean direction (yaw, pitch) of the clip in the camera's frame, radians; frames with closing eyes are left out."
+    """Mean direction (yaw, pitch) of the clip in the camera's frame, radians; frames with
+    closing eyes are left out."""
     awake = reading.units[:, LIDS].amax(1) < 0.4
-    looks = direction(look_direction(reading.pose, reading.gaze))[awake if awake.any() else slice(None)]
+    looks = direction(look_direction(reading.pose, reading.gaze))
+    looks = looks[awake if awake.any() else slice(None)]
     x, y, z = (looks.mean(0) / looks.mean(0).norm()).unbind()
     return torch.stack([torch.atan2(x, z), y.asin()])
 
@@ -130,8 +145,10 @@ def angle_deg(a, b):
 
 # %% ../../nbs/measure/03_metrics.ipynb #12-040-b0929f
 def window_jumps(motion, window):
-    "Sizes of the jumps of motion (T, M) at the seams between windows, and inside them: two tracks."
-    jumps = (motion.diff(dim=0) / motion.std(0).clamp(min=1e-6)).norm(dim=1)     # (T - 1,), jump t is into frame t + 1
+    """Sizes of the jumps of motion (T, M) at the seams between windows, and inside them: two
+    tracks."""
+    steps = motion.diff(dim=0) / motion.std(0).clamp(min=1e-6)
+    jumps = steps.norm(dim=1)                          # (T - 1,), jump t is into frame t + 1
     seam = (torch.arange(1, len(motion)) % window) == 0
     return jumps[seam], jumps[~seam]
 
@@ -139,9 +156,10 @@ def window_jumps(motion, window):
 @torch.no_grad()
 def frame_codes(estimator, frames, batch=64):
     "What the instrument's two networks make of frames uint8 (T, H, W, 3): (T, 2 code)."
-    codes = []
+    codes, device = [], estimator.pose_mean.device
     for part in frames.split(batch):
-        images = to_size((part.permute(0, 3, 1, 2) / 255).to(estimator.pose_mean.device), estimator.config.size)
+        images = (part.permute(0, 3, 1, 2) / 255).to(device)
+        images = to_size(images, estimator.config.size)
         crop = face_crop(images, estimator.read_pose(images), estimator.config.crop)
         whole = estimator.pose_net(to_size(images, estimator.config.pose_size))
         codes.append(torch.cat([whole, estimator.face_net(crop)], 1).cpu())
@@ -149,7 +167,8 @@ def frame_codes(estimator, frames, batch=64):
 
 
 def sequence_codes(codes, length=25, stride=5):
-    "Codes of frames (T, D) -> of sequences (n, 2 D): their mean, and their mean change from frame to frame."
+    """Codes of frames (T, D) -> of sequences (n, 2 D): their mean, and their mean change from
+    frame to frame."""
     changes = F.pad(codes.diff(dim=0).abs(), (0, 0, 1, 0))
     return torch.cat([x.unfold(0, length, stride).mean(-1) for x in (codes, changes)], 1)
 
@@ -158,22 +177,25 @@ def frechet_distance(a, b):
     "Squared Frechet distance of the Gaussians fitted to points (n, D) and (m, D)."
     a, b = a.double(), b.double()
     values, axes = torch.linalg.eigh(a.T.cov())
-    root = axes * values.clamp(min=0).sqrt() @ axes.T                                  # of the covariance of a
+    root = axes * values.clamp(min=0).sqrt() @ axes.T                  # of the covariance of a
     both = torch.linalg.eigvalsh(root @ b.T.cov() @ root).clamp(min=0).sqrt().sum()
-    return ((a.mean(0) - b.mean(0)).square().sum() + a.var(0).sum() + b.var(0).sum() - 2 * both).item()
+    apart = (a.mean(0) - b.mean(0)).square().sum()
+    return (apart + a.var(0).sum() + b.var(0).sum() - 2 * both).item()
 
 
 def video_distance(real, made, axes=32):
-    "Frechet distance of two lists of films, each the codes (T >= 25, D) of its frames, on the main axes of `real`."
-    real, made = (torch.cat([sequence_codes(codes) for codes in films]) for films in (real, made))
-    main = torch.linalg.svd(real - real.mean(0), full_matrices=False).Vh[:axes]         # (axes, 2 D)
+    """Frechet distance of two lists of films, each the codes (T >= 25, D) of its frames, on the
+    main axes of `real`."""
+    real, made = (torch.cat([sequence_codes(codes) for codes in films])
+                  for films in (real, made))
+    main = torch.linalg.svd(real - real.mean(0), full_matrices=False).Vh[:axes]   # (axes, 2 D)
     return frechet_distance(real @ main.T, made @ main.T)
 
 # %% ../../nbs/measure/03_metrics.ipynb #12-055-6ff37f
 @dataclass
 class Take:
-    """One clip: its truth, motion (T, M) that drove the decoder, the `Reading` and the codes (T, D) of its frames,
-    and the audio features (T, A) of its sound."""
+    """One clip: its truth, motion (T, M) that drove the decoder, the `Reading` and the codes
+    (T, D) of its frames, and the audio features (T, A) of its sound."""
     truth: Truth
     motion: Tensor
     reading: Reading
@@ -183,46 +205,56 @@ class Take:
 
 @dataclass
 class Instruments:
-    "What judges frames and motion: the reader of frames, the judges, and the audio encoder that CAPP was trained with."
+    """What judges frames and motion: the reader of frames, the judges, and the audio encoder
+    that CAPP was trained with."""
     estimator: MotionEstimator
     judges: Judges
     ears: torch.nn.Module
 
 
 def load_instruments(folder="laptop", device="cpu"):
-    """A folder's or preset's own `Instruments`, else the shipped ones; the reader of frames on `device`, the others on
-    the CPU. VasaError for judges of other ears."""
-    own = lambda name: folder if (weights_folder(folder) / name).is_file() else PRETRAINED / "laptop"
+    """A folder's or preset's own `Instruments`, else the shipped ones; the reader of frames on
+    `device`, the others on the CPU. VasaError for judges of other ears."""
+    has = lambda name: (weights_folder(folder) / name).is_file()
+    own = lambda name: folder if has(name) else PRETRAINED / "laptop"
     judges = own("sync.safetensors")
     ears = load_audio_encoder(judges)
-    return Instruments(load_metrics(own("metrics.safetensors"), device), load_judges(judges, ears), ears)
+    estimator = load_metrics(own("metrics.safetensors"), device)
+    return Instruments(estimator, load_judges(judges, ears), ears)
 
 
 def perform_truth(talker, truth, seed=0, **controls):
-    "The talker's motion (T, M) for a truth's sound, gaze, distance and emotion; `controls` of `Talker.motion`."
+    """The talker's motion (T, M) for a truth's sound, gaze, distance and emotion; `controls` of
+    `Talker.motion`."""
     wanted = truth.motion
-    emotion = {name: weight for name, weight in zip(EMOTIONS, wanted.emotion.tolist()) if weight}
-    return talker.motion(truth.speech.waveform, seed=seed, gaze=tuple(wanted.main_gaze.rad2deg().tolist()),
+    weights = zip(EMOTIONS, wanted.emotion.tolist())
+    emotion = {name: weight for name, weight in weights if weight}
+    return talker.motion(truth.speech.waveform, seed=seed,
+                         gaze=tuple(wanted.main_gaze.rad2deg().tolist()),
                          distance=wanted.distance, emotion=emotion or "neutral", **controls)
 
 
 def make_take(talker, instruments, truth, seed=0, **controls):
     "Let the talker play what `truth` knows, from a neutral portrait and the sound alone."
     motion = perform_truth(talker, truth, seed, **controls)
-    frames = torch.cat(list(talker.decode(talker.encode(portraits(truth.people, talker.size)), motion)))
+    portrait = talker.encode(portraits(truth.people, talker.size))
+    frames = torch.cat(list(talker.decode(portrait, motion)))
     return look_at(instruments, truth, motion.cpu(), frames)
 
 
 def look_at(instruments, truth, motion, frames):
     "The `Take` of frames uint8 (T, H, W, 3)."
-    features, estimator = audio_features(instruments.ears, truth.speech.waveform, len(frames)), instruments.estimator
+    estimator = instruments.estimator
+    features = audio_features(instruments.ears, truth.speech.waveform, len(frames))
     return Take(truth, motion, estimator.read(frames), frame_codes(estimator, frames), features)
 
 
 def true_take(instruments, truth):
-    "The `Take` of the truth itself, rendered as large as the instrument reads: the row of real video."
+    """The `Take` of the truth itself, rendered as large as the instrument reads: the row of
+    real video."""
     motion, estimator = truth.motion, instruments.estimator
-    frames = render_motion(make_figures(truth.people.to(estimator.pose_mean.device)), motion, estimator.config.size)
+    figures = make_figures(truth.people.to(estimator.pose_mean.device))
+    frames = render_motion(figures, motion, estimator.config.size)
     told = torch.cat([motion.pose, to_z_dyn(motion.units, motion.gaze, motion.body)], 1)
     return look_at(instruments, truth, told, frames)
 
@@ -233,19 +265,27 @@ def asked_emotion(motion):
 
 # %% ../../nbs/measure/03_metrics.ipynb #12-057-483f93
 def take_figures(takes, estimator, window):
-    "The figures that `vasa bench` calls mouth_corr, mouth_lag_frames, closure_recall, ... of English takes."
+    """The figures that `vasa bench` calls mouth_corr, mouth_lag_frames, closure_recall, ... of
+    English takes."""
     mean = lambda values: sum(values) / len(values)
     pairs = [(mouth_opening(t.truth.motion.units), t.reading.opening) for t in takes]
     mouth_corr, lag = mouth_sync(pairs)
-    met = [m for t in takes for m in closures_met(t.truth.motion.units, earlier(t.reading.opening, lag))]
-    still = torch.cat([t.reading.opening[silent_frames(t.truth.speech, len(t.motion))] < 0.1 for t in takes])
-    seams, inside = (torch.cat(x) for x in zip(*(window_jumps(t.motion, window) for t in takes)))
+    met = [m for t in takes
+           for m in closures_met(t.truth.motion.units, earlier(t.reading.opening, lag))]
+    still = torch.cat([t.reading.opening[silent_frames(t.truth.speech, len(t.motion))] < 0.1
+                       for t in takes])
+    jumps = (window_jumps(t.motion, window) for t in takes)
+    seams, inside = (torch.cat(x) for x in zip(*jumps))
     wanted, seen = [t.truth.motion for t in takes], [t.reading for t in takes]
-    recognised = [classify_emotion(estimator, r.units) == asked_emotion(w) for w, r in zip(wanted, seen)]
-    figures = {"mouth_corr": mouth_corr, "mouth_lag_frames": lag, "silence_still": still.float().mean().item(),
-               "gaze_error_deg": mean([angle_deg(main_gaze(r), w.main_gaze) for w, r in zip(wanted, seen)]),
-               "distance_error": mean([abs(r.pose[:, 5].mean().item() - w.distance) for w, r in zip(wanted, seen)]),
-               "emotion_accuracy": mean(recognised), "delta_p": mean([delta_p(t.motion) for t in takes]),
+    recognised = [classify_emotion(estimator, r.units) == asked_emotion(w)
+                  for w, r in zip(wanted, seen)]
+    off_gaze = [angle_deg(main_gaze(r), w.main_gaze) for w, r in zip(wanted, seen)]
+    off_distance = [abs(r.pose[:, 5].mean().item() - w.distance) for w, r in zip(wanted, seen)]
+    figures = {"mouth_corr": mouth_corr, "mouth_lag_frames": lag,
+               "silence_still": still.float().mean().item(),
+               "gaze_error_deg": mean(off_gaze), "distance_error": mean(off_distance),
+               "emotion_accuracy": mean(recognised),
+               "delta_p": mean([delta_p(t.motion) for t in takes]),
                "delta_p_true": mean([delta_p(w.pose) for w in wanted])}
     if met: figures["closure_recall"] = mean(met)
     if len(seams): figures["seam_ratio"] = (seams.mean() / inside.mean()).item()
@@ -253,11 +293,15 @@ def take_figures(takes, estimator, window):
 
 # %% ../../nbs/measure/03_metrics.ipynb #12-059-914d11
 def coupling_figures(takes, judges):
-    "{sync_c, sync_d, sync_offset, capp, capp_shift3} of takes: SyncNet's by the mean curve, CAPP's two shifts."
-    curve = torch.stack([judges.sync_curve(t.reading.units, t.truth.speech.waveform) for t in takes]).mean(0)
-    capp = {name: [score for t in takes if (score := judges.capp_score(t.motion[:, :6], t.features, shift)) is not None]
-            for name, shift in (("capp", 0), ("capp_shift3", 3))}
-    return sync_scores(curve) | {name: sum(scores) / len(scores) for name, scores in capp.items() if scores}
+    """{sync_c, sync_d, sync_offset, capp, capp_shift3} of takes: SyncNet's by the mean curve,
+    CAPP's two shifts."""
+    curves = [judges.sync_curve(t.reading.units, t.truth.speech.waveform) for t in takes]
+    figures = sync_scores(torch.stack(curves).mean(0))
+    for name, shift in (("capp", 0), ("capp_shift3", 3)):
+        scores = [judges.capp_score(t.motion[:, :6], t.features, shift) for t in takes]
+        known = [score for score in scores if score is not None]
+        if known: figures[name] = sum(known) / len(known)
+    return figures
 
 # %% ../../nbs/measure/03_metrics.ipynb #12-063-0acfc5
 @contextmanager
@@ -271,34 +315,38 @@ def threads(n):
 
 
 def speed(talker, truth):
-    "{rtf, fps_cpu} (or fps_cuda) of one video, portrait to MP4, on two threads: the median of three times."
+    """{rtf, fps_cpu} (or fps_cuda) of one video, portrait to MP4, on two threads: the median of
+    three times."""
     portrait, waveform = portraits(truth.people, talker.size), truth.speech.waveform
     with tempfile.TemporaryDirectory() as folder, threads(2):
-        list(talker.frames(portrait, waveform[:SAMPLE_RATE // 5]))               # the first call prepares kernels
+        list(talker.frames(portrait, waveform[:SAMPLE_RATE // 5]))        # prepares kernels
         times = []
         for _ in range(3):
             began = time.perf_counter()
             talker.animate_to_file(Path(folder) / "speed.mp4", portrait, waveform)
             times.append(time.perf_counter() - began)
     took = sorted(times)[1]
-    return {"rtf": took * SAMPLE_RATE / len(waveform), f"fps_{talker.device.type}": len(truth.motion) / took}
+    return {"rtf": took * SAMPLE_RATE / len(waveform),
+            f"fps_{talker.device.type}": len(truth.motion) / took}
 
 # %% ../../nbs/measure/03_metrics.ipynb #12-065-50da79
-CEILINGS = ("mouth_corr", "closure_recall", "gaze_error_deg", "distance_error", "emotion_accuracy", "sync_c", "sync_d",
-            "sync_offset", "capp", "capp_shift3")
+CEILINGS = ("mouth_corr", "closure_recall", "gaze_error_deg", "distance_error",
+            "emotion_accuracy", "sync_c", "sync_d", "sync_offset", "capp", "capp_shift3")
 
 def bench(preset="laptop", quick=False, seed=0, quiet=False, device="cpu"):
-    """Every quality figure of a preset's or folder's weights, on held-out people, voices and sentences: a flat dict.
+    """Every quality figure of a preset's or folder's weights, on held-out people, voices and
+    sentences: a flat dict.
 
-    A quarter of an hour or so on two cores, half of it to draw true pictures; `quick` takes fewer clips, and three
-    minutes. The instruments are the folder's own, else the shipped ones. `device` draws, reads and plays.
-    Raises VasaError for incomplete weights."""
+    A quarter of an hour or so on two cores, half of it to draw true pictures; `quick` takes
+    fewer clips, and three minutes. The instruments are the folder's own, else the shipped ones.
+    `device` draws, reads and plays. Raises VasaError for incomplete weights."""
     folder = weights_folder(preset)
     talker = Talker.from_pretrained(folder, device)
     instruments = load_instruments(folder, device)
     estimator, judges = instruments.estimator, instruments.judges
     window = talker.motion_model.config.window
-    count, seconds, abroad = (7, 2.0, []) if quick else (21, 3.2, sorted(set(LANGUAGES) - {"en"})[seed % 3::3][:8])
+    count, seconds = (7, 2.0) if quick else (21, 3.2)
+    abroad = [] if quick else sorted(set(LANGUAGES) - {"en"})[seed % 3::3][:8]
     jobs = [(1000 * seed + i, language) for i, language in enumerate(["en"] * count + abroad)]
     takes = []
     with tqdm(total=len(jobs) + count + 3, desc="bench", disable=quiet, unit="part") as bar:
@@ -314,24 +362,29 @@ def bench(preset="laptop", quick=False, seed=0, quiet=False, device="cpu"):
             bar.update()
         ceiling = take_figures(real, estimator, window) | coupling_figures(real, judges)
         figures |= {f"{name}_true": ceiling[name] for name in CEILINGS if name in ceiling}
-        if not quick: figures["fvd"] = video_distance([t.codes for t in real], [t.codes for t in takes[:count]])
+        if not quick:
+            figures["fvd"] = video_distance([t.codes for t in real],
+                                            [t.codes for t in takes[:count]])
         if abroad:
-            foreign = [(mouth_opening(t.truth.motion.units), t.reading.opening) for t in takes[count:]]
+            foreign = [(mouth_opening(t.truth.motion.units), t.reading.opening)
+                       for t in takes[count:]]
             figures["mouth_corr_languages"] = mouth_sync(foreign)[0]
         people, frames = (4, 2) if quick else (12, 4)
-        figures |= swap_table(talker.face, people, frames, 1_000_003 + seed, read=estimator.motion, device=device)
+        figures |= swap_table(talker.face, people, frames, 1_000_003 + seed,
+                              read=estimator.motion, device=device)
         bar.update()
         few, many = ((4, 4), (8, 6)) if quick else ((16, 8), (24, 16))
         casts = {"plain": many, "dressed": few, "held_out": few}
         size = talker.face.config.size
-        read = {looks: read_codes(talker.face, held_out_cast(*cast, 2_000_003 + seed, size, looks, device))
-                for looks, cast in casts.items()}
+        read = {looks: read_codes(talker.face, held_out_cast(
+            *cast, 2_000_003 + seed, size, looks, device)) for looks, cast in casts.items()}
         figures |= leak_table(*read.pop("plain")) | looks_table(read)
         bar.update()
         figures |= speed(talker, held_out_truth(1000 * seed + 900, seconds=seconds))
         bar.update()
     if not quiet:
-        print("the instrument's own errors:", {name: round(error, 3) for name, error in estimator.errors.items()})
+        errors = {name: round(error, 3) for name, error in estimator.errors.items()}
+        print("the instrument's own errors:", errors)
     people = len({tuple(t.truth.people.flat()[0].tolist()) for t in takes})
-    return figures | {"size_px": talker.size, "preset": folder.name, "people": people, "clips": len(takes),
-                      "seed": seed}
+    return figures | {"size_px": talker.size, "preset": folder.name, "people": people,
+                      "clips": len(takes), "seed": seed}

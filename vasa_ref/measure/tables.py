@@ -11,17 +11,18 @@ from functools import partial
 from tqdm import tqdm
 
 from ..hearing.features import audio_features
-from .metrics import (coupling_figures, held_out_truth, load_instruments, make_take, take_figures,
-                                      true_take, video_distance)
+from .metrics import (coupling_figures, held_out_truth, load_instruments,
+                                      make_take, take_figures, true_take, video_distance)
 from ..store import weights_folder
 from ..talking.talker import Talker
 from ..world.clips import make_clip
 
 # %% ../../nbs/measure/04_tables.ipynb #12-007-df8111
-SHIFTS, SHIFTED = (0, 1, 2, 3, 4), (0.608, 0.462, 0.206, 0.069, 0.082)                 # table 3: frames, CAPP
-FACTORS, SCALED = (0.2, 0.5, 1, 1.5, 3), (0.368, 0.584, 0.608, 0.587, 0.505)           # table 4: times, CAPP
+# table 3: CAPP by frames; table 4: CAPP by times; table 5: columns by (l_A, l_g, steps)
+SHIFTS, SHIFTED = (0, 1, 2, 3, 4), (0.608, 0.462, 0.206, 0.069, 0.082)
+FACTORS, SCALED = (0.2, 0.5, 1, 1.5, 3), (0.368, 0.584, 0.608, 0.587, 0.505)
 COLUMNS = "sync_c", "sync_d", "capp", "delta_p", "fvd", "gaze_error_deg", "distance_error"
-SETTINGS = {(0, 0, 50): (7.087, 7.391, 0.414, 0.291, 117.4, 5.730, 0.004),             # table 5: by (l_A, l_g, steps)
+SETTINGS = {(0, 0, 50): (7.087, 7.391, 0.414, 0.291, 117.4, 5.730, 0.004),
             (0, 1, 50): (7.134, 7.345, 0.421, 0.290, 116.5, 5.329, 0.004),
             (0, 2, 50): (7.108, 7.386, 0.414, 0.298, 117.8, 5.064, 0.005),
             (0.5, 1, 50): (7.957, 6.635, 0.465, 0.316, 105.9, 5.253, 0.005),
@@ -35,7 +36,8 @@ def capp_tables(instruments, talks=24, seed=0, progress=lambda: None):
     shifted, scaled = {k: 0.0 for k in SHIFTS}, {k: 0.0 for k in FACTORS}
     for i in range(talks):
         clip = make_clip(1000 * seed + i, seconds=6.0, held_out=True, render_frames=False)
-        pose, features = clip.truth.motion.pose, audio_features(instruments.ears, clip.waveform, len(clip))
+        pose = clip.truth.motion.pose
+        features = audio_features(instruments.ears, clip.waveform, len(clip))
         mean, score = pose.mean(0), partial(instruments.judges.capp_score, features=features)
         for shift in SHIFTS: shifted[shift] += score(pose, shift=shift) / talks
         for factor in FACTORS: scaled[factor] += score(mean + factor * (pose - mean)) / talks
@@ -44,23 +46,30 @@ def capp_tables(instruments, talks=24, seed=0, progress=lambda: None):
 
 # %% ../../nbs/measure/04_tables.ipynb #12-011-3035a9
 def table_row(takes, real, instruments, window=50):
-    "The paper's figures of takes, beside which the true takes `real` stand, and the correlation of the mouth."
-    figures = take_figures(takes, instruments.estimator, window) | coupling_figures(takes, instruments.judges)
-    if takes is not real: figures["fvd"] = video_distance([take.codes for take in real], [take.codes for take in takes])
-    return {name: figures[name] for name in (*COLUMNS, "mouth_corr", "closure_recall") if name in figures}
+    """The paper's figures of takes, beside which the true takes `real` stand, and the
+    correlation of the mouth."""
+    codes = lambda films: [take.codes for take in films]
+    figures = take_figures(takes, instruments.estimator, window)
+    figures |= coupling_figures(takes, instruments.judges)
+    if takes is not real: figures["fvd"] = video_distance(codes(real), codes(takes))
+    wanted = *COLUMNS, "mouth_corr", "closure_recall"
+    return {name: figures[name] for name in wanted if name in figures}
 
 
 def paper_tables(preset="laptop", quick=False, seed=0, quiet=False, device="cpu"):
     """Tables 3, 4 and 5 of VASA-1 for a preset's or folder's weights, as a dict of dicts.
 
-    Twenty minutes on two cores; `quick` takes 4 clips for 14 and 6 talks for 24. `device` draws, reads and plays.
-    VasaError for incomplete weights."""
+    Twenty minutes on two cores; `quick` takes 4 clips for 14 and 6 talks for 24. `device`
+    draws, reads and plays. VasaError for incomplete weights."""
     folder = weights_folder(preset)
-    talker, instruments = Talker.from_pretrained(folder, device), load_instruments(folder, device)
+    talker = Talker.from_pretrained(folder, device)
+    instruments = load_instruments(folder, device)
     clips, talks, seconds = (4, 6, 2.0) if quick else (14, 24, 3.2)
-    with tqdm(total=talks + clips * (1 + len(SETTINGS)), desc="tables", disable=quiet, unit="part") as bar:
+    parts = talks + clips * (1 + len(SETTINGS))
+    with tqdm(total=parts, desc="tables", disable=quiet, unit="part") as bar:
         shifted, scaled = capp_tables(instruments, talks, seed, bar.update)
-        truths, real = [held_out_truth(1000 * seed + i, seconds=seconds) for i in range(clips)], []
+        truths = [held_out_truth(1000 * seed + i, seconds=seconds) for i in range(clips)]
+        real = []
         for truth in truths:
             real.append(true_take(instruments, truth))
             bar.update()
@@ -68,25 +77,30 @@ def paper_tables(preset="laptop", quick=False, seed=0, quiet=False, device="cpu"
         for audio, gaze, steps in SETTINGS:
             takes = []
             for i, truth in enumerate(truths):
-                takes.append(make_take(talker, instruments, truth, seed=1000 * seed + i, steps=steps, temperature=1.0,
-                                       cfg_scale={"audio": audio, "gaze": gaze}))
+                takes.append(make_take(
+                    talker, instruments, truth, seed=1000 * seed + i, steps=steps,
+                    temperature=1.0, cfg_scale={"audio": audio, "gaze": gaze}))
                 bar.update()
             window = talker.motion_model.config.window
             rows[f"{audio:g}, {gaze:g}, {steps}"] = table_row(takes, real, instruments, window)
     by_name = lambda row: {f"{key:g}": value for key, value in row.items()}
-    return {"preset": folder.name, "clips": clips, "talks": talks, "seed": seed, "capp_shift": by_name(shifted),
-            "capp_scale": by_name(scaled), "guidance": rows}
+    return {"preset": folder.name, "clips": clips, "talks": talks, "seed": seed,
+            "capp_shift": by_name(shifted), "capp_scale": by_name(scaled), "guidance": rows}
 
 
 def as_text(tables):
     "The tables as lines of text, with the paper's figures beside."
     lines = [f"{'shift, frames':<16}{'CAPP':>8}{'paper':>8}"]
-    lines += [f"{k:<16g}{tables['capp_shift'][f'{k:g}']:8.3f}{paper:8.3f}" for k, paper in zip(SHIFTS, SHIFTED)]
+    lines += [f"{k:<16g}{tables['capp_shift'][f'{k:g}']:8.3f}{paper:8.3f}"
+              for k, paper in zip(SHIFTS, SHIFTED)]
     lines += ["", f"{'motion, times':<16}{'CAPP':>8}{'paper':>8}"]
-    lines += [f"{k:<16g}{tables['capp_scale'][f'{k:g}']:8.3f}{paper:8.3f}" for k, paper in zip(FACTORS, SCALED)]
+    lines += [f"{k:<16g}{tables['capp_scale'][f'{k:g}']:8.3f}{paper:8.3f}"
+              for k, paper in zip(FACTORS, SCALED)]
     lines += ["", f"{'l_A, l_g, steps':<16}" + "".join(f"{name:>16}" for name in COLUMNS)]
     for name, row in tables["guidance"].items():
-        lines.append(f"{name:<16}" + "".join(f"{row.get(column, float('nan')):16.3f}" for column in COLUMNS))
+        values = (row.get(column, float("nan")) for column in COLUMNS)
+        lines.append(f"{name:<16}" + "".join(f"{value:16.3f}" for value in values))
     for (a, g, n), row in SETTINGS.items():
-        lines.append(f"{f'paper {a:g}, {g:g}, {n}':<16}" + "".join(f"{value:16.3f}" for value in row))
+        name = f"paper {a:g}, {g:g}, {n}"
+        lines.append(f"{name:<16}" + "".join(f"{value:16.3f}" for value in row))
     return "\n".join(lines)

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from ..errors import VasaError
 from .estimator import mouth_opening
-from .metrics import closures_met, held_out_truth, mouth_sync, perform_truth, quiet_ends
+from .metrics import (closures_met, held_out_truth, mouth_sync, perform_truth,
+                                      quiet_ends)
 from ..media.clips import load_audio
 from ..media.files import run_ffmpeg
 from ..store import weights_folder
@@ -29,7 +30,8 @@ from ..world.voice import LANGUAGES, SILENCE, Speech, Voice, say
 
 # %% ../../nbs/measure/05_voices.ipynb #12-007-9b2e64
 def join(speeches):
-    "Speeches, one at least, one behind the other, without the silence at their ends, as one `Speech`."
+    """Speeches, one at least, one behind the other, without the silence at their ends, as one
+    `Speech`."""
     waves, names, starts, total = [], [], [], 0
     for speech in speeches:
         sounding = [i for i, name in enumerate(speech.phonemes) if name != SILENCE]
@@ -38,23 +40,28 @@ def join(speeches):
         waves.append(speech.waveform[begin:end]); names += speech.phonemes[first:last + 1]
         starts += [total + int(start) - begin for start in speech.starts[first:last + 1]]
         total += end - begin
-    return Speech(torch.cat(waves), names, torch.tensor(starts), torch.tensor(starts[1:] + [total]),
+    return Speech(torch.cat(waves), names,
+                  torch.tensor(starts), torch.tensor(starts[1:] + [total]),
                   " ".join(s.text for s in speeches), speeches[0].voice, speeches[0].language)
 
 
 def sing(words, notes, voice="mia", language="en", rate=90):
-    """Words (a string) sung on `notes`, one per word, each 0 to 99 in the synthesiser's units of pitch: a `Speech`.
+    """Words (a string) sung on `notes`, one per word, each 0 to 99 in the synthesiser's units
+    of pitch: a `Speech`.
 
     Raises VasaError where there are not as many notes as words."""
     words = words.split()
     if len(words) != len(notes) or not words:
-        raise VasaError(f"{len(notes)} notes for {len(words)} words: accepted is one note per word")
+        raise VasaError(f"{len(notes)} notes for {len(words)} words: "
+                        "accepted is one note per word")
     singer = Voice(voice, range=0.0)
-    return join([say(word, singer, language, rate=rate, pitch=note) for word, note in zip(words, notes)])
+    return join([say(word, singer, language, rate=rate, pitch=note)
+                 for word, note in zip(words, notes)])
 
 # %% ../../nbs/measure/05_voices.ipynb #12-012-e2b808
 SONGS = (("row row row your boat gently down the stream", (30, 30, 30, 42, 52, 52, 42, 52, 60)),
-         ("are you sleeping brother john morning bells are ringing", (30, 42, 52, 30, 52, 60, 68, 60, 52)))
+         ("are you sleeping brother john morning bells are ringing",
+          (30, 42, 52, 30, 52, 60, 68, 60, 52)))
 
 
 def spoken_truth(speech, seed, seconds=3.2):
@@ -77,27 +84,35 @@ def by_codec(waveform, codec="libopus", extension="ogg", bitrate="8k"):
     import soundfile
     with tempfile.TemporaryDirectory() as folder:
         soundfile.write(f"{folder}/in.wav", waveform.numpy(), SAMPLE_RATE)
-        stream = ffmpeg.input(f"file:{folder}/in.wav").output(f"file:{folder}/out.{extension}", acodec=codec, audio_bitrate=bitrate)
-        with run_ffmpeg(stream, f"cannot encode by {codec}", "accepted is an encoder of this ffmpeg"): pass
+        stream = ffmpeg.input(f"file:{folder}/in.wav").output(
+            f"file:{folder}/out.{extension}", acodec=codec, audio_bitrate=bitrate)
+        accepted = "accepted is an encoder of this ffmpeg"
+        with run_ffmpeg(stream, f"cannot encode by {codec}", accepted): pass
         back = load_audio(f"{folder}/out.{extension}")
     return F.pad(back, (0, max(0, len(waveform) - len(back))))[:len(waveform)]
 
 
 def situations(clips=4):
-    "{name: [`Truth`]}: languages, whispers, songs, and English in noise, music, a hall, a telephone, a codec."
+    """{name: [`Truth`]}: languages, whispers, songs, and English in noise, music, a hall, a
+    telephone, a codec."""
     calm = lambda code, count: [held_out_truth(i, "neutral", code, 3.2) for i in range(count)]
     found = {f"in {LANGUAGES[code].name}": calm(code, max(2, clips // 2)) for code in LANGUAGES}
     english = found["in English"] = calm("en", clips)
     sounds = [english[i].speech.waveform[None] for i in range(clips)]
     generator = torch.Generator().manual_seed(0)
-    wet = [reverberate(s, torch.tensor([[0.8]]), torch.tensor([[3.0]]), generator) for s in sounds]
-    said = lambda heard: [replace(t, speech=replace(t.speech, waveform=h[0])) for t, h in zip(english, heard)]
+    wet = [reverberate(s, torch.tensor([[0.8]]), torch.tensor([[3.0]]), generator)
+           for s in sounds]
+    said = lambda heard: [replace(t, speech=replace(t.speech, waveform=h[0]))
+                          for t, h in zip(english, heard)]
     whisper = lambda i: say(plan_clip(i, True, "en").text, Voice("whisperf"))
     found["whispered"] = [spoken_truth(whisper(i), i) for i in range(clips)]
-    found["sung"] = [spoken_truth(sing(*song, voice), i, 6.0) for i, song in enumerate(SONGS) for voice in ("f2", "m3")]
-    hiss, band = lambda n: coloured_noise(1, n, torch.ones(1, 1), generator)[0], lambda n: music(1, n, generator)[0]
+    found["sung"] = [spoken_truth(sing(*song, voice), i, 6.0)
+                     for i, song in enumerate(SONGS) for voice in ("f2", "m3")]
+    hiss = lambda n: coloured_noise(1, n, torch.ones(1, 1), generator)[0]
+    band = lambda n: music(1, n, generator)[0]
     for name, sound in (("noise", hiss), ("music", band)):
-        found[f"{name}, 10 dB"] = [behind(t, sound(s.shape[1]), 10) for t, s in zip(english, sounds)]
+        found[f"{name}, 10 dB"] = [behind(t, sound(s.shape[1]), 10)
+                                   for t, s in zip(english, sounds)]
     found["a bare hall"], found["telephone"] = said(wet), said([telephone(s) for s in sounds])
     found["Opus, 8 kbit/s"] = said([by_codec(s[0])[None] for s in sounds])
     return found
@@ -109,18 +124,23 @@ def opening_of(talker, motion):
 
 
 def voice_table(preset="laptop", clips=4, quiet=False):
-    """{situation: {mouth_corr, closure_recall}} of held-out people, and {still}: how still the mouth is in four seconds
-    of silence, of noise alone, of music alone. A minute or two on two cores."""
+    """{situation: {mouth_corr, closure_recall}} of held-out people, and {still}: how still the
+    mouth is in four seconds of silence, of noise alone, of music alone. A minute or two on two
+    cores."""
     talker, rows = Talker.from_pretrained(weights_folder(preset)), {}
     for name, truths in tqdm(situations(clips).items(), desc="voices", disable=quiet):
         units = [truth.motion.units for truth in truths]
-        openings = [opening_of(talker, perform_truth(talker, truth, seed=i)) for i, truth in enumerate(truths)]
+        openings = [opening_of(talker, perform_truth(talker, truth, seed=i))
+                    for i, truth in enumerate(truths)]
         met = [m for pair in zip(units, openings) for m in closures_met(*pair)]
-        rows[name] = {"mouth_corr": mouth_sync([(mouth_opening(true), made) for true, made in zip(units, openings)])[0]}
+        pairs = [(mouth_opening(true), made) for true, made in zip(units, openings)]
+        rows[name] = {"mouth_corr": mouth_sync(pairs)[0]}
         if met: rows[name]["closure_recall"] = sum(met) / len(met)
     generator, length = torch.Generator().manual_seed(0), 4 * SAMPLE_RATE
-    hums = {"silence": torch.zeros(length), "noise alone": 0.02 * torch.randn(length, generator=generator),
+    hums = {"silence": torch.zeros(length),
+            "noise alone": 0.02 * torch.randn(length, generator=generator),
             "music alone": 0.1 * music(1, length, generator)[0]}
     for name, sound in hums.items():
-        rows[name] = {"still": (opening_of(talker, talker.motion(sound)) < 0.1).float().mean().item()}
+        shut = opening_of(talker, talker.motion(sound)) < 0.1
+        rows[name] = {"still": shut.float().mean().item()}
     return rows

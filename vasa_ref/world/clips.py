@@ -39,7 +39,8 @@ from .voice import LANGUAGES, Speech, random_text, random_voice, say
 
 # %% ../../nbs/world/14_clips.ipynb #04-053-3db703
 def draw(seed: int, what: str, held_out: bool = False) -> torch.Generator:
-    "The generator for one decision about clip `seed`; held-out clips draw from streams of their own."
+    """The generator for one decision about clip `seed`; held-out clips draw from
+    streams of their own."""
     name = f"{'held out' if held_out else 'training'} {seed} {what}"
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
@@ -56,7 +57,8 @@ DISTANCE_RANGE = (0.85, 1.25)  # relative to the mean
 
 @dataclass(frozen=True)
 class ClipPlan:
-    "Every decision about one clip. gaze: main direction (yaw, pitch) in radians, camera frame; distance 1.0 = mean."
+    """Every decision about one clip. gaze: main direction (yaw, pitch) in radians, camera
+    frame; distance 1.0 = mean."""
     seed: int
     held_out: bool
     language: str
@@ -71,8 +73,10 @@ class ClipPlan:
     distance: float
 
 # %% ../../nbs/world/14_clips.ipynb #04-057-5e1c84
-def plan_clip(seed: int, held_out: bool = False, language: str | None = None, sentences: int = 1) -> ClipPlan:
-    "The plan of clip `seed`; language None: English in half of the clips, any of `world.voice.LANGUAGES` in the others."
+def plan_clip(seed: int, held_out: bool = False, language: str | None = None,
+              sentences: int = 1) -> ClipPlan:
+    """The plan of clip `seed`; language None: English in half of the clips, any of
+    `world.voice.LANGUAGES` in the others."""
     def generator(what):
         return draw(seed, what, held_out)
 
@@ -83,66 +87,59 @@ def plan_clip(seed: int, held_out: bool = False, language: str | None = None, se
     language = any_language if language is None else language
     words = generator("text")
     emotion = choose(EMOTIONS, "emotion")
-    gaze = [uniform(generator(f"gaze {axis}"), -limit, limit) for axis, limit in enumerate(GAZE_RANGE)]
+    gaze = [uniform(generator(f"gaze {axis}"), -limit, limit)
+            for axis, limit in enumerate(GAZE_RANGE)]
     return ClipPlan(
         seed, held_out, language, random_voice(generator("voice"), held_out),
         " ".join(random_text(words, language, held_out) for _ in range(sentences)), sentences,
-        rate=uniform(generator("rate"), 145, 200), pitch=uniform(generator("pitch"), 35, 65), emotion=emotion,
-        emotion_strength=0.0 if emotion == "neutral" else uniform(generator("strength"), 0.4, 1.0),
-        gaze=tuple(np.deg2rad(gaze).tolist()), distance=uniform(generator("distance"), *DISTANCE_RANGE))
+        rate=uniform(generator("rate"), 145, 200), pitch=uniform(generator("pitch"), 35, 65),
+        emotion=emotion, emotion_strength=(
+            0.0 if emotion == "neutral" else uniform(generator("strength"), 0.4, 1.0)),
+        gaze=tuple(np.deg2rad(gaze).tolist()),
+        distance=uniform(generator("distance"), *DISTANCE_RANGE))
 
 # %% ../../nbs/world/14_clips.ipynb #04-060-51f612
 def speak(plan: ClipPlan, seconds: float | None = None) -> Speech:
     "The speech of a plan, whole or exactly `seconds` (rounded to frames) long."
     samples = None if seconds is None else round(seconds * FPS) * SAMPLE_RATE // FPS
     if samples is not None and samples <= 0:
-        raise VasaError(f"seconds is {seconds!r}; accepted is a number of at least one frame, {1 / FPS} s")
-    speech = say(plan.text, plan.voice, plan.language, rate=plan.rate, pitch=plan.pitch, emotion=plan.emotion,
-                 emotion_strength=plan.emotion_strength)
+        raise VasaError(f"seconds is {seconds!r}; "
+                        f"accepted is a number of at least one frame, {1 / FPS} s")
+    speech = say(plan.text, plan.voice, plan.language, rate=plan.rate, pitch=plan.pitch,
+                 emotion=plan.emotion, emotion_strength=plan.emotion_strength)
     if samples is None:
         return speech
     if len(speech.waveform) < samples:
         more = plan.sentences * samples // len(speech.waveform) + 1
         return speak(plan_clip(plan.seed, plan.held_out, plan.language, more), seconds)
     kept = int((speech.starts < samples).sum())
-    return dataclasses.replace(speech, waveform=speech.waveform[:samples].clone(), phonemes=speech.phonemes[:kept],
-                               starts=speech.starts[:kept], ends=speech.ends[:kept].clamp(max=samples))
+    return dataclasses.replace(
+        speech, waveform=speech.waveform[:samples].clone(), phonemes=speech.phonemes[:kept],
+        starts=speech.starts[:kept], ends=speech.ends[:kept].clamp(max=samples))
 
 # %% ../../nbs/world/14_clips.ipynb #w12-010-7c8f1e
 MOTION = ("pose", "units", "gaze", "body", "main_gaze", "emotion", "style")
 
 
-def render_motion(
-    figures: Figures,
-    motion: Motion,
-    size: int,
-    shots: Tensor | None = None,
-    scenes: Tensor | None = None,
-    batch: int = 4,
-    **options,
-) -> Tensor:
-    "Frames uint8 (T, size, size, 3) on the CPU of one person in `motion`, in one light (1, 10) and scene."
+def render_motion(figures: Figures, motion: Motion, size: int, shots: Tensor | None = None,
+                  scenes: Tensor | None = None, batch: int = 4, **options) -> Tensor:
+    """Frames uint8 (T, size, size, 3) on the CPU of one person in `motion`, in one
+    light (1, 10) and scene."""
     device = figures.coats.device
-    parts = zip(*(getattr(motion, name).to(device).split(batch) for name in ("pose", "units", "gaze", "body")))
+    moves = (getattr(motion, name).to(device) for name in ("pose", "units", "gaze", "body"))
     all_of = lambda x, n: None if x is None else x.to(device).expand(n, *x.shape[1:])
-    images = torch.cat(
-        [
-            (
-                render(figures, *part, all_of(shots, len(part[0])), all_of(scenes, len(part[0])), size=size, **options)
-                * 255
-            )
-            .round()
-            .byte()
-            .cpu()
-            for part in parts
-        ]
-    )
-    return images.permute(0, 2, 3, 1).contiguous()
+    images = []
+    for part in zip(*(move.split(batch) for move in moves)):
+        stage = (all_of(x, len(part[0])) for x in (shots, scenes))
+        drawn = render(figures, *part, *stage, size=size, **options)
+        images.append((drawn * 255).round().byte().cpu())
+    return torch.cat(images).permute(0, 2, 3, 1).contiguous()
 
 # %% ../../nbs/world/14_clips.ipynb #w14-truth
 @dataclass
 class Truth:
-    "What the world knows of a clip of T frames: the person, the motion, and the speech with the time of every sound."
+    """What the world knows of a clip of T frames: the person, the motion, and the speech with
+    the time of every sound."""
     people: People
     motion: Motion
     speech: Speech
@@ -160,33 +157,39 @@ def make_clip(
 ) -> Clip:
     """Clip number `seed` of the world, with its truth: the same on every call.
 
-    size: pixels; seconds: exact length, or None for one whole sentence; held_out: people, voices and sentences never
-    used in training; language: a key of `world.voice.LANGUAGES`, or None to let the seed decide; render_frames False leaves
-    `frames` None; device renders; options: of `render`.
-    Stands for the paper's 500 k clips of real video (VASA-1 sec. 4)."""
+    size: pixels; seconds: exact length, or None for one whole sentence; held_out: people,
+    voices and sentences never used in training; language: a key of `world.voice.LANGUAGES`, or
+    None to let the seed decide; render_frames False leaves `frames` None; device renders;
+    options: of `render`. Stands for the paper's 500 k clips of real video (VASA-1 sec. 4)."""
     plan = plan_clip(seed, held_out, language)
     speech, people = speak(plan, seconds), random_people(1, draw(seed, "person", held_out))
     motion = perform(speech, gaze=plan.gaze, distance=plan.distance, emotion=plan.emotion,
-                     emotion_strength=plan.emotion_strength, generator=draw(seed, "performance", held_out))
+                     emotion_strength=plan.emotion_strength,
+                     generator=draw(seed, "performance", held_out))
     frames = None
     if render_frames:
         stage = draw(seed, "stage", held_out)
         shots, scenes = random_shots(1, stage), random_scenes(1, size, stage)
-        frames = render_motion(make_figures(people.to(device)), motion, size, shots, scenes, **options)
-    return Clip(frames, speech.waveform, truth=Truth(people, motion, speech), made=Made(source="world"))
+        figures = make_figures(people.to(device))
+        frames = render_motion(figures, motion, size, shots, scenes, **options)
+    return Clip(frames, speech.waveform, truth=Truth(people, motion, speech),
+                made=Made(source="world"))
 
 # %% ../../nbs/world/14_clips.ipynb #w12-026-908d90
 CLIP_FILES = "accepted are the .safetensors files that make_clips writes"
 
 
 def write_clip(path, clip: Clip, recipe: dict | None = None) -> None:
-    "One clip with its truth as a safetensors file; `recipe` (how it was made) is kept as JSON. Atomic."
+    """One clip with its truth as a safetensors file; `recipe` (how it was made) is
+    kept as JSON. Atomic."""
     people, motion, speech = clip.truth.people, clip.truth.motion, clip.truth.speech
     tensors = {name: getattr(motion, name) for name in MOTION}
-    tensors |= {"waveform": clip.waveform, "starts": speech.starts, "ends": speech.ends, "people": people.flat()}
+    tensors |= {"waveform": clip.waveform, "starts": speech.starts, "ends": speech.ends,
+                "people": people.flat()}
     if clip.frames is not None: tensors["frames"] = clip.frames
     words = {name: getattr(speech, name) for name in ("phonemes", "text", "voice", "language")}
-    save_tensors(path, tensors, {"speech": words, "distance": motion.distance, "fps": clip.fps, "recipe": recipe or {}})
+    save_tensors(path, tensors, {"speech": words, "distance": motion.distance, "fps": clip.fps,
+                                 "recipe": recipe or {}})
 
 
 def read_clip(path, recipe_only: bool = False):
@@ -197,21 +200,26 @@ def read_clip(path, recipe_only: bool = False):
             if recipe_only: return about["recipe"]
             data = {name: file.get_tensor(name) for name in file.keys()}
         motion = Motion(**{name: data.pop(name) for name in MOTION}, distance=about["distance"])
-        speech = Speech(data["waveform"], starts=data["starts"], ends=data["ends"], **about["speech"])
+        speech = Speech(data["waveform"], starts=data["starts"], ends=data["ends"],
+                        **about["speech"])
         truth = Truth(People.unflat(data["people"]), motion, speech)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise VasaError(f"cannot read the clip {str(path)!r}: {error}; {CLIP_FILES}") from error
-    return Clip(data.get("frames"), data["waveform"], about["fps"], truth, made=Made(source="world"))
+    return Clip(data.get("frames"), data["waveform"], about["fps"], truth,
+                made=Made(source="world"))
 
 # %% ../../nbs/world/14_clips.ipynb #w12-035-many01
 def run_all(function: Callable, arguments: list[tuple], workers: int) -> Iterator:
-    "Calls `function(*args)` for all `arguments` in `workers` processes; yields as each one is done."
+    """Calls `function(*args)` for all `arguments` in `workers` processes;
+    yields as each one is done."""
     if workers == 1 or len(arguments) < 4:
         yield from (function(*args) for args in arguments)
         return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"),
+                               torch.set_num_threads, (1,))
     try:
-        for done in as_completed([pool.submit(function, *args) for args in arguments]): yield done.result()
+        begun = [pool.submit(function, *args) for args in arguments]
+        for done in as_completed(begun): yield done.result()
     finally: pool.shutdown(cancel_futures=True)
 
 
@@ -220,20 +228,25 @@ def make_file(seed: int, path: Path, recipe: dict, device) -> None:
     write_clip(path, make_clip(seed, device=device, **recipe), recipe)
 
 
-def make_clips(seeds: Iterable[int], size: int = 256, workers: int | None = None, folder=None, quiet: bool = False,
-               device="cpu", **options) -> list[Clip]:
-    """The clips of `seeds` in order, made by `workers` processes (None: as many as torch has threads, 1: in this one).
+def make_clips(seeds: Iterable[int], size: int = 256, workers: int | None = None, folder=None,
+               quiet: bool = False, device="cpu", **options) -> list[Clip]:
+    """The clips of `seeds` in order, made by `workers` processes (None: as many as torch has
+    threads, 1: in this one).
 
-    folder: keeps one file per clip; clips already there are not made again, one of another recipe is a `VasaError`.
-    options: `seconds`, `held_out`, `language`, `render_frames` of `make_clip`. The clips do not depend on `workers`."""
-    recipe = {"size": size, "seconds": None, "held_out": False, "language": None, "render_frames": True, **options}
+    folder: keeps one file per clip; clips already there are not made again, one of another
+    recipe is a `VasaError`. options: `seconds`, `held_out`, `language`, `render_frames` of
+    `make_clip`. The clips do not depend on `workers`."""
+    recipe = {"size": size, "seconds": None, "held_out": False, "language": None,
+              "render_frames": True, **options}
     with nullcontext(folder) if folder is not None else tempfile.TemporaryDirectory() as folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         paths = {seed: Path(folder) / f"{seed:08d}.safetensors" for seed in seeds}
         for path in filter(Path.exists, paths.values()):
             if (found := read_clip(path, recipe_only=True)) != recipe:
-                raise VasaError(f"{str(path)!r} was made as {found}, not as {recipe}; give another folder")
-        missing = [(seed, path, recipe, device) for seed, path in paths.items() if not path.exists()]
+                raise VasaError(f"{str(path)!r} was made as {found}, not as {recipe}; "
+                                "give another folder")
+        missing = [(seed, path, recipe, device)
+                   for seed, path in paths.items() if not path.exists()]
         workers = max(1, min(workers or torch.get_num_threads(), len(missing)))
         with tqdm(total=len(missing), desc="clips", disable=quiet) as bar:
             for _ in run_all(make_file, missing, workers): bar.update()
@@ -241,7 +254,10 @@ def make_clips(seeds: Iterable[int], size: int = 256, workers: int | None = None
 
 
 def read_clips(folder) -> list[Clip]:
-    "All clips that `make_clips` left in `folder`, in the order of their seeds; `VasaError` where there are none."
+    """All clips that `make_clips` left in `folder`, in the order of their seeds; `VasaError`
+    where there are none."""
     paths = sorted(Path(folder).glob("*.safetensors"))
-    if not paths: raise VasaError(f"there are no clips in {str(folder)!r}; make some with make_clips(..., folder=...)")
+    if not paths:
+        raise VasaError(f"there are no clips in {str(folder)!r}; "
+                        "make some with make_clips(..., folder=...)")
     return [read_clip(path) for path in paths]

@@ -27,22 +27,22 @@ _all_ = ["UNIT", "UNITS"]
 PARTS = ("skin", "eye", "teeth", "tongue", "lashes")
 MASKS = ("lips", "eyelids", "ears", "inside-mouth", "face")
 ORIGINS = ("african", "asian", "caucasian")
-MACROS = (*ORIGINS, "male", "old", "muscle", "weight")     # shares that sum to 1; two shares; two from -1 to 1
-SCALE = 1.7                                                # decimetres in a head unit: half a picture at distance 1
-CAMERA = 8.0                                               # head units between the head and the camera at distance 1
+MACROS = (*ORIGINS, "male", "old", "muscle", "weight")   # shares; two shares; two of -1 to 1
+SCALE = 1.7                            # decimetres in a head unit: half a picture at distance 1
+CAMERA = 8.0                          # head units between the head and the camera at distance 1
 
 # %% ../../nbs/world/01_head.ipynb #w01-009-53a226
 @dataclass
 class Targets:
     "The head's data: the mesh at rest in decimetres, and what each target adds to it."
-    vertices: Tensor           # (V, 3)
-    quads: Tensor              # (Q, 4) vertex numbers
-    parts: Tensor              # (Q,) index into PARTS
-    masks: Tensor              # (V, 5) in [0, 1], named by MASKS
-    places: Tensor             # (V, 2) MakeHuman's texture coordinates
-    units: Tensor              # (52, V, 3), in the order of UNITS
-    macros: Tensor             # (M, V, 3), named by macro_names
-    shapes: Tensor             # (2, S, V, 3): the negative and the positive side of each axis of SHAPES
+    vertices: Tensor   # (V, 3)
+    quads: Tensor      # (Q, 4) vertex numbers
+    parts: Tensor      # (Q,) index into PARTS
+    masks: Tensor      # (V, 5) in [0, 1], named by MASKS
+    places: Tensor     # (V, 2) MakeHuman's texture coordinates
+    units: Tensor      # (52, V, 3), in the order of UNITS
+    macros: Tensor     # (M, V, 3), named by macro_names
+    shapes: Tensor     # (2, S, V, 3): the negative and the positive side of each axis of SHAPES
     macro_names: tuple
     shape_names: tuple
 
@@ -50,7 +50,8 @@ class Targets:
 @lru_cache(maxsize=1)
 def load_targets() -> Targets:
     "The packed data of MakeHuman's head and its targets (CC0); see tools/make_head.py."
-    with (files("vasa_ref.world") / "head.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+    packed = files("vasa_ref.world") / "head.npz"
+    with packed.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
         data = {name: file[name] for name in file.files}
     names = json.loads(str(data["names"]))["targets"]
     rows = {name: slice(*data["starts"][i:i + 2]) for i, name in enumerate(names)}
@@ -60,33 +61,40 @@ def load_targets() -> Targets:
         out = torch.zeros(count, 3)
         if name in rows:
             which = torch.from_numpy(data["indices"][rows[name]].astype(np.int64))
-            out[which] = torch.from_numpy(data["offsets"][rows[name]].astype(np.float32)) * float(data["unit"])
+            offsets = torch.from_numpy(data["offsets"][rows[name]].astype(np.float32))
+            out[which] = offsets * float(data["unit"])
         return out
 
     macro_names = tuple(n[6:] for n in names if n.startswith("macro/"))
     shape_names = tuple(dict.fromkeys(n[6:-1] for n in names if n.startswith("shape/")))
     return Targets(
         torch.from_numpy(data["vertices"]), torch.from_numpy(data["quads"].astype(np.int64)),
-        torch.from_numpy(data["parts"].astype(np.int64)), torch.from_numpy(data["masks"]).T.float() / 255,
-        torch.from_numpy(data["places"]),
-        torch.stack([dense(f"unit/{n}") for n in UNITS]), torch.stack([dense(f"macro/{n}") for n in macro_names]),
-        torch.stack([torch.stack([dense(f"shape/{n}{sign}") for n in shape_names]) for sign in "-+"]),
+        torch.from_numpy(data["parts"].astype(np.int64)),
+        torch.from_numpy(data["masks"]).T.float() / 255, torch.from_numpy(data["places"]),
+        torch.stack([dense(f"unit/{n}") for n in UNITS]),
+        torch.stack([dense(f"macro/{n}") for n in macro_names]),
+        torch.stack([torch.stack([dense(f"shape/{n}{sign}") for n in shape_names])
+                     for sign in "-+"]),
         macro_names, shape_names)
 
 # %% ../../nbs/world/01_head.ipynb #w01-024-97ba17
 def sparse(rows: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
-    "A sparse matrix with the values (N,) at rows and columns (N,); what meets at one place adds up."
-    return torch.sparse_coo_tensor(torch.stack([rows, columns]), values, size, check_invariants=True).coalesce()
+    """A sparse matrix with the values (N,) at rows and columns (N,); what meets
+    at one place adds up."""
+    place = torch.stack([rows, columns])
+    return torch.sparse_coo_tensor(place, values, size, check_invariants=True).coalesce()
 
 
 def subdivide(quads: Tensor, vertices: int) -> tuple[Tensor, Tensor]:
     """One step of Catmull and Clark, 1978: quads (Q, 4) of so many vertices become 4 Q quads.
 
-    Returns a sparse matrix (V', V), as each new vertex is a weighted mean of old ones, and the new quads (4 Q, 4)."""
+    Returns a sparse matrix (V', V), as each new vertex is a weighted mean of old ones, and
+    the new quads (4 Q, 4)."""
     q, v = len(quads), vertices
-    sides = torch.stack([quads, quads.roll(-1, 1)], 2).view(-1, 2).sort(1).values      # (4 Q, 2), quad by quad
+    # the sides, quad by quad: (4 Q, 2)
+    sides = torch.stack([quads, quads.roll(-1, 1)], 2).view(-1, 2).sort(1).values
     edges, side, beside = sides.unique(dim=0, return_inverse=True, return_counts=True)
-    e, border = len(edges), beside == 1                                                # edges of one quad alone
+    e, border = len(edges), beside == 1                      # edges of one quad alone
     corners, of_side = quads.flatten(), torch.arange(q).repeat_interleave(4)
 
     def spread(rows, vertices, weight):
@@ -97,19 +105,22 @@ def subdivide(quads: Tensor, vertices: int) -> tuple[Tensor, Tensor]:
     def total(size, *parts): return sparse(*(torch.cat(values) for values in zip(*parts)), size)
 
     centres = total((q, v), spread(torch.arange(q), quads, torch.ones(q)))
-    ends = spread(torch.arange(e), edges, torch.where(border, 1.0, 0.5))               # an edge's own two vertices
-    about = spread(side, quads[of_side], torch.where(border, 0.0, 0.5 / beside)[side])  # the quads beside it
+    # of an edge: its own two vertices, and the quads beside it
+    ends = spread(torch.arange(e), edges, torch.where(border, 1.0, 0.5))
+    about = spread(side, quads[of_side], torch.where(border, 0.0, 0.5 / beside)[side])
     middles = total((e, v), ends, about)
 
-    n = torch.bincount(corners, minlength=v).clamp(min=1).float()                      # quads at a vertex
-    degree = torch.bincount(edges.flatten(), minlength=v).clamp(min=1).float()         # edges at a vertex
-    rims = edges[border]                                                               # whose vertices see only them
+    # of a vertex: its quads and its edges; and the border's edges, whose vertices see only them
+    n = torch.bincount(corners, minlength=v).clamp(min=1).float()
+    degree = torch.bincount(edges.flatten(), minlength=v).clamp(min=1).float()
+    rims = edges[border]
     rim = torch.bincount(rims.flatten(), minlength=v) > 0
     own = (torch.arange(v), torch.arange(v), torch.where(rim, 0.5, (n - 3) / n))
     f = spread(corners, quads[of_side], torch.where(rim, 0.0, 1 / n ** 2)[corners])
     e_share = torch.where(rim, 0.0, 2 / (n * degree))[edges.flatten()]
     along = spread(edges.flatten(), edges.repeat_interleave(2, 0), e_share)
-    past = spread(rims.flatten(), rims.repeat_interleave(2, 0), torch.full((2 * len(rims),), 0.25))
+    quarter = torch.full((2 * len(rims),), 0.25)
+    past = spread(rims.flatten(), rims.repeat_interleave(2, 0), quarter)
     matrix = torch.cat([total((v, v), own, f, along, past), middles, centres]).coalesce()
     side, middle = side.view(q, 4) + v, torch.arange(q)[:, None].expand(q, 4) + v + e
     return matrix, torch.stack([quads, side, middle, side.roll(1, 1)], 2).view(-1, 4)
@@ -124,48 +135,56 @@ def smoothstep(low: float, high: float, x: Tensor) -> Tensor:
 @dataclass
 class Mesh:
     "The head's mesh at one fineness, and what is the same in everybody; decimetres."
-    rest: Tensor               # (V, 3) the base head: each surface point's name
-    triangles: Tensor          # (T, 3)
-    parts: Tensor              # (T,) index into PARTS
-    masks: Tensor              # (V, 5)
-    places: Tensor             # (V, 2)
-    units: Tensor              # (52, V * 3)
-    neck: Tensor               # (V,) share of the head's turn that a vertex takes: 0 shoulders, 1 head
-    eyes: tuple                # the vertex numbers of the left and of the right eyeball
-    finer: Tensor | None       # (V, V of the coarse mesh) sparse, None for the coarse mesh itself
+    rest: Tensor             # (V, 3) the base head: each surface point's name
+    triangles: Tensor        # (T, 3)
+    parts: Tensor            # (T,) index into PARTS
+    masks: Tensor            # (V, 5)
+    places: Tensor           # (V, 2)
+    units: Tensor            # (52, V * 3)
+    neck: Tensor        # (V,) share of the head's turn that a vertex takes: 0 shoulders, 1 head
+    eyes: tuple              # the vertex numbers of the left and of the right eyeball
+    finer: Tensor | None     # (V, V of the coarse mesh) sparse, None for the coarse mesh itself
 
     def to(self, device) -> "Mesh":
-        move = lambda x: x.to(device) if isinstance(x, Tensor) else tuple(e.to(device) for e in x) if x else x
+        def move(x):
+            if isinstance(x, Tensor): return x.to(device)
+            return tuple(e.to(device) for e in x) if x else x
         return Mesh(**{f.name: move(getattr(self, f.name)) for f in fields(self)})
 
 
 @lru_cache(maxsize=4)
 def load_mesh(fine: bool = True, device: str = "cpu") -> Mesh:
-    "The mesh: 5.6 thousand vertices, or subdivided once, 22 thousand, whose silhouettes look round at 512 pixels."
+    """The mesh: 5.6 thousand vertices, or subdivided once, 22 thousand, whose silhouettes look
+    round at 512 pixels."""
     data = load_targets()
-    rest, quads, parts, masks, places = data.vertices, data.quads, data.parts, data.masks, data.places
+    rest, quads, parts = data.vertices, data.quads, data.parts
+    masks, places = data.masks, data.places
     units, finer = data.units, None
     if fine:
         finer, quads = subdivide(quads, len(rest))
         parts = parts.repeat_interleave(4)
         each = lambda x: torch.sparse.mm(finer, x)
-        units = each(units.transpose(0, 1).flatten(1)).unflatten(1, (len(UNITS), 3)).transpose(0, 1)
+        units = each(units.transpose(0, 1).flatten(1)).unflatten(1, (len(UNITS), 3))
+        units = units.transpose(0, 1)
         rest, masks, places = each(rest), each(masks), each(places)
     triangles = torch.cat([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     height = rest[:, 1] + 0.45 * rest[:, 2]
     eye = torch.zeros(len(rest), dtype=torch.bool)
     eye[quads[parts == PARTS.index("eye")]] = True
     eyes = tuple(torch.nonzero(eye & side)[:, 0] for side in (rest[:, 0] > 0, rest[:, 0] < 0))
-    return Mesh(rest, triangles, parts.repeat(2), masks, places, units.flatten(1), smoothstep(5.7, 6.6, height),
-                eyes, finer).to(device)
+    neck = smoothstep(5.7, 6.6, height)
+    return Mesh(rest, triangles, parts.repeat(2), masks, places, units.flatten(1), neck, eyes,
+                finer).to(device)
 
 # %% ../../nbs/world/01_head.ipynb #w01-036-0d3652
 def macro_weights(macro: Tensor) -> Tensor:
     "How much of each macro target (B, M): the product of the shares that its name asks for."
-    origin, male, old, muscle, weight = macro[:, :3], macro[:, 3], macro[:, 4], macro[:, 5], macro[:, 6]
-    level = {"minmuscle": (-muscle).clamp(min=0), "averagemuscle": 1 - muscle.abs(), "maxmuscle": muscle.clamp(min=0),
-             "minweight": (-weight).clamp(min=0), "averageweight": 1 - weight.abs(), "maxweight": weight.clamp(min=0),
-             "male": male, "female": 1 - male, "old": old, "young": 1 - old, "universal": torch.ones_like(male)}
+    origin, (male, old, muscle, weight) = macro[:, :3], macro[:, 3:].unbind(1)
+    level = {"minmuscle": (-muscle).clamp(min=0), "averagemuscle": 1 - muscle.abs(),
+             "maxmuscle": muscle.clamp(min=0), "minweight": (-weight).clamp(min=0),
+             "averageweight": 1 - weight.abs(), "maxweight": weight.clamp(min=0),
+             "male": male, "female": 1 - male, "old": old, "young": 1 - old,
+             "universal": torch.ones_like(male)}
     level |= {name: origin[:, i] for i, name in enumerate(ORIGINS)}
     product = lambda name: torch.stack([level[word] for word in name.split("-")]).prod(0)
     return torch.stack([product(name) for name in load_targets().macro_names], 1)
@@ -176,7 +195,8 @@ SHAPES = load_targets().shape_names
 
 @dataclass
 class Identity:
-    "Who B people are: `macro` (B, 7), named by `MACROS`; `shape` (B, S), named by `SHAPES`, signed, about -1 to 1."
+    """Who B people are: `macro` (B, 7), named by `MACROS`; `shape` (B, S), named by `SHAPES`,
+    signed, about -1 to 1."""
     macro: Tensor
     shape: Tensor
 
@@ -197,7 +217,8 @@ class Heads:
 
     def __len__(self) -> int: return len(self.vertices)
 
-    def __getitem__(self, index): return Heads(*(getattr(self, f.name)[index] for f in fields(self)))
+    def __getitem__(self, index):
+        return Heads(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
 def build_heads(people: Identity, fine: bool = True) -> Heads:
@@ -206,26 +227,32 @@ def build_heads(people: Identity, fine: bool = True) -> Heads:
     data, mesh = load_targets(), load_mesh(fine, str(device))
     flat = lambda x: x.to(device).flatten(-2)
     v = flat(data.vertices) + macro_weights(people.macro) @ flat(data.macros)
-    v = v + (-people.shape).clamp(min=0) @ flat(data.shapes[0]) + people.shape.clamp(min=0) @ flat(data.shapes[1])
-    v = v.unflatten(1, (-1, 3))                                                        # (B, V, 3)
-    if fine: v = torch.sparse.mm(mesh.finer, v.transpose(0, 1).flatten(1)).unflatten(1, (-1, 3)).transpose(0, 1)
+    below, above = (-people.shape).clamp(min=0), people.shape.clamp(min=0)
+    v = v + below @ flat(data.shapes[0]) + above @ flat(data.shapes[1])
+    v = v.unflatten(1, (-1, 3))                                                      # (B, V, 3)
+    if fine:
+        v = torch.sparse.mm(mesh.finer, v.transpose(0, 1).flatten(1))
+        v = v.unflatten(1, (-1, 3)).transpose(0, 1)
     rest = mesh.rest
     face = torch.nonzero((mesh.neck > 0.999) & (rest[:, 2] > 0.3) & (rest[:, 1] < 7.6))[:, 0]
     spread = lambda x: (x - x.mean(-2, keepdim=True)).square().sum(-1).mean(-1).sqrt()
     scale = (spread(rest[face]) / spread(v[:, face]) / SCALE)[:, None, None]
-    eyes = torch.stack([v[:, which].mean(1) for which in mesh.eyes], 1)                # (B, 2, 3)
+    eyes = torch.stack([v[:, which].mean(1) for which in mesh.eyes], 1)              # (B, 2, 3)
     centre = eyes.mean(1, keepdim=True) + v.new_tensor([0, 0.0, -0.95])
     ring = (mesh.neck > 0.1) & (mesh.neck < 0.5)
     neck = v[:, ring].mean(1, keepdim=True)
-    return Heads((v - centre) * scale, scale, ((neck - centre) * scale)[:, 0], (eyes - centre) * scale)
+    vertices, neck, eyes = ((x - centre) * scale for x in (v, neck, eyes))
+    return Heads(vertices, scale, neck[:, 0], eyes)
 
 # %% ../../nbs/world/01_head.ipynb #w01-048-f1754d
-SPREAD = {"head": 0.12, "forehead": 0.11, "eyebrows": 0.24, "eyes": 0.25, "nose": 0.28, "mouth": 0.27, "cheek": 0.25,
-          "chin": 0.25, "ears": 0.22, "neck": 0.12, "asymmetry": 0.15}
+SPREAD = {"head": 0.12, "forehead": 0.11, "eyebrows": 0.24, "eyes": 0.25, "nose": 0.28,
+          "mouth": 0.27, "cheek": 0.25, "chin": 0.25, "ears": 0.22, "neck": 0.12,
+          "asymmetry": 0.15}
 
 # %% ../../nbs/world/01_head.ipynb #w01-055-14d378
 def random_identities(n: int, generator: torch.Generator | None = None) -> Identity:
-    "n random people: mostly of one origin, of any adult age, each axis of shape normal with its region's `SPREAD`."
+    """n random people: mostly of one origin, of any adult age, each axis of shape normal with
+    its region's `SPREAD`."""
     rand = lambda *size: torch.rand(n, *size, generator=generator)
     randn = lambda *size: torch.randn(n, *size, generator=generator)
     origin = torch.softmax(3 * randn(3), 1)
@@ -233,7 +260,7 @@ def random_identities(n: int, generator: torch.Generator | None = None) -> Ident
     old = rand(1) ** 1.6
     build = (0.45 * randn(2)).clamp(-1, 1)
     shape = randn(len(SHAPES)) * torch.tensor([SPREAD[name.split("/")[0]] for name in SHAPES])
-    shape[:, SHAPES.index("mouth/mouth-angles-down-up")] += 0.40                        # the base head looks sullen
+    shape[:, SHAPES.index("mouth/mouth-angles-down-up")] += 0.40    # the base head looks sullen
     return Identity(torch.cat([origin, male, old, build], 1), shape.clamp(-0.7, 0.7))
 
 # %% ../../nbs/world/01_head.ipynb #w01-067-6f9280
@@ -246,42 +273,53 @@ _all_ = ["direction", "look_direction", "neutral_pose"]
 def rotation_vector(pose: Tensor) -> Tensor:
     "The axis of a pose's rotation times its angle: (B, 3)."
     r = rotation_matrix(pose)
-    axis = torch.stack([r[:, 2, 1] - r[:, 1, 2], r[:, 0, 2] - r[:, 2, 0], r[:, 1, 0] - r[:, 0, 1]], 1)
+    axis = torch.stack([r[:, 2, 1] - r[:, 1, 2], r[:, 0, 2] - r[:, 2, 0],
+                        r[:, 1, 0] - r[:, 0, 1]], 1)
     length = axis.norm(dim=1, keepdim=True)
     angle = torch.atan2(length[:, 0], r.diagonal(dim1=1, dim2=2).sum(1) - 1)[:, None]
     return axis * torch.where(length > 1e-6, angle / length.clamp(min=1e-6), 0.5)
 
 
 def turn(points: Tensor, vector: Tensor, share: Tensor) -> Tensor:
-    """Points (B, V, 3) turned by a share (V,) or (B, V) of a rotation vector (B, 3): Rodrigues' formula.
+    """Points (B, V, 3) turned by a share (V,) or (B, V) of a rotation vector
+    (B, 3): Rodrigues' formula.
 
-    What lies along the axis stays, the rest takes its cosine, and what is at right angles to both its sine."""
+    What lies along the axis stays, the rest takes its cosine, and what is at right
+    angles to both its sine."""
     angle = vector.norm(dim=1, keepdim=True)
     axis = vector / angle.clamp(min=1e-9)
     x, y, z, zero = *axis.unbind(1), torch.zeros_like(axis[:, 0])
     along = axis[:, :, None] * axis[:, None]
-    across = torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], 1).view(-1, 3, 3)    # p @ across is axis x p
-    stays, cosine, sine = (points @ torch.cat([along, torch.eye(3).to(along) - along, across], 2)).split(3, 2)
+    # p @ across is axis x p
+    across = torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], 1).view(-1, 3, 3)
+    parts = torch.cat([along, torch.eye(3).to(along) - along, across], 2)
+    stays, cosine, sine = (points @ parts).split(3, 2)
     part = (angle * share)[..., None]
     return stays + cosine * part.cos() + sine * part.sin()
 
 # %% ../../nbs/world/01_head.ipynb #w01-075-29c83f
-def move_heads(heads: Heads, pose: Tensor, units: Tensor, gaze: Tensor, body: Tensor | None = None) -> Tensor:
-    """Vertices (B, V, 3) of heads in pose (B, 6), units (B, 52) and gaze (B, 2), in head units as the camera sees them.
+def move_heads(heads: Heads, pose: Tensor, units: Tensor, gaze: Tensor,
+               body: Tensor | None = None) -> Tensor:
+    """Vertices (B, V, 3) of heads in pose (B, 6), units (B, 52) and gaze (B, 2), in head units
+    as the camera sees them.
 
-    The centre of the head stays at 0: place and distance belong to the camera. body (B, 3): the shoulders' own turn
-    and lean, radians, and lift, head units. One head serves a whole batch."""
+    The centre of the head stays at 0: place and distance belong to the camera. body
+    (B, 3): the shoulders' own turn and lean, radians, and lift, head units. One head
+    serves a whole batch."""
     mesh = load_mesh(heads.vertices.shape[1] > 10_000, str(pose.device))
     b = len(pose)
     v = heads.vertices + (units @ mesh.units).view(b, -1, 3) * heads.scale
     for which, centre, side in zip(mesh.eyes, heads.eyes.unbind(1), (1, -1)):
         looking = rotation_matrix(F.pad(gaze, (0, 4)))
-        v[:, which] = (v[:, which] - centre[:, None]) @ looking.transpose(1, 2) + centre[:, None]
+        middle = centre[:, None]
+        v[:, which] = (v[:, which] - middle) @ looking.transpose(1, 2) + middle
     return pose_points(v, mesh.neck, heads, pose, body)
 
 
-def pose_points(points: Tensor, share: Tensor, heads: Heads, pose: Tensor, body: Tensor | None = None) -> Tensor:
-    "Points (B, V, 3) on heads, turned by the pose (B, 6); with a share (V,) or (B, V) below 1 they bend as necks do."
+def pose_points(points: Tensor, share: Tensor, heads: Heads, pose: Tensor,
+                body: Tensor | None = None) -> Tensor:
+    """Points (B, V, 3) on heads, turned by the pose (B, 6); with a share (V,) or (B, V) below 1
+    they bend as necks do."""
     neck = heads.neck[:, None]
     moved = turn(points - neck, rotation_vector(pose), share)
     if body is not None:
@@ -292,6 +330,8 @@ def pose_points(points: Tensor, share: Tensor, heads: Heads, pose: Tensor, body:
 
 # %% ../../nbs/world/01_head.ipynb #w01-099-e21176
 def project(points: Tensor, pose: Tensor) -> Tensor:
-    "Image place of points (B, V, 3): x right and y up in [-1, 1], and their depth, larger is nearer."
+    """Image place of points (B, V, 3): x right and y up in [-1, 1], and their
+    depth, larger is nearer."""
     near = CAMERA / (CAMERA * pose[:, 5, None] - points[..., 2])
-    return torch.cat([points[..., :2] * near[..., None] + pose[:, None, 3:5], points[..., 2:]], -1)
+    places = points[..., :2] * near[..., None] + pose[:, None, 3:5]
+    return torch.cat([places, points[..., 2:]], -1)

@@ -20,14 +20,15 @@ from .head import ORIGINS, SHAPES, Identity, random_identities
 # %% ../../nbs/world/03_people.ipynb #w03-007-018ef6
 NECKLINES = ("crew", "v", "shirt", "turtleneck", "wide")
 HATS = ("none", "beanie", "headscarf", "cap", "top hat")
-HELD_OUT = ("dyed hair", "top hat", "sunglasses", "face paint")     # looks that are kept for measuring
+HELD_OUT = ("dyed hair", "top hat", "sunglasses", "face paint")   # looks kept for measuring
 PATTERNS = ("plain", "stripes", "checks", "knit")
 LOOKS = (
-    "melanin", "redness", "freckles", "moles", "stubble", "lipstick", "eye_shadow", "gloss", "pores",
-    "iris_r", "iris_g", "iris_b", "pupil",
-    "hair_style", "hair_r", "hair_g", "hair_b", "grey", "hair_volume", "hair_length", "curl", "parting",
-    "brow_thickness", "brow_density", "brow_height", "beard", "beard_shape",
-    "neckline", "pattern", "cloth_r", "cloth_g", "cloth_b", "trim_r", "trim_g", "trim_b", "pattern_scale",
+    "melanin", "redness", "freckles", "moles", "stubble", "lipstick", "eye_shadow", "gloss",
+    "pores", "iris_r", "iris_g", "iris_b", "pupil",
+    "hair_style", "hair_r", "hair_g", "hair_b", "grey", "hair_volume", "hair_length", "curl",
+    "parting", "brow_thickness", "brow_density", "brow_height", "beard", "beard_shape",
+    "neckline", "pattern", "cloth_r", "cloth_g", "cloth_b", "trim_r", "trim_g", "trim_b",
+    "pattern_scale",
     "face_paint", "earrings", "glasses", "roundness", "frame_r", "frame_g", "frame_b",
     "hat", "hat_r", "hat_g", "hat_b",
 )
@@ -36,9 +37,10 @@ LOOK = {name: i for i, name in enumerate(LOOKS)}
 # %% ../../nbs/world/03_people.ipynb #w03-010-9a65ab
 @dataclass(frozen=True)
 class Style:
-    "How hair grows: lengths in decimetres, places of the head at rest in decimetres, shares from 0 to 1."
+    """How hair grows: lengths in decimetres, places of the head at rest in
+    decimetres, shares from 0 to 1."""
     length: float
-    lift: float = 0.1           # how steeply it leaves the scalp; below 0.3 it lies on it, at 1 it is a cloud
+    lift: float = 0.1    # how steeply it leaves the scalp: 0.3 and less lie on it, 1 is a cloud
     comb: tuple = (0.0, -0.3, -0.3)
     part: float = 0.0           # how much it falls to both sides of a parting
     fall: float = 0.25          # gravity
@@ -62,7 +64,8 @@ STYLES = {
     "bob": Style(1.5, 0.12, (0.0, -0.3, -0.2), part=0.9, fall=0.3, cut=6.55),
     "long": Style(2.5, 0.12, part=0.9, fall=0.3, cut=5.7),
     "wavy": Style(2.0, 0.14, part=0.9, fall=0.3, curl=0.035, body=1.4, cut=6.0),
-    "curly": Style(1.5, 0.2, (0.0, -0.1, -0.2), part=0.7, fall=0.25, curl=0.06, body=1.9, loose=0.25, cut=6.5),
+    "curly": Style(1.5, 0.2, (0.0, -0.1, -0.2), part=0.7, fall=0.25, curl=0.06, body=1.9,
+                   loose=0.25, cut=6.5),
     "afro": Style(0.52, 1.0, (0.0, 0.0, 0.0), fall=0.0, curl=0.001, side=0.85),
     "tied back": Style(1.5, 0.08, fall=0.0, body=0.3, knot=(0.0, 7.5, -0.58), tail=1.3),
     "bun": Style(1.5, 0.08, fall=0.0, body=0.3, knot=(0.0, 8.52, -0.02)),
@@ -74,7 +77,8 @@ HAIR_STYLES = tuple(STYLES)
 # %% ../../nbs/world/03_people.ipynb #w03-013-602e5b
 @dataclass
 class People:
-    "B people: `identity`, `look` (B, L) named by `LOOKS`, and `seed` (B,) int64 of what is random in skin and hair."
+    """B people: `identity`, `look` (B, L) named by `LOOKS`, and `seed` (B,) int64 of what is
+    random in skin and hair."""
     identity: Identity
     look: Tensor
     seed: Tensor
@@ -86,22 +90,26 @@ class People:
         if isinstance(index, int): index = [index]
         return People(self.identity[index], self.look[index], self.seed[index])
 
-    def to(self, device): return People(self.identity.to(device), self.look.to(device), self.seed.to(device))
+    def to(self, device):
+        return People(self.identity.to(device), self.look.to(device), self.seed.to(device))
 
     def get(self, name: str) -> Tensor: return self.look[:, LOOK[name]]
 
-    def rgb(self, name: str) -> Tensor: return self.look[:, LOOK[name + "_r"]:LOOK[name + "_r"] + 3]
+    def rgb(self, name: str) -> Tensor:
+        return self.look[:, LOOK[name + "_r"]:LOOK[name + "_r"] + 3]
 
     @staticmethod
     def cat(people):
         "The people of a list of `People`, in one."
         every = lambda part: torch.cat([part(p) for p in people])
-        identity = Identity(every(lambda p: p.identity.macro), every(lambda p: p.identity.shape))
+        identity = Identity(every(lambda p: p.identity.macro),
+                            every(lambda p: p.identity.shape))
         return People(identity, every(lambda p: p.look), every(lambda p: p.seed))
 
     def flat(self) -> Tensor:
         "All numbers of each person in one row (B, A), for files."
-        return torch.cat([self.identity.macro, self.identity.shape, self.look, self.seed[:, None].to(self.look)], 1)
+        return torch.cat([self.identity.macro, self.identity.shape, self.look,
+                          self.seed[:, None].to(self.look)], 1)
 
     @staticmethod
     def unflat(rows: Tensor) -> "People":
@@ -112,8 +120,9 @@ class People:
 # %% ../../nbs/world/03_people.ipynb #w03-015-342cf9
 def styled(people: People, name: str) -> Tensor:
     "A field of each person's `Style`, (B, 1) or (B, 1, 3)."
-    styles = [getattr(STYLES[HAIR_STYLES[int(i)]], name) or 0.0 for i in people.get("hair_style")]
-    rows = [s if isinstance(s, tuple) else ((s,) * 3 if name in ("comb", "knot") else s) for s in styles]
+    styles = [STYLES[HAIR_STYLES[int(i)]] for i in people.get("hair_style")]
+    rows = [getattr(style, name) or 0.0 for style in styles]
+    if name in ("comb", "knot"): rows = [row or (0.0,) * 3 for row in rows]
     return torch.tensor(rows, device=people.look.device, dtype=torch.float32)[:, None]
 
 # %% ../../nbs/world/03_people.ipynb #w03-017-41ebec
@@ -125,7 +134,8 @@ def among(colours: list, n: int, generator: torch.Generator, jitter: float = 0.0
 
 
 def pick(weights: dict, names: tuple, n: int, generator: torch.Generator) -> Tensor:
-    "n random indices into `names`, each name as often as `weights` says (1 where it says nothing)."
+    """n random indices into `names`, each name as often as `weights` says (1
+    where it says nothing)."""
     odds = torch.tensor([float(weights.get(name, 1)) for name in names])
     return torch.multinomial(odds, n, True, generator=generator).float()
 
@@ -134,32 +144,37 @@ DARK_HAIR = [(0.07, 0.06, 0.055), (0.10, 0.075, 0.06), (0.14, 0.09, 0.065)]
 BROWN_HAIR = [(0.20, 0.13, 0.085), (0.28, 0.18, 0.11), (0.36, 0.24, 0.15)]
 FAIR_HAIR = [(0.50, 0.36, 0.19), (0.62, 0.47, 0.27), (0.42, 0.17, 0.07), (0.72, 0.60, 0.40)]
 DYES = [(0.20, 0.35, 0.75), (0.85, 0.35, 0.60), (0.25, 0.60, 0.40), (0.50, 0.25, 0.65)]
-CLOTHES = [(0.08, 0.09, 0.12), (0.85, 0.85, 0.83), (0.12, 0.17, 0.30), (0.45, 0.10, 0.12), (0.20, 0.30, 0.22),
-           (0.55, 0.55, 0.56), (0.75, 0.62, 0.45), (0.30, 0.42, 0.58), (0.70, 0.45, 0.50), (0.05, 0.05, 0.05),
-           (0.80, 0.70, 0.25), (0.35, 0.25, 0.45)]
+CLOTHES = [(0.08, 0.09, 0.12), (0.85, 0.85, 0.83), (0.12, 0.17, 0.30), (0.45, 0.10, 0.12),
+           (0.20, 0.30, 0.22), (0.55, 0.55, 0.56), (0.75, 0.62, 0.45), (0.30, 0.42, 0.58),
+           (0.70, 0.45, 0.50), (0.05, 0.05, 0.05), (0.80, 0.70, 0.25), (0.35, 0.25, 0.45)]
 FRAMES = [(0.03, 0.03, 0.03), (0.20, 0.11, 0.06), (0.55, 0.50, 0.42), (0.10, 0.12, 0.25)]
 LIGHT_EYES = [(0.30, 0.45, 0.60), (0.35, 0.45, 0.30), (0.42, 0.50, 0.52)]
 DARK_EYES = [(0.20, 0.10, 0.04), (0.30, 0.16, 0.06), (0.12, 0.06, 0.03)]
-HAIR_ODDS = {                                                                          # among men, among women
-    "bald": (1.2, 0.05), "buzz": (2, 0.2), "short": (3, 0.7), "side parting": (3, 0.7), "quiff": (2, 0.2),
-    "fringe": (1, 2), "bob": (0.2, 3), "long": (0.4, 4), "wavy": (0.3, 3), "curly": (1.3, 2), "afro": (0.5, 0.8),
+HAIR_ODDS = {                                                           # among men, among women
+    "bald": (1.2, 0.05), "buzz": (2, 0.2), "short": (3, 0.7), "side parting": (3, 0.7),
+    "quiff": (2, 0.2), "fringe": (1, 2), "bob": (0.2, 3), "long": (0.4, 4), "wavy": (0.3, 3),
+    "curly": (1.3, 2), "afro": (0.5, 0.8),
     "tied back": (0.25, 2), "bun": (0.1, 1.5), "braids": (0, 0.8), "receding": (1.5, 0),
 }
 
 # %% ../../nbs/world/03_people.ipynb #w03-020-b4d169
-def random_colouring(origin: Tensor, old: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    "Melanin (n,), hair and iris (n, 3) and grey (n,), by origin (n, 3) and by age as a share (n,)."
+def random_colouring(origin: Tensor, old: Tensor,
+                     generator: torch.Generator) -> dict[str, Tensor]:
+    """Melanin (n,), hair and iris (n, 3) and grey (n,), by origin (n, 3) and by
+    age as a share (n,)."""
     n, european = len(old), origin[:, 2]
     rand = lambda: torch.rand(n, generator=generator)
     chance = lambda p: (rand() < p)[:, None]
-    melanin = (origin * torch.tensor([0.78, 0.30, 0.16])).sum(1) + 0.16 * torch.randn(n, generator=generator)
+    some = lambda colours, jitter: among(colours, n, generator, jitter)
+    melanin = (origin * torch.tensor([0.78, 0.30, 0.16])).sum(1)
+    melanin = melanin + 0.16 * torch.randn(n, generator=generator)
     fair = chance(0.55 * european)
-    hair = torch.where(fair, among(FAIR_HAIR, n, generator, 0.02), among(DARK_HAIR + BROWN_HAIR, n, generator, 0.01))
+    hair = torch.where(fair, some(FAIR_HAIR, 0.02), some(DARK_HAIR + BROWN_HAIR, 0.01))
     dark = (european < 0.5)[:, None] & chance(0.9)
-    hair = torch.where(dark, among(DARK_HAIR, n, generator, 0.008), hair)
+    hair = torch.where(dark, some(DARK_HAIR, 0.008), hair)
     grey = ((old - 0.45) * 2.8 * rand()).clamp(0, 0.9)
     light = chance(0.6 * european)
-    iris = torch.where(light, among(LIGHT_EYES, n, generator, 0.04), among(DARK_EYES, n, generator, 0.02))
+    iris = torch.where(light, some(LIGHT_EYES, 0.04), some(DARK_EYES, 0.02))
     return {"melanin": melanin.clamp(0.02, 1), "hair": hair, "grey": grey, "iris": iris}
 
 
@@ -167,9 +182,11 @@ def random_people(n: int, generator: torch.Generator | None = None, plain: bool 
                   held_out: bool = False) -> People:
     """Draw n people on the CPU, the same for the same state of `generator`.
 
-    plain: no glasses, hats, make-up or beards; held_out: each with one of HELD_OUT, which nobody else has."""
+    plain: no glasses, hats, make-up or beards; held_out: each with one of HELD_OUT,
+    which nobody else has."""
     generator = generator or torch.Generator().manual_seed(int(torch.randint(2 ** 31, ())))
-    rand, randn = (lambda: torch.rand(n, generator=generator)), (lambda: torch.randn(n, generator=generator))
+    rand = lambda: torch.rand(n, generator=generator)
+    randn = lambda: torch.randn(n, generator=generator)
     chance = lambda p: (rand() < p).float()
     worn = lambda p: chance(0.0 if plain else p)
     odds = lambda names, weights: pick(weights, names, n, generator)
@@ -177,51 +194,60 @@ def random_people(n: int, generator: torch.Generator | None = None, plain: bool 
     male, old, origin = identity.macro[:, 3] > 0.5, identity.macro[:, 4], identity.macro[:, :3]
     colours = random_colouring(origin, old, generator)
     melanin, grey = colours.pop("melanin"), colours.pop("grey")
-    men, women = (odds(HAIR_STYLES, {name: pair[i] for name, pair in HAIR_ODDS.items()}) for i in (0, 1))
+    men, women = (odds(HAIR_STYLES, {name: pair[i] for name, pair in HAIR_ODDS.items()})
+                  for i in (0, 1))
     curly = origin[:, 0] * (0.4 + 0.6 * rand())
     beard = male * chance(0.38) * (0.3 + 0.7 * rand())
     hat = odds(HATS, {"none": 30, "beanie": 1.5, "headscarf": 0, "cap": 1.5, "top hat": 0})
     hat = torch.where(~male & (rand() < 0.08), HATS.index("headscarf"), hat)
     columns = {
-        "melanin": melanin, "redness": rand(), "freckles": worn(0.22) * rand() * (melanin < 0.4), "moles": rand(),
+        "melanin": melanin, "redness": rand(),
+        "freckles": worn(0.22) * rand() * (melanin < 0.4), "moles": rand(),
         "stubble": male * rand() * worn(0.7), "lipstick": ~male * worn(0.45) * rand() ** 1.5,
-        "eye_shadow": ~male * worn(0.4) * rand(), "gloss": rand(), "pores": 0.3 + 0.7 * rand(), "pupil": rand(),
-        "hair_style": torch.where(male, men, women), "grey": grey, "hair_volume": rand(), "hair_length": rand(),
+        "eye_shadow": ~male * worn(0.4) * rand(), "gloss": rand(),
+        "pores": 0.3 + 0.7 * rand(), "pupil": rand(),
+        "hair_style": torch.where(male, men, women), "grey": grey,
+        "hair_volume": rand(), "hair_length": rand(),
         "curl": torch.maximum(curly, rand() ** 3), "parting": rand() * 2 - 1,
-        "brow_thickness": (0.35 + 0.25 * male + 0.25 * randn()).clamp(0.05, 1), "brow_density": 0.45 + 0.55 * rand(),
-        "brow_height": randn().clamp(-1.5, 1.5), "beard": beard * (not plain), "beard_shape": rand(),
-        "neckline": odds(NECKLINES, {"wide": 0.7}), "pattern": odds(PATTERNS, {"plain": 4}), "pattern_scale": rand(),
-        "face_paint": 0 * old, "earrings": torch.where(male, worn(0.04), worn(0.4)), "glasses": worn(0.20),
+        "brow_thickness": (0.35 + 0.25 * male + 0.25 * randn()).clamp(0.05, 1),
+        "brow_density": 0.45 + 0.55 * rand(), "brow_height": randn().clamp(-1.5, 1.5),
+        "beard": beard * (not plain), "beard_shape": rand(),
+        "neckline": odds(NECKLINES, {"wide": 0.7}), "pattern": odds(PATTERNS, {"plain": 4}),
+        "pattern_scale": rand(), "face_paint": 0 * old,
+        "earrings": torch.where(male, worn(0.04), worn(0.4)), "glasses": worn(0.20),
         "roundness": rand(), "hat": hat * (not plain),
     }
     if held_out: hold_out(columns, colours, generator)
     colours |= {"cloth": among(CLOTHES, n, generator), "trim": among(CLOTHES, n, generator),
                 "frame": among(FRAMES, n, generator, 0.02), "hat": among(CLOTHES, n, generator)}
-    columns |= {f"{name}_{c}": value[:, i] for name, value in colours.items() for i, c in enumerate("rgb")}
+    columns |= {f"{name}_{c}": value[:, i]
+                for name, value in colours.items() for i, c in enumerate("rgb")}
     look = torch.stack([columns[name].float() for name in LOOKS], 1)
     return People(identity, look, torch.randint(2 ** 23, (n,), generator=generator))
 
 
-def hold_out(columns: dict[str, Tensor], colours: dict[str, Tensor], generator: torch.Generator):
-    "Gives each person one of the looks of HELD_OUT, in place: numbers (n,) and colours (n, 3) by name."
+def hold_out(columns: dict[str, Tensor], colours: dict[str, Tensor],
+             generator: torch.Generator):
+    """Gives each person one of the looks of HELD_OUT, in place: numbers (n,) and
+    colours (n, 3) by name."""
     n = len(columns["hat"])
     which = pick({}, HELD_OUT, n, generator)
     dyed, hatted, shaded, painted = (which == i for i in range(len(HELD_OUT)))
     colours["hair"] = torch.where(dyed[:, None], among(DYES, n, generator), colours["hair"])
     columns["grey"] = columns["grey"] * ~dyed
-    hair = columns["hair_style"]
-    columns["hair_style"] = torch.where(dyed, hair.clamp(min=HAIR_STYLES.index("short")), hair)   # enough to dye
+    hair, short = columns["hair_style"], HAIR_STYLES.index("short")        # long enough to dye
+    columns["hair_style"] = torch.where(dyed, hair.clamp(min=short), hair)
     columns["hat"] = torch.where(hatted, HATS.index("top hat"), columns["hat"] * ~dyed)
     columns["glasses"] = torch.where(shaded, 2.0, columns["glasses"])
     columns["face_paint"] = painted
 
 # %% ../../nbs/world/03_people.ipynb #w03-035-9e0b2d
-def person(seed: int, age: float | None = None, sex: str | None = None, origin: str | None = None,
-           look: str | None = None) -> People:
+def person(seed: int, age: float | None = None, sex: str | None = None,
+           origin: str | None = None, look: str | None = None) -> People:
     """The person of a seed, or one who differs from that in what is asked for.
 
-    seed: 0 or more; age: 18 to 90 years; sex: female or male; origin: one of ORIGINS; look: a hair style of
-    HAIR_STYLES. Raises `VasaError` for anything else."""
+    seed: 0 or more; age: 18 to 90 years; sex: female or male; origin: one of ORIGINS; look: a
+    hair style of HAIR_STYLES. Raises `VasaError` for anything else."""
     if not isinstance(seed, Integral) or not 0 <= seed < 2 ** 62:
         raise VasaError(f"seed is {seed!r}; accepted is a whole number from 0")
     if age is not None and not (isinstance(age, Real) and 18 <= age <= 90):
@@ -230,7 +256,7 @@ def person(seed: int, age: float | None = None, sex: str | None = None, origin: 
     for name, value in (("sex", sex), ("origin", origin), ("look", look)):
         if value is not None and value not in accepted[name]:
             raise VasaError(f"{name} is {value!r}; accepted are {', '.join(accepted[name])}")
-    for attempt in range(4000):                                     # of the people of this seed, the first who fits
+    for attempt in range(4000):                 # of the people of this seed, the first who fits
         one = random_people(1, torch.Generator().manual_seed(int(seed) + 1_000_003 * attempt))
         macro = one.identity.macro[0]
         if sex is not None and (macro[3] > 0.5) != (sex == "male"): continue

@@ -131,8 +131,7 @@ def head_motion(sound: Prosody, follow: Tensor, feeling: HeadColour, style: Tens
                 breath: Tensor, generator: torch.Generator | None) -> Tensor:
     """Pose (T, 6) with distance 1: what the sound says, and what nobody could know.
 
-    follow (2,): yaw and pitch towards the main gaze, radians; style (4,): nod, tune, sway,
-    roam, each in [-1, 1]; breath (T,)."""
+    follow (2,): yaw, pitch to the main gaze, radians; style (4,) in [-1, 1]; breath (T,)."""
     frames, degree = len(sound.rms), math.pi / 180
     least, most = torch.tensor([[0.7, 0.3, 0.5, 0.7], [2.5, 0.8, 2.0, 1.3]])
     nod, tune, sway, roam = torch.lerp(least, most, (style + 1) / 2).unbind()
@@ -163,8 +162,7 @@ def blinks(speaking: Tensor, rate: float, generator: torch.Generator | None,
            jumps: Tensor | None = None, refractory: float = 0.8) -> Tensor:
     """The left and the right lid (T, 2), 0 open to 1 shut: a Poisson process of `rate` per s.
 
-    After each blink a pause; denser where speech ends and where the eyes jump, by jumps (T,)
-    in degrees."""
+    After each a pause; denser where speech ends and where the eyes jump, jumps (T,) degrees."""
     frames = len(speaking)
     ending = low_pass(F.pad((speaking[:-1] - speaking[1:]).clamp(min=0), (0, 1)), 2.0)
     far = torch.zeros(frames) if jumps is None else (jumps / 6 - 0.5).clamp(0, 1)
@@ -224,8 +222,8 @@ def look_units(gaze: Tensor) -> Tensor:
 # %% ../../nbs/world/13_performer.ipynb #06p-029-9d7304
 EMOTION_FACES = {  # openly, held back, with an edge
     "neutral": ({}, {}, {}),
-    "happy": (dict(mouthSmile=.85, mouthUpperUp=.5, mouthLowerDown=.25, cheekSquint=.8, eyeSquint=.4,
-             browOuterUp=.15),
+    "happy": (dict(mouthSmile=.85, mouthUpperUp=.5, mouthLowerDown=.25, cheekSquint=.8,
+             eyeSquint=.4, browOuterUp=.15),
         dict(mouthSmile=.55, mouthDimple=.45, mouthPress=.2, cheekSquint=.7, eyeSquint=.6),
         dict(mouthSmile=.7, mouthUpperUp=.25, cheekSquint=.5, browInnerUp=.6, browOuterUp=.6,
              eyeWide=.15)),
@@ -238,17 +236,19 @@ EMOTION_FACES = {  # openly, held back, with an edge
              mouthFrown=.3, jawForward=.3),
         dict(browDown=.85, eyeSquint=.65, mouthPress=.7, mouthRollLower=.25, mouthRollUpper=.25,
              jawForward=.3),
-        dict(browDown=.9, noseSneer=.7, mouthUpperUp=.4, mouthFrown=.5, eyeSquint=.45, cheekSquint=.3)),
+        dict(browDown=.9, noseSneer=.7, mouthUpperUp=.4, mouthFrown=.5, eyeSquint=.45,
+             cheekSquint=.3)),
     "surprised": (dict(browInnerUp=1., browOuterUp=1., eyeWide=1., mouthFunnel=.15),
         dict(browInnerUp=.7, browOuterUp=.9, eyeWide=.6, mouthPucker=.4),
         dict(browInnerUp=.8, browOuterUp=.9, eyeWide=.8, mouthSmile=.2, mouthUpperUp=.2)),
     "afraid": (dict(browInnerUp=1., browOuterUp=.5, browDown=.35, eyeWide=1., mouthStretch=.9,
              mouthLowerDown=.35),
-        dict(browInnerUp=.9, browDown=.2, eyeWide=.8, mouthPress=.4, mouthRollLower=.4, mouthStretch=.6),
+        dict(browInnerUp=.9, browDown=.2, eyeWide=.8, mouthPress=.4, mouthRollLower=.4,
+             mouthStretch=.6),
         dict(browInnerUp=1., browDown=.5, eyeWide=.5, mouthFrown=.4, mouthStretch=.8,
              mouthShrugLower=.2)),
-    "disgusted": (dict(noseSneer=1., mouthUpperUp=.65, browDown=.45, cheekSquint=.7, eyeSquint=.5,
-             mouthFrown=.2),
+    "disgusted": (dict(noseSneer=1., mouthUpperUp=.65, browDown=.45, cheekSquint=.7,
+             eyeSquint=.5, mouthFrown=.2),
         dict(noseSneer=.7, mouthFrown=.75, mouthShrugLower=.7, mouthShrugUpper=.3, eyeSquint=.4,
              browDown=.3),
         dict(noseSneer=.9, mouthUpperUp=.6, mouthFrown=.35, eyeBlink=.15, browOuterUp=.3,

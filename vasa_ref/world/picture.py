@@ -16,22 +16,26 @@ from torch import Tensor
 
 from ..errors import VasaError
 from .camera import random_scenes
-from .head import UNIT, UNITS, Heads, build_heads, load_mesh, move_heads, neutral_pose, project, smoothstep
+from .head import (UNIT, UNITS, Heads, build_heads, load_mesh, move_heads,
+                                 neutral_pose, project, smoothstep)
 from .people import People
 from .raster import Fragments, interpolate, rasterise, to_image, vertex_normals
-from .skin import coat_vertices, eye_colour, skin_texture, teeth_shade, wrinkle_depths, wrinkle_maps
+from .skin import (coat_vertices, eye_colour, skin_texture, teeth_shade,
+                                 wrinkle_depths, wrinkle_maps)
 from .hair import Strands, grow
 from .truth import Truth
 from .wardrobe import cloth_texture, dress, wear
 
 # %% ../../nbs/world/08_picture.ipynb #w08-007-308289
 SURFACES = ("skin", "eye", "teeth", "tongue", "lashes", "hair", "cloth", "glasses", "hat")
-SHOTS = ("key_yaw", "key_pitch", "key", "warmth", "fill", "ambient", "rim", "exposure", "contrast", "saturation")
+SHOTS = ("key_yaw", "key_pitch", "key", "warmth", "fill", "ambient", "rim", "exposure",
+         "contrast", "saturation")
 
 
 def studio(n: int = 1) -> Tensor:
     "n times the same friendly light."
-    return torch.tensor([[-0.55, 0.45, 1.05, 0.35, 0.22, 0.48, 0.35, 1.0, 1.0, 1.0]]).expand(n, -1)
+    shot = torch.tensor([[-0.55, 0.45, 1.05, 0.35, 0.22, 0.48, 0.35, 1.0, 1.0, 1.0]])
+    return shot.expand(n, -1)
 
 
 @dataclass
@@ -82,7 +86,8 @@ def make_figures(people: People, fine: bool = True) -> Figures:
 
 # %% ../../nbs/world/08_picture.ipynb #w08-010-821255
 def surfaces(figures: Figures) -> tuple[Tensor, Tensor, Tensor]:
-    "Triangles (T, 3) of head and strands, what each is of (T,) by SURFACES, and which are seen from both sides (T,)."
+    """Triangles (T, 3) of head and strands, what each is of (T,) by SURFACES, and which are
+    seen from both sides (T,)."""
     mesh = load_mesh(figures.heads.vertices.shape[1] > 10_000, str(figures.coats.device))
     triangles = torch.cat([mesh.triangles, figures.strands.triangles[0] + len(mesh.rest)])
     of = torch.cat([mesh.parts, figures.strands.parts[0]])
@@ -94,16 +99,17 @@ def unit(v: Tensor, dim: int = 1) -> Tensor:
     return v * (v * v).sum(dim, keepdim=True).clamp(min=1e-20).rsqrt()
 
 
-def eyes_of(figures: Figures, fragments: Fragments, eyes: Tensor, triangles: Tensor, mesh) -> Tensor:
+def eyes_of(figures: Figures, fragments: Fragments, eyes: Tensor, triangles: Tensor,
+            mesh) -> Tensor:
     "Light (N, 3) from the eyeballs' fragments, by where they lie on the eyeball at rest."
-    part = Fragments(
-        fragments.pixel[eyes], fragments.triangle[eyes], fragments.weights[eyes], fragments.batch, fragments.size
-    )
+    part = Fragments(fragments.pixel[eyes], fragments.triangle[eyes], fragments.weights[eyes],
+                     fragments.batch, fragments.size)
     rest = interpolate(part, triangles, mesh.rest[None])
     centres = torch.stack([mesh.rest[which].mean(0) for which in mesh.eyes])
     local = unit(rest - torch.where(rest[:, :1] > 0, centres[0], centres[1]))
     frame = part.triangle // len(triangles)
-    return eye_colour(local, figures.people.rgb("iris")[frame], figures.people.get("pupil")[frame])
+    people = figures.people
+    return eye_colour(local, people.rgb("iris")[frame], people.get("pupil")[frame])
 
 # %% ../../nbs/world/08_picture.ipynb #w08-018-0ead61
 def lamp(yaw: Tensor, pitch: Tensor) -> Tensor:
@@ -113,16 +119,18 @@ def lamp(yaw: Tensor, pitch: Tensor) -> Tensor:
 # %% ../../nbs/world/08_picture.ipynb #w08-027-88f84c
 def blurred(image: Tensor, radius: int) -> Tensor:
     "Two box blurs of width 2 radius + 1."
-    for _ in range(2): image = F.avg_pool2d(image, 2 * radius + 1, 1, radius, count_include_pad=False)
+    for _ in range(2):
+        image = F.avg_pool2d(image, 2 * radius + 1, 1, radius, count_include_pad=False)
     return image
 
 
 def openness(depth: Tensor, mask: Tensor) -> Tensor:
-    """How open each point is to light from everywhere (B, 1, S, S): less where what is about it is nearer to us.
+    """How open each point is to light from everywhere (B, 1, S, S): less where what is
+    about it is nearer to us.
 
     Found in up to five copies of the depth picture, each half as large as the last."""
     closed, weighed, weight = 0, depth * mask, mask
-    radius = 6 / depth.shape[-1]                                                       # of the blur, head units
+    radius = 6 / depth.shape[-1]                                       # of the blur, head units
     for level in range(5):
         around = blurred(weighed, 1) / blurred(weight, 1).clamp(min=0.05)
         own = weighed / weight.clamp(min=0.05)
@@ -135,14 +143,16 @@ def openness(depth: Tensor, mask: Tensor) -> Tensor:
 
 # %% ../../nbs/world/08_picture.ipynb #w08-031-5f1b0f
 def shadow(depth: Tensor, light: Tensor, steps: int = 12, reach: float = 0.85) -> Tensor:
-    "How much of a lamp (B, 3) each point sees, (B, 1, S, S): rays march over the depth picture (B, 1, S, S)."
+    """How much of a lamp (B, 3) each point sees, (B, 1, S, S): rays march over the depth
+    picture (B, 1, S, S)."""
     b, _, s, _ = depth.shape
     c = (torch.arange(s, device=depth.device) + 0.5) * 2 / s - 1
     x, y = c.expand(b, s, s), c[:, None].expand(b, s, s)
     lit = torch.ones_like(depth)
     for k in range(1, steps + 1):
         far = reach * (k / steps) ** 1.7
-        at = torch.stack([x + far * light[:, 0, None, None], y - far * light[:, 1, None, None]], -1)
+        at = torch.stack([x + far * light[:, 0, None, None],
+                          y - far * light[:, 1, None, None]], -1)
         met = F.grid_sample(depth, at, align_corners=False, padding_mode="border")
         above = met - (depth + far * light[:, 2, None, None, None])
         hidden = smoothstep(0.012 + 0.01 * far, 0.035 + 0.06 * far, above) * (above < 0.9)
@@ -151,17 +161,20 @@ def shadow(depth: Tensor, light: Tensor, steps: int = 12, reach: float = 0.85) -
 
 # %% ../../nbs/world/08_picture.ipynb #w08-039-a2ed45
 def light_surface(colour, normal, depth, mask, coats, tangent, hairy, shots):
-    "Light that comes back to the camera, (B, 3, S, S), from surfaces of that colour, normal and coats, lit by shots."
+    """Light that comes back to the camera, (B, 3, S, S), from surfaces of that colour, normal
+    and coats, lit by shots."""
     shot = {name: shots[:, i, None, None, None] for i, name in enumerate(SHOTS)}
     gloss, soft, shade = coats
     key = lamp(shots[:, 0], shots[:, 1])
     seen, ao = blurred(shadow(depth, key), 1), openness(depth, mask) * shade
     along = lambda d: (normal * d[:, :, None, None]).sum(1, keepdim=True)
-    warm = torch.cat([1 + 0.10 * shot["warmth"], 1 + 0 * shot["warmth"], 1 - 0.14 * shot["warmth"]], 1)
+    warmth = shot["warmth"]
+    warm = torch.cat([1 + 0.10 * warmth, 1 + 0 * warmth, 1 - 0.14 * warmth], 1)
     wrap = soft * colour.new_tensor([0.42, 0.24, 0.17])[:, None, None] + 0.35 * hairy
     facing = ((along(key) + wrap) / (1 + wrap)).clamp(min=0)
     through = seen ** (1 - 0.35 * soft * colour.new_tensor([1.0, 0.3, 0.15])[:, None, None])
-    other = lamp(-shots[:, 0] * 0.9 - 0.3 * shots[:, 0].sign(), 0.15 * torch.ones_like(shots[:, 0]))
+    yaw, aslant = shots[:, 0], torch.ones_like(shots[:, 0])
+    other = lamp(-yaw * 0.9 - 0.3 * yaw.sign(), 0.15 * aslant)
     fill = (0.5 + 0.5 * along(other)).clamp(min=0) ** 1.5
     sky = 0.62 + 0.38 * normal[:, 1:2]
     light = (
@@ -173,23 +186,27 @@ def light_surface(colour, normal, depth, mask, coats, tangent, hairy, shots):
     view = colour.new_tensor([0.0, 0.0, 1.0]).expand(len(key), 3)
     halfway = unit(key + view)
     cosine, away = along(halfway).clamp(min=0), (1 - normal[:, 2:3].clamp(0, 1))
-    glint = 4.0 * smoothstep(0.987, 0.994, along(unit(0.45 * key + view)))  # what an eye shows of the lamp
-    shine = torch.where(gloss > 1, glint, gloss * (0.30 * cosine**14 + 0.65 * gloss * cosine**60) * (1 + 3 * away**3))
+    glint = 4.0 * smoothstep(0.987, 0.994, along(unit(0.45 * key + view)))  # the lamp in an eye
+    shine = gloss * (0.30 * cosine**14 + 0.65 * gloss * cosine**60) * (1 + 3 * away**3)
+    shine = torch.where(gloss > 1, glint, shine)
     grazing = 0.10 * soft * away ** 4 * ao
     aligned = (1 - (tangent * halfway[:, :, None, None]).sum(1, keepdim=True) ** 2).clamp(min=0)
     sheen = hairy * ao * facing ** 0.5 * (0.06 * aligned ** 60 + 0.5 * colour * aligned ** 14)
-    behind = lamp(shots[:, 0] + math.pi * 0.8, 0.4 * torch.ones_like(shots[:, 0]))
-    rim = shot["rim"] * away ** 2.5 * along(behind).clamp(min=0) * torch.lerp(0.3 + colour, 0.02 + 1.2 * colour, hairy)
+    behind = lamp(yaw + math.pi * 0.8, 0.4 * aslant)
+    edge = torch.lerp(0.3 + colour, 0.02 + 1.2 * colour, hairy)
+    rim = shot["rim"] * away ** 2.5 * along(behind).clamp(min=0) * edge
     return (
         back
-        + 1.1 * shot["key"] * warm * (shine * (1 - hairy) + sheen) * torch.where(gloss > 1, 1.0, seen)
+        + 1.1 * shot["key"] * warm * (shine * (1 - hairy) + sheen)
+        * torch.where(gloss > 1, 1.0, seen)
         + grazing * shot["ambient"]
         + rim
     )
 
 # %% ../../nbs/world/08_picture.ipynb #w08-042-b11f8f
 def develop(light: Tensor, shots: Tensor) -> Tensor:
-    "Amounts of light into the values of a picture, 0 to 1: exposure, a film's curve, saturation, contrast."
+    """Amounts of light into the values of a picture, 0 to 1: exposure, a film's curve,
+    saturation, contrast."""
     shot = {name: shots[:, i, None, None, None] for i, name in enumerate(SHOTS)}
     x = light * shot["exposure"] * 0.72
     x = (1 - torch.exp(-1.25 * x)).clamp(min=1e-5) ** (1 / 2.2) * 1.02
@@ -199,7 +216,8 @@ def develop(light: Tensor, shots: Tensor) -> Tensor:
 
 # %% ../../nbs/world/08_picture.ipynb #w08-046-5c6152
 def bumped(normal: Tensor, height: Tensor, soft: Tensor, size: int) -> Tensor:
-    "Normals (B, 3, S, S) bent by the slope of a height (B, 1, S, S) in head units, as the camera sees it."
+    """Normals (B, 3, S, S) bent by the slope of a height (B, 1, S, S) in head
+    units, as the camera sees it."""
     pixel = 2 / size
     slope_x = F.pad((height[..., 2:] - height[..., :-2]) / (2 * pixel), (1, 1, 0, 0))
     slope_y = F.pad((height[..., :-2, :] - height[..., 2:, :]) / (2 * pixel), (0, 0, 1, 1))
@@ -210,9 +228,10 @@ def bumped(normal: Tensor, height: Tensor, soft: Tensor, size: int) -> Tensor:
     return unit(normal - slope)
 
 # %% ../../nbs/world/08_picture.ipynb #w08-050-f8e97b
-def draw(figures: Figures, surface: tuple, pose, units, gaze, body, shots, scenes, size: int, samples: int,
-         window=None) -> tuple:
-    "One batch of `render`, whole at once: images, and the cover, screen, depth, fragments of its `Truth`."
+def draw(figures: Figures, surface: tuple, pose, units, gaze, body, shots, scenes, size: int,
+         samples: int, window=None) -> tuple:
+    """One batch of `render`, whole at once: images, and the cover, screen, depth,
+    fragments of its `Truth`."""
     b, (triangles, of, both) = len(pose), surface
     mesh = load_mesh(figures.heads.vertices.shape[1] > 10_000, str(pose.device))
     head = move_heads(figures.heads, pose, units, gaze, body)
@@ -224,40 +243,46 @@ def draw(figures: Figures, surface: tuple, pose, units, gaze, body, shots, scene
     s = size * samples
     fragments = rasterise(screen, triangles, s, both)
     what = of[fragments.triangle % len(triangles)]
-    normals = torch.cat([vertex_normals(head, mesh.triangles), figures.strands.normals(pose)], 1)
+    normals = torch.cat([vertex_normals(head, mesh.triangles),
+                         figures.strands.normals(pose)], 1)
     tangents = torch.cat([torch.zeros_like(head), tangents], 1)
-    coats = interpolate(fragments, triangles, torch.cat([figures.coats, normals, tangents, screen[..., 2:]], 2))
+    known = torch.cat([figures.coats, normals, tangents, screen[..., 2:]], 2)
+    coats = interpolate(fragments, triangles, known)
     eyes = torch.nonzero(what == 1)[:, 0]
     if len(eyes): coats[eyes, :3] = eyes_of(figures, fragments, eyes, triangles, mesh)
     teeth = torch.nonzero(what == 2)[:, 0]
     if len(teeth):
-        part = Fragments(fragments.pixel[teeth], fragments.triangle[teeth], fragments.weights[teeth], b, s)
+        part = Fragments(fragments.pixel[teeth], fragments.triangle[teeth],
+                         fragments.weights[teeth], b, s)
         coats[teeth, :3] *= teeth_shade(interpolate(part, triangles, mesh.rest[None]))[:, None]
-    coats = torch.cat([coats, (what == 5)[:, None].float(), (what == 1)[:, None].float(), torch.ones(len(what), 1)], 1)
+    kinds = [(what == 5)[:, None].float(), (what == 1)[:, None].float()]
+    coats = torch.cat([coats, *kinds, coats.new_ones(len(what), 1)], 1)
     on_skin = (coats[:, 6:7] > 0.4).float()
-    coats[:, 3:5] *= on_skin                                                           # places on the skin's chart
+    coats[:, 3:5] *= on_skin                                        # places on the skin's chart
     image = to_image(fragments, torch.cat([coats, on_skin], 1))
-    sharp = torch.where(image[:, -2:-1] > 0, image[:, 14:15], -3.0)                    # the depth of every sample
-    image = F.avg_pool2d(image, samples)                                               # from here on one value a pixel
+    sharp = torch.where(image[:, -2:-1] > 0, image[:, 14:15], -3.0)  # the depth of every sample
+    image = F.avg_pool2d(image, samples)                        # from here on one value a pixel
     cover = image[:, -2:-1]
     image = image / cover.clamp(min=1e-6)
-    colour, place, gloss, soft, shade, normal, tangent, depth, hairy, eye, mask, on_skin = image.split(
-        [3, 2, 1, 1, 1, 3, 3, 1, 1, 1, 1, 1], 1
-    )
+    colour, place, gloss, soft, shade, normal, tangent, depth, hairy, eye, mask, on_skin = (
+        image.split([3, 2, 1, 1, 1, 3, 3, 1, 1, 1, 1, 1], 1))
     place, depth = place / on_skin.clamp(min=1e-6), torch.where(mask > 0, depth, -3.0)
     depths = wrinkle_depths(units, figures.people.identity.macro[:, 4])
-    wrinkles = -0.007 * torch.einsum("bk,krc->brc", depths, wrinkle_maps(str(pose.device)))[:, None]
-    texture = torch.cat([figures.texture[:, :4], figures.texture[:, 4:5] + wrinkles, figures.texture[:, 5:]], 1)
-    over = F.grid_sample(texture, place.permute(0, 2, 3, 1), align_corners=False, padding_mode="border") * on_skin
+    wrinkles = torch.einsum("bk,krc->brc", depths, wrinkle_maps(str(pose.device)))
+    texture = figures.texture
+    height = texture[:, 4:5] - 0.007 * wrinkles[:, None]
+    texture = torch.cat([texture[:, :4], height, texture[:, 5:]], 1)
+    over = F.grid_sample(texture, place.permute(0, 2, 3, 1), align_corners=False,
+                         padding_mode="border") * on_skin
     colour = torch.lerp(colour, over[:, :3], over[:, 3:4]) * (1 + over[:, 5:6])
     soft, gloss = soft * (1 - over[:, 6:]), gloss * (1 - 0.9 * over[:, 6:])
     normal = bumped(unit(normal), over[:, 4:5], on_skin, size)
     gloss = torch.where(eye > 0.5, 1.6, gloss)
-    light = light_surface(colour, normal, depth, mask, (gloss, soft, shade), unit(tangent), hairy, shots)
+    light = light_surface(colour, normal, depth, mask, (gloss, soft, shade), unit(tangent),
+                          hairy, shots)
     picture = develop(light, shots)
-    behind = (
-        picture.new_tensor([0.55, 0.57, 0.60])[:, None, None].expand(b, 3, size, size) if scenes is None else scenes
-    )
+    wall = picture.new_tensor([0.55, 0.57, 0.60])[:, None, None].expand(b, 3, size, size)
+    behind = wall if scenes is None else scenes
     images = picture * cover + behind * (1 - cover)
     return images, cover, screen, sharp[:, :, ::samples, ::samples], fragments
 
@@ -276,17 +301,20 @@ def render(
     samples: int = 2,
     window: Tensor | None = None,
 ):
-    """Draws figures (B) in pose (B, 6), units (B, 52), gaze (B, 2), body (B, 3): images (B, 3, size, size) in [0, 1].
+    """Draws figures (B) in pose (B, 6), units (B, 52), gaze (B, 2), body (B, 3): images
+    (B, 3, size, size) in [0, 1].
 
-    One figure serves a whole batch. `samples` squared rays meet in a pixel. With `maps`, also a `Truth`. `window`
-    (B, 3): x and y (up) of the middle and half the width of the part that is drawn, in [-1, 1]; None for all of it."""
+    One figure serves a whole batch. `samples` squared rays meet in a pixel. With `maps`, also a
+    `Truth`. `window` (B, 3): x and y (up) of the middle and half the width of the part that is
+    drawn, in [-1, 1]; None for all of it."""
     b = len(pose)
     if len(figures) not in (1, b) or not len(units) == len(gaze) == b:
-        raise VasaError(f"{len(figures)} figures, {b} poses, {len(units)} units, {len(gaze)} gazes: "
-            "give as many of each, or one figure")
+        raise VasaError(f"{len(figures)} figures, {b} poses, {len(units)} units, "
+                        f"{len(gaze)} gazes: give as many of each, or one figure")
     shots = studio(b).to(pose) if shots is None else shots
     surface = surfaces(figures)
-    at_once = max(1, (2**24 if pose.is_cuda else 2**18) // (size * samples) ** 2)  # a processor's cache holds no more
+    cache = 2**24 if pose.is_cuda else 2**18              # what a processor's holds
+    at_once = max(1, cache // (size * samples) ** 2)
     drawn = []
     for part in torch.arange(b).split(at_once):
         i = slice(int(part[0]), int(part[-1]) + 1)
@@ -321,18 +349,24 @@ def render(
 def random_shots(n: int, generator: torch.Generator | None = None) -> Tensor:
     "n ways to light and expose a picture (n, 10), named by SHOTS."
     u = lambda low, high: low + (high - low) * torch.rand(n, generator=generator)
-    return torch.stack([u(-1.0, 1.0), u(-0.05, 0.75), u(0.55, 1.3), u(-0.6, 1), u(0.08, 0.35), u(0.30, 0.65), u(0, 0.8),
-                        u(0.85, 1.2), u(0.9, 1.12), u(0.75, 1.15)], 1)
+    limits = ((-1.0, 1.0), (-0.05, 0.75), (0.55, 1.3), (-0.6, 1), (0.08, 0.35), (0.30, 0.65),
+              (0, 0.8), (0.85, 1.2), (0.9, 1.12), (0.75, 1.15))
+    return torch.stack([u(low, high) for low, high in limits], 1)
 
 # %% ../../nbs/world/08_picture.ipynb #w08-059-port01
-def portraits(people: People, size: int = 256, generator: torch.Generator | None = None, smile: float = 0.0) -> Tensor:
+def portraits(people: People, size: int = 256, generator: torch.Generator | None = None,
+              smile: float = 0.0) -> Tensor:
     """Images (n, 3, size, size) of people who look at the camera, `smile` in [0, 1].
 
-    In the light of `studio` before a plain wall, or with a generator in any light before any scene."""
+    In the light of `studio` before a plain wall, or with a generator in any
+    light before any scene."""
     n, device = len(people), people.look.device
     units = torch.zeros(n, len(UNITS), device=device)
     units[:, [UNIT["mouthSmileLeft"], UNIT["mouthSmileRight"]]] = smile
-    stage = [None, None] if generator is None else [random_shots(n, generator), random_scenes(n, size, generator)]
-    stage = [x if x is None else x.to(device) for x in stage]
+    stage = [None, None]
+    if generator is not None:
+        stage = [random_shots(n, generator).to(device),
+                 random_scenes(n, size, generator).to(device)]
     gaze = torch.zeros(n, 2, device=device)
-    return render(make_figures(people), neutral_pose(n).to(device), units, gaze, None, *stage, size=size)
+    return render(make_figures(people), neutral_pose(n).to(device), units, gaze, None, *stage,
+                  size=size)

@@ -25,27 +25,32 @@ def level(sound: Tensor) -> Tensor:
 
 
 def coloured_noise(rows: int, length: int, slope: Tensor, generator: torch.Generator) -> Tensor:
-    "Noise (rows, length) whose power falls as f ** -slope, slope (rows, 1): 0 is white, 1 pink, 2 brown."
-    amplitude = torch.arange(1, length // 2 + 2) ** -(slope / 2)                        # (rows, length / 2 + 1)
+    """Noise (rows, length) whose power falls as f ** -slope, slope (rows, 1): 0 is
+    white, 1 pink, 2 brown."""
+    amplitude = torch.arange(1, length // 2 + 2) ** -(slope / 2)        # (rows, length / 2 + 1)
     white = torch.fft.rfft(torch.randn(rows, length, generator=generator))
     return torch.fft.irfft(white * amplitude, length)
 
 # %% ../../nbs/world/10_rooms.ipynb #05-013-1733e7
-def reverberate(speech: Tensor, seconds: Tensor, ratio: Tensor, generator: torch.Generator) -> Tensor:
-    """Speech (B, N) in a room: behind the direct sound an echo that fades by 60 dB in `seconds` (B, 1) and has `ratio`
-    dB (B, 1) more energy than it. Level and timing of the speech stay (Moorer 1979)."""
+def reverberate(speech: Tensor, seconds: Tensor, ratio: Tensor,
+                generator: torch.Generator) -> Tensor:
+    """Speech (B, N) in a room: behind the direct sound an echo that fades by 60 dB in
+    `seconds` (B, 1) and has `ratio` dB (B, 1) more energy than it. Level and timing of the
+    speech stay (Moorer 1979)."""
     n, length = speech.shape[1], math.ceil(SAMPLE_RATE * float(seconds.max()))
-    fading = 10 ** (-3 * torch.arange(1, length + 1) / SAMPLE_RATE / seconds)                           # (B, length)
+    fading = 10 ** (-3 * torch.arange(1, length + 1) / SAMPLE_RATE / seconds)      # (B, length)
     echo = torch.randn(len(speech), length, generator=generator) * fading
     echo = echo / echo.square().sum(1, keepdim=True).sqrt() * 10 ** (ratio / 20)
     response = torch.cat([torch.ones(len(speech), 1), echo], 1)
-    size = 1 << (n + length).bit_length()                        # room for the echo, and quick to transform
-    heard = torch.fft.irfft(torch.fft.rfft(speech, size) * torch.fft.rfft(response, size), size)[:, :n]
+    size = 1 << (n + length).bit_length()            # room for the echo, and quick to transform
+    heard = torch.fft.rfft(speech, size) * torch.fft.rfft(response, size)
+    heard = torch.fft.irfft(heard, size)[:, :n]
     return (heard * level(speech) / level(heard)).clamp(-1, 1)
 
 # %% ../../nbs/world/10_rooms.ipynb #05-019-513051
 def mu_law(sound: Tensor, levels: int = 256) -> Tensor:
-    "Sound in [-1, 1] squeezed by the mu-law, rounded to so many levels, and spread again (ITU-T G.711)."
+    """Sound in [-1, 1] squeezed by the mu-law, rounded to so many levels, and spread
+    again (ITU-T G.711)."""
     mu = levels - 1
     squeezed = sound.sign() * torch.log1p(mu * sound.abs()) / math.log1p(mu)
     rounded = (squeezed * (levels / 2)).round() / (levels / 2)
@@ -56,41 +61,49 @@ def telephone(speech: Tensor, low: float = 300.0, high: float = 3400.0) -> Tenso
     "Speech (B, N) through a telephone: the band from `low` to `high` Hz, and mu-law."
     n = speech.shape[1]
     f = torch.fft.rfftfreq(n, 1 / SAMPLE_RATE)
-    return mu_law(torch.fft.irfft(torch.fft.rfft(speech) * ((f >= low) & (f <= high)), n).clamp(-1, 1))
+    band = torch.fft.rfft(speech) * ((f >= low) & (f <= high))
+    return mu_law(torch.fft.irfft(band, n).clamp(-1, 1))
 
 # %% ../../nbs/world/10_rooms.ipynb #05-024-a7b06a
-CHORDS = torch.tensor([(-12, 0, 4, 7), (-7, 5, 9, 12), (-5, 7, 11, 14), (-15, -3, 0, 4)])               # I, IV, V, vi; semitones
+# I, IV, V, vi; semitones
+CHORDS = torch.tensor([(-12, 0, 4, 7), (-7, 5, 9, 12), (-5, 7, 11, 14), (-15, -3, 0, 4)])
 
 
 def music(rows: int, length: int, generator: torch.Generator) -> Tensor:
-    "Music (rows, length): a plucked chord with its bass on every beat, in a key, tempo and brightness of its own."
+    """Music (rows, length): a plucked chord with its bass on every beat, in a key, tempo and
+    brightness of its own."""
     t, songs = torch.arange(length) / SAMPLE_RATE, torch.zeros(rows, length)
-    key, beat, brightness = (uniform(rows, *limits, generator) for limits in ((110, 220), (0.25, 0.75), (0.5, 2.0)))
+    limits = (110, 220), (0.25, 0.75), (0.5, 2.0)
+    key, beat, brightness = (uniform(rows, low, high, generator) for low, high in limits)
     for song, pitch, tempo, dark in zip(songs, key, beat, brightness):
         count, since = (t / tempo).long(), t % tempo
-        notes = CHORDS[torch.randint(4, (int(count[-1]) + 1,), generator=generator)]                   # (beats, 4)
+        beats = int(count[-1]) + 1
+        notes = CHORDS[torch.randint(4, (beats,), generator=generator)]           # (beats, 4)
         for note in notes.T:
-            frequency = (pitch * 2 ** (note / 12))[count]                                              # (length,) Hz
+            frequency = (pitch * 2 ** (note / 12))[count]                         # (length,) Hz
             for k in range(1, 7):
-                song += torch.sin(2 * math.pi * k * frequency * since) * torch.exp(-3 * k ** 0.5 * since) / k ** dark
+                fading = torch.exp(-3 * k ** 0.5 * since)
+                song += torch.sin(2 * math.pi * k * frequency * since) * fading / k ** dark
     return songs
 
 # %% ../../nbs/world/10_rooms.ipynb #05-028-b60991
 def as_heard(speech: Tensor, talk: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Speech (B, N) as a microphone may hear it -> (heard (B, N) in [-1, 1], gain (B, 1)): nearer or further, in a
-    room, with noise, `talk` (B, N) of others or music behind it, by telephone. The labels of the speech stay true."""
+    """Speech (B, N) as a microphone may hear it -> (heard (B, N) in [-1, 1], gain (B, 1)):
+    nearer or further, in a room, with noise, `talk` (B, N) of others or music behind it, by
+    telephone. The labels of the speech stay true."""
     rows, n = speech.shape
     between = lambda low, high: uniform(rows, low, high, generator)
     often = lambda share: torch.rand(rows, 1, generator=generator) < share
     gain = 10 ** (between(-26, 6) / 20)
     echoing = reverberate(speech, between(0.1, 0.8), between(-12, 3), generator)
     sound = gain * torch.where(often(0.3), echoing, speech)
-    kind = torch.randint(4, (rows, 1), generator=generator)                                             # 0, 1: noise
+    kind = torch.randint(4, (rows, 1), generator=generator)                        # 0, 1: noise
     behind = coloured_noise(rows, n, between(0, 2), generator)
     behind = torch.where(kind == 2, talk, behind)
     playing = (kind == 3)[:, 0]
     behind[playing] = music(int(playing.sum()), n, generator)
-    decibel = torch.where(kind == 2, between(8, 30), torch.where(kind == 3, between(4, 35), between(2, 40)))
+    decibel = torch.where(kind == 2, between(8, 30), torch.where(
+        kind == 3, between(4, 35), between(2, 40)))
     wanted = level(sound).clamp(min=3e-3) * 10 ** (-decibel / 20) * often(0.75)
     heard = (sound + behind / level(behind) * wanted).clamp(-1, 1)
     return torch.where(often(0.15), telephone(heard), heard), gain

@@ -19,18 +19,20 @@ from .raster import Fragments, interpolate, to_image
 @dataclass
 class Truth:
     "What the renderer knows of B pictures besides their colours."
-    mask: Tensor               # (B, 1, S, S) share of each pixel that a person covers
-    screen: Tensor             # (B, V, 3) places of all surface points: x right, y up in [-1, 1], depth
-    depth: Tensor              # (B, 1, S, S) of each pixel's first sample, -3 where nobody is
+    mask: Tensor       # (B, 1, S, S) share of each pixel that a person covers
+    screen: Tensor     # (B, V, 3) places of all surface points: x right, y up in [-1, 1], depth
+    depth: Tensor      # (B, 1, S, S) of each pixel's first sample, -3 where nobody is
     fragments: Fragments
     triangles: Tensor
-    of: Tensor                 # (T,) what each triangle is of, index into SURFACES
-    figures: Any               # the picture.Figures that were drawn
+    of: Tensor         # (T,) what each triangle is of, index into SURFACES
+    figures: Any       # the picture.Figures that were drawn
     samples: int
 
     def look_up(self, values: Tensor, empty: float = 0.0) -> Tensor:
-        "Values (B or 1, V, C) at the surface points as pictures (B, C, S, S), read at each pixel's first sample."
-        image = to_image(self.fragments, interpolate(self.fragments, self.triangles, values), empty)
+        """Values (B or 1, V, C) at the surface points as pictures (B, C, S, S), read at each
+        pixel's first sample."""
+        found = interpolate(self.fragments, self.triangles, values)
+        image = to_image(self.fragments, found, empty)
         return image[..., ::self.samples, ::self.samples]
 
     def surface(self) -> Tensor:
@@ -40,19 +42,22 @@ class Truth:
         return to_image(f, what, -1.0)[..., ::self.samples, ::self.samples].long()
 
     def canonical(self) -> Tensor:
-        "Where each pixel's point lies on the head at rest, (B, 3, S, S) in voxel coordinates: x right, y down, z away."
+        """Where each pixel's point lies on the head at rest, (B, 3, S, S) in voxel coordinates:
+        x right, y down, z away."""
         rest = torch.cat([self.figures.heads.vertices, self.figures.strands.rest], 1)
         return self.look_up(rest * rest.new_tensor([1.0, -1.0, -1.0]))
 
 # %% ../../nbs/world/15_truth.ipynb #w13-014-3d677c
-def correspondence(truth: Truth, screen: Tensor, depth: Tensor, slack: float = 0.03) -> tuple[Tensor, Tensor]:
+def correspondence(truth: Truth, screen: Tensor, depth: Tensor,
+                   slack: float = 0.03) -> tuple[Tensor, Tensor]:
     """Where each pixel of a picture of people lies in another picture of the same people.
 
-    truth: of the one; screen (B, V, 3) and depth (B, 1, S, S): from the `Truth` of the other. Returns places
-    (B, S, S, 2) as for grid_sample, and where they are known and seen in the other (B, 1, S, S)."""
+    truth: of the one; screen (B, V, 3) and depth (B, 1, S, S): from the `Truth` of the
+    other. Returns places (B, S, S, 2) as for grid_sample, and where they are known and seen
+    in the other (B, 1, S, S)."""
     size = truth.mask.shape[-1]
     x, y, z = truth.look_up(screen, float("nan")).unbind(1)
-    aside = (1 - 1 / truth.samples) / size                          # from a pixel's first sample to its middle
+    aside = (1 - 1 / truth.samples) / size           # from a pixel's first sample to its middle
     there = ~x.isnan()
     at = torch.stack([x.nan_to_num(0) + aside, -y.nan_to_num(0) + aside], -1)
     met = F.grid_sample(depth, at, mode="nearest", align_corners=False)

@@ -28,35 +28,44 @@ from .sentences import HELD_OUT_WORDS, SENTENCES, TEMPLATES, WORDS
 
 # %% ../../nbs/world/09_voice.ipynb #02-009-0fcc02
 def _espeak(**request):
-    "One sentence in one fresh process -> (16-bit samples, their rate in Hz, [[IPA name, first sample]])."
+    """One sentence in one fresh process -> (16-bit samples, their rate in Hz, [[IPA
+    name, first sample]])."""
     import espeakng_loader
 
-    request.update(library=str(espeakng_loader.get_library_path()), data=str(espeakng_loader.get_data_path()))
-    done = subprocess.run([sys.executable, "-I", "-S", espeak_process.__file__], input=json.dumps(request).encode(),
-                          capture_output=True)
+    request.update(library=str(espeakng_loader.get_library_path()),
+                   data=str(espeakng_loader.get_data_path()))
+    done = subprocess.run([sys.executable, "-I", "-S", espeak_process.__file__],
+                          input=json.dumps(request).encode(), capture_output=True)
     if done.returncode != 0:
-        raise VasaError(f"the speech process failed: {done.stderr.decode(errors='replace').strip()[-300:]}")
+        said = done.stderr.decode(errors="replace").strip()
+        raise VasaError(f"the speech process failed: {said[-300:]}")
     header, samples = done.stdout.split(b"\n", 1)
     header = json.loads(header)
-    return torch.frombuffer(bytearray(samples), dtype=torch.int16), header["rate"], header["events"]
+    pcm = torch.frombuffer(bytearray(samples), dtype=torch.int16)
+    return pcm, header["rate"], header["events"]
 
 # %% ../../nbs/world/09_voice.ipynb #02-012-da7380
 @lru_cache(maxsize=8)
 def resampling_kernel(up, down, zeros, rolloff):
-    "Kaiser-windowed sincs (beta 12), one row per fraction of an input sample: (up, down + 2 half) float32, and half."
+    """Kaiser-windowed sincs (beta 12), one row per fraction of an input sample: (up, down + 2
+    half) float32, and half."""
     cutoff = rolloff * min(1.0, up / down)
     half = math.ceil(zeros / cutoff)
-    phase = torch.arange(up, dtype=torch.float64)[:, None] * down / up  # where the outputs of one block lie
+    # where the outputs of one block lie
+    phase = torch.arange(up, dtype=torch.float64)[:, None] * down / up
     distance = torch.arange(-half, down + half, dtype=torch.float64) - phase
-    window = torch.special.i0(12.0 * (1 - (distance / half) ** 2).clamp(min=0).sqrt()) * (distance.abs() <= half)
+    window = torch.special.i0(12.0 * (1 - (distance / half) ** 2).clamp(min=0).sqrt())
+    window = window * (distance.abs() <= half)
     sinc = cutoff * torch.sinc(cutoff * distance)
     return (sinc * window / torch.special.i0(torch.tensor(12.0))).float(), half
 
 
 def resample(waveform, from_rate, to_rate, zeros=48, rolloff=0.95):
-    """Band-limited resampling of (N,) float from `from_rate` to `to_rate` Hz -> (ceil(N to/from),) float32.
+    """Band-limited resampling of (N,) float from `from_rate` to `to_rate` Hz ->
+    (ceil(N to/from),) float32.
 
-    The sinc has `zeros` zero crossings to each side and is cut off at `rolloff` of the lower Nyquist frequency."""
+    The sinc has `zeros` zero crossings to each side and is cut off at `rolloff` of the
+    lower Nyquist frequency."""
     common = math.gcd(from_rate, to_rate)
     up, down = to_rate // common, from_rate // common
     kernel, half = resampling_kernel(up, down, zeros, rolloff)
@@ -67,7 +76,8 @@ def resample(waveform, from_rate, to_rate, zeros=48, rolloff=0.95):
 # %% ../../nbs/world/09_voice.ipynb #02-019-69061e
 @dataclass(frozen=True)
 class Voice:
-    "A speaker: an espeak-ng variant, a rate factor, a pitch offset (espeak units), a pitch range factor."
+    """A speaker: an espeak-ng variant, a rate factor, a pitch offset
+    (espeak units), a pitch range factor."""
     variant: str
     rate: float = 1.0
     pitch: int = 0
@@ -76,20 +86,25 @@ class Voice:
 
 
 VOICES = {
-    "ada": Voice("f1"), "bea": Voice("f2", 1.05), "cleo": Voice("f3", 0.95, 4), "dina": Voice("f5", 1.0, -6),
-    "elsa": Voice("Alicia", 0.95, -14), "fay": Voice("linda", 1.0, -10, 0.9), "gwen": Voice("f2", 0.9, 18, 1.2),
-    "hana": Voice("steph", held_out=True), "iris": Voice("Annie", 1.05, 0, 1.1), "june": Voice("f4", held_out=True),
-    "kira": Voice("belinda", 1.1, -16), "lena": Voice("f1", 1.1, -14, 0.8), "mia": Voice("shelby", 0.95),
-    "noah": Voice("m1"), "omar": Voice("m2", 0.95), "pete": Voice("m3", 1.05), "quin": Voice("m4", 1.0, 8),
+    "ada": Voice("f1"), "bea": Voice("f2", 1.05), "cleo": Voice("f3", 0.95, 4),
+    "dina": Voice("f5", 1.0, -6), "elsa": Voice("Alicia", 0.95, -14),
+    "fay": Voice("linda", 1.0, -10, 0.9), "gwen": Voice("f2", 0.9, 18, 1.2),
+    "hana": Voice("steph", held_out=True), "iris": Voice("Annie", 1.05, 0, 1.1),
+    "june": Voice("f4", held_out=True), "kira": Voice("belinda", 1.1, -16),
+    "lena": Voice("f1", 1.1, -14, 0.8), "mia": Voice("shelby", 0.95),
+    "noah": Voice("m1"), "omar": Voice("m2", 0.95), "pete": Voice("m3", 1.05),
+    "quin": Voice("m4", 1.0, 8),
     "rolf": Voice("m8", held_out=True), "sam": Voice("m6", 1.1, 4), "theo": Voice("m7", 0.9),
-    "ugo": Voice("antonio", 1.0, 6, 1.2), "vito": Voice("Diogo", 1.05), "will": Voice("travis", held_out=True),
+    "ugo": Voice("antonio", 1.0, 6, 1.2), "vito": Voice("Diogo", 1.05),
+    "will": Voice("travis", held_out=True),
     "yann": Voice("Marco", 0.95, -8, 1.1), "zeno": Voice("m3", 0.9, -18, 0.8),
 }
 
 # %% ../../nbs/world/09_voice.ipynb #02-022-6905ac
 @dataclass(frozen=True)
 class Language:
-    "A language: its English name, espeak-ng's identifier, sentences for training and held-out ones."
+    """A language: its English name, espeak-ng's identifier, sentences for
+    training and held-out ones."""
     name: str
     espeak: str
     sentences: tuple
@@ -101,18 +116,23 @@ def _language(name, espeak, text, held_out=2):
     return Language(name, espeak, sentences[:-held_out], sentences[-held_out:])
 
 
-LANGUAGES = {code: _language(*entry, held_out=6 if code == "en" else 2) for code, entry in SENTENCES.items()}
+LANGUAGES = {code: _language(*entry, held_out=6 if code == "en" else 2)
+             for code, entry in SENTENCES.items()}
 
 # %% ../../nbs/world/09_voice.ipynb #02-025-05ec79
 SILENCE = "_"
 _CLASSES = {
-    "i": "i", "ɪ": "ɪᵻ", "e": "e", "ɛ": "ɛε", "æ": "æ", "a": "a", "ɑ": "ɑ", "ɔ": "ɔɒ", "o": "oɵ", "ʊ": "ʊᵿ", "u": "u",
+    "i": "i", "ɪ": "ɪᵻ", "e": "e", "ɛ": "ɛε", "æ": "æ", "a": "a", "ɑ": "ɑ", "ɔ": "ɔɒ",
+    "o": "oɵ", "ʊ": "ʊᵿ", "u": "u",
     "ʌ": "ʌɤ", "ə": "əɐɘ", "ɜ": "ɜɝɚɞ", "y": "yʏʉ", "ø": "øœɶ", "ɨ": "ɨɯ",
-    "p": "p", "b": "bɓʙ", "t": "tʈ", "d": "dɖɗ", "k": "kqc", "ɡ": "ɡgɢɠɟʄɰʛ", "m": "mɱ", "n": "nɳɲ", "ŋ": "ŋɴ",
-    "f": "fɸ", "v": "vʋβⱱ", "θ": "θ", "ð": "ð", "s": "s", "z": "z", "ʃ": "ʃʂɕɧ", "ʒ": "ʒʐʑ", "x": "xχɣʁçʝ",
+    "p": "p", "b": "bɓʙ", "t": "tʈ", "d": "dɖɗ", "k": "kqc", "ɡ": "ɡgɢɠɟʄɰʛ",
+    "m": "mɱ", "n": "nɳɲ", "ŋ": "ŋɴ",
+    "f": "fɸ", "v": "vʋβⱱ", "θ": "θ", "ð": "ð", "s": "s", "z": "z", "ʃ": "ʃʂɕɧ", "ʒ": "ʒʐʑ",
+    "x": "xχɣʁçʝ",
     "h": "hɦʔʕħʜʢʡ", "r": "rɹɾʀɻɽɺ", "l": "lɫɭʎʟɬɮ", "j": "j", "w": "wʍɥ",
 }
-DIPHTHONGS = {"aɪ": ("a", "ɪ"), "aʊ": ("a", "ʊ"), "eɪ": ("e", "ɪ"), "oʊ": ("o", "ʊ"), "ɔɪ": ("ɔ", "ɪ")}
+DIPHTHONGS = {"aɪ": ("a", "ɪ"), "aʊ": ("a", "ʊ"), "eɪ": ("e", "ɪ"), "oʊ": ("o", "ʊ"),
+              "ɔɪ": ("ɔ", "ɪ")}
 _CLASS_OF = {letter: name for name, letters in _CLASSES.items() for letter in letters}
 VOWELS = tuple(_CLASSES)[:17]
 _FRONT, _BACK, _OPEN = "iɪyeɛ", "uʊo", "aɑæʌ"
@@ -129,21 +149,24 @@ def _vowel_class(first, second):
 
 
 def _ipa_letters(mnemonic):
-    "The classes of the IPA letters in a name, marks left out; a letter with a mark of its own counts without it."
+    """The classes of the IPA letters in a name, marks left out; a letter with a mark of its
+    own counts without it."""
     composed = unicodedata.normalize("NFC", mnemonic)
     known = (c if c in _CLASS_OF else unicodedata.normalize("NFD", c)[0] for c in composed)
     return [_CLASS_OF[c] for c in known if c in _CLASS_OF]
 
 
 def phoneme_class(mnemonic):
-    """The class in `PHONEMES` of an IPA name as espeak-ng gives it ("ˈaɪ", "tʃʰ"; "" and "_" are silence).
+    """The class in `PHONEMES` of an IPA name as espeak-ng gives it ("ˈaɪ", "tʃʰ";
+    "" and "_" are silence).
 
     Raises `VasaError` for a name without any IPA letter."""
     if mnemonic in ("", SILENCE):
         return SILENCE
     letters = _ipa_letters(mnemonic)
     if not letters:
-        raise VasaError(f"'{mnemonic}' is no IPA phoneme; accepted are names made of IPA letters, such as ˈaɪ or tʃ")
+        raise VasaError(f"'{mnemonic}' is no IPA phoneme; accepted are names made of IPA "
+                        "letters, such as ˈaɪ or tʃ")
     if letters[:2] in (["t", "ʃ"], ["d", "ʒ"]):
         return "".join(letters[:2])
     if letters[:2] in (["t", "s"], ["d", "z"]):
@@ -160,9 +183,10 @@ def phoneme_index(mnemonic):
 
 # %% ../../nbs/world/09_voice.ipynb #02-031-065e71
 VISEMES = {
-    "rest": ("_",), "PP": ("p", "b", "m"), "FF": ("f", "v"), "TH": ("θ", "ð"), "DD": ("t", "d", "n", "l"),
-    "KK": ("k", "ɡ", "ŋ", "x", "h"), "SS": ("s", "z"), "CH": ("ʃ", "ʒ", "tʃ", "dʒ"), "RR": ("r", "ɜ"),
-    "AA": ("a", "ɑ", "æ", "ʌ", "aɪ", "aʊ"), "EH": ("ɛ", "e", "ə", "eɪ"), "IH": ("i", "ɪ", "ɨ", "j"),
+    "rest": ("_",), "PP": ("p", "b", "m"), "FF": ("f", "v"), "TH": ("θ", "ð"),
+    "DD": ("t", "d", "n", "l"), "KK": ("k", "ɡ", "ŋ", "x", "h"), "SS": ("s", "z"),
+    "CH": ("ʃ", "ʒ", "tʃ", "dʒ"), "RR": ("r", "ɜ"), "AA": ("a", "ɑ", "æ", "ʌ", "aɪ", "aʊ"),
+    "EH": ("ɛ", "e", "ə", "eɪ"), "IH": ("i", "ɪ", "ɨ", "j"),
     "OH": ("ɔ", "o", "oʊ", "ɔɪ"), "OO": ("u", "ʊ", "y", "ø", "w"),
 }
 _VISEME_OF = {phoneme: viseme for viseme, phonemes in VISEMES.items() for phoneme in phonemes}
@@ -175,7 +199,8 @@ def viseme_of(phoneme):
 # %% ../../nbs/world/09_voice.ipynb #02-034-290d6e
 @dataclass(frozen=True)
 class Colour:
-    "What an emotion does to a voice: factors of rate and pitch range, a pitch offset (espeak units), a gain in dB."
+    """What an emotion does to a voice: factors of rate and pitch range, a pitch offset
+    (espeak units), a gain in dB."""
     rate: float = 1.0
     pitch: float = 0.0
     range: float = 1.0
@@ -183,8 +208,9 @@ class Colour:
 
 
 EMOTION_COLOURS = {
-    "neutral": Colour(), "happy": Colour(1.08, 12, 1.6, 1.5), "sad": Colour(0.8, -10, 0.5, -5.0),
-    "angry": Colour(1.12, 4, 1.5, 3.0), "surprised": Colour(1.05, 22, 1.9, 1.0), "afraid": Colour(1.2, 18, 0.8, -2.0),
+    "neutral": Colour(), "happy": Colour(1.08, 12, 1.6, 1.5),
+    "sad": Colour(0.8, -10, 0.5, -5.0), "angry": Colour(1.12, 4, 1.5, 3.0),
+    "surprised": Colour(1.05, 22, 1.9, 1.0), "afraid": Colour(1.2, 18, 0.8, -2.0),
     "disgusted": Colour(0.88, -12, 0.9, 0.0),
 }
 
@@ -193,9 +219,10 @@ EMOTION_COLOURS = {
 class Speech:
     """Speech with the truth about it.
 
-    waveform (N,) float32 at 16 kHz in [-1, 1]; phonemes: P IPA names, "_" for silence; starts, ends (P,) int64 sample
-    positions with starts[0] = 0, ends[i] = starts[i + 1], ends[-1] = N; text and language as asked for, and the voice's
-    name: a key of `VOICES`, or of another `Voice` the variant."""
+    waveform (N,) float32 at 16 kHz in [-1, 1]; phonemes: P IPA names, "_" for silence; starts,
+    ends (P,) int64 sample positions with starts[0] = 0, ends[i] = starts[i + 1], ends[-1] = N;
+    text and language as asked for, and the voice's name: a key of `VOICES`, or of another
+    `Voice` the variant."""
     waveform: torch.Tensor
     phonemes: list
     starts: torch.Tensor
@@ -214,13 +241,15 @@ _PLOSIVES = set("pbtdkɡ") | {"tʃ", "dʒ"}
 
 
 def _quiet(waveform, step=80):
-    "True for each step of 5 ms whose root mean square lies under -40 dB of full scale: (N // step,) bool."
+    """True for each step of 5 ms whose root mean square lies under -40 dB of full
+    scale: (N // step,) bool."""
     blocks = waveform[: len(waveform) // step * step].reshape(-1, step)
     return blocks.square().mean(1).sqrt() < _QUIET
 
 
 def _tile(events, waveform, step=80):
-    "Events [(name, start)] of the waveform -> phonemes and their starts, tiling it from 0 to its end."
+    """Events [(name, start)] of the waveform -> phonemes and their starts, tiling
+    it from 0 to its end."""
     quiet, total = _quiet(waveform, step), len(waveform)
     bounds = [start for _, start in events[1:]] + [total]
     phonemes, starts = [SILENCE], [0]
@@ -232,7 +261,8 @@ def _tile(events, waveform, step=80):
                 continue
             name = SILENCE
         elif phoneme_class(name) in _PLOSIVES:
-            if phonemes[-1] == SILENCE and len(starts) > 1 and start - starts[-1] < 1280:  # a pause under 80 ms
+            # a pause under 80 ms
+            if phonemes[-1] == SILENCE and len(starts) > 1 and start - starts[-1] < 1280:
                 start = starts.pop()
                 phonemes.pop()
             earliest = (starts[-1] + start + 1) // 2 if phonemes[-1] != SILENCE else start
@@ -260,7 +290,8 @@ def _choose(what, value, accepted):
 def _within(what, value, low, high):
     "`value` if it is a number from low to high, or a `VasaError` that says so."
     if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
-        raise VasaError(f"{what} {value!r} is out of range; accepted is a number from {low} to {high}")
+        raise VasaError(f"{what} {value!r} is out of range; "
+                        f"accepted is a number from {low} to {high}")
     return value
 
 
@@ -270,12 +301,15 @@ def _language_code(language):
     return _choose("language", by_name.get(str(language).lower(), language), LANGUAGES)
 
 # %% ../../nbs/world/09_voice.ipynb #02-042-e80762
-def say(text, voice="ada", language="en", rate=175, pitch=50, emotion="neutral", emotion_strength=1.0):
-    """Speak `text` with espeak-ng in a process of its own: the same arguments give the same bits.
+def say(text, voice="ada", language="en", rate=175, pitch=50, emotion="neutral",
+        emotion_strength=1.0):
+    """Speak `text` with espeak-ng in a process of its own: the same
+    arguments give the same bits.
 
-    voice: a key of `VOICES`, or a `Voice`; language: a key of `LANGUAGES` or its name; rate: 80 to 400 words per minute;
-    pitch: 0 to 99; emotion: one of `EMOTIONS`, with a strength from 0 to 1.
-    Returns `Speech`. Raises `VasaError` for anything else, and for a text without anything to speak."""
+    voice: a key of `VOICES`, or a `Voice`; language: a key of `LANGUAGES` or its name;
+    rate: 80 to 400 words per minute; pitch: 0 to 99; emotion: one of `EMOTIONS`, with a
+    strength from 0 to 1. Returns `Speech`. Raises `VasaError` for anything else, and for a
+    text without anything to speak."""
     speaker = voice if isinstance(voice, Voice) else VOICES[_choose("voice", voice, VOICES)]
     code = _language_code(language)
     colour = EMOTION_COLOURS[_choose("emotion", emotion, EMOTIONS)]
@@ -284,21 +318,27 @@ def say(text, voice="ada", language="en", rate=175, pitch=50, emotion="neutral",
     pitch = _within("pitch", pitch, 0, 99) + speaker.pitch + s * colour.pitch
     spread = 50 * speaker.range * (1 + s * (colour.range - 1))
     if not isinstance(text, str) or not any(c.isalnum() for c in text):
-        raise VasaError(f"text {text!r} has nothing to speak; accepted is a string with letters or digits")
+        raise VasaError(f"text {text!r} has nothing to speak; "
+                        "accepted is a string with letters or digits")
     text = re.sub(r"[\x00-\x1f\x7f\s]+", " ", text.encode("utf-8", "ignore").decode()).strip()
     pcm, from_rate, events = _espeak(
-        voice=f"{LANGUAGES[code].espeak}+{speaker.variant}", text=text, rate=round(min(max(rate, 80), 450)),
-        pitch=round(min(max(pitch, 0), 99)), range=round(min(spread, 99)))
+        voice=f"{LANGUAGES[code].espeak}+{speaker.variant}", text=text,
+        rate=round(min(max(rate, 80), 450)), pitch=round(min(max(pitch, 0), 99)),
+        range=round(min(spread, 99)))
     gain = 10 ** ((s * colour.gain - 4.0) / 20)  # 4 dB of headroom for the loudest emotion
-    waveform = F.pad((resample(pcm.float() / 32768, from_rate, SAMPLE_RATE) * gain).clamp(-1, 1), _MARGINS)
-    events = [("", 0)] + [(name, _MARGINS[0] + start * SAMPLE_RATE // from_rate) for name, start in events]
+    waveform = resample(pcm.float() / 32768, from_rate, SAMPLE_RATE) * gain
+    waveform = F.pad(waveform.clamp(-1, 1), _MARGINS)
+    placed = lambda start: _MARGINS[0] + start * SAMPLE_RATE // from_rate
+    events = [("", 0)] + [(name, placed(start)) for name, start in events]
     phonemes, starts = _tile(events, waveform)
     if set(phonemes) <= {SILENCE}:
-        raise VasaError(f"text {text!r} has nothing to speak in {LANGUAGES[code].name}; accepted are its words")
+        raise VasaError(f"text {text!r} has nothing to speak in {LANGUAGES[code].name}; "
+                        "accepted are its words")
     ends = starts[1:] + [len(waveform)]
     if not isinstance(voice, str):
         voice = next((name for name, known in VOICES.items() if known == voice), voice.variant)
-    return Speech(waveform, phonemes, torch.tensor(starts), torch.tensor(ends), text, voice, code)
+    return Speech(waveform, phonemes, torch.tensor(starts), torch.tensor(ends), text, voice,
+                  code)
 
 # %% ../../nbs/world/09_voice.ipynb #02-062-5ce16c
 def _pick(items, generator):
@@ -308,25 +348,30 @@ def _pick(items, generator):
 def random_text(generator, language="en", held_out=False):
     """A sentence to say, drawn with the `torch.Generator`.
 
-    English: from templates, or (three times in ten) from the bank; other languages: from their bank. `held_out` draws
-    from words and sentences that are never drawn without it. Raises `VasaError` for an unknown language."""
+    English: from templates, or (three times in ten) from the bank; other languages: from their
+    bank. `held_out` draws from words and sentences that are never drawn without it. Raises
+    `VasaError` for an unknown language."""
     code = _language_code(language)
     bank = LANGUAGES[code].held_out if held_out else LANGUAGES[code].sentences
     if code != "en" or float(torch.rand((), generator=generator)) < 0.3:
         return _pick(bank, generator)
     words = {kind: choices.split("|" if "|" in choices else " ")
              for kind, choices in (HELD_OUT_WORDS if held_out else WORDS).items()}
-    text = re.sub(r"{(\w+)}", lambda match: _pick(words[match[1]], generator), _pick(TEMPLATES, generator))
+    text = re.sub(r"{(\w+)}", lambda match: _pick(words[match[1]], generator),
+                  _pick(TEMPLATES, generator))
     return text[0].upper() + text[1:]
 
 
 def random_voice(generator, held_out=False):
-    "The name of a voice, drawn with the `torch.Generator` from those for training or from the held-out ones."
-    return _pick([name for name, voice in VOICES.items() if voice.held_out == held_out], generator)
+    """The name of a voice, drawn with the `torch.Generator` from those for training or
+    from the held-out ones."""
+    return _pick([name for name, voice in VOICES.items() if voice.held_out == held_out],
+                 generator)
 
 # %% ../../nbs/world/09_voice.ipynb #02-069-b7c9a2
 def frame_labels(speech, hop=320):
-    "The phoneme class at the middle of each frame of `hop` samples: (ceil(N / hop),) int64 indices into `PHONEMES`."
+    """The phoneme class at the middle of each frame of `hop` samples: (ceil(N / hop),) int64
+    indices into `PHONEMES`."""
     indices = torch.tensor([phoneme_index(phoneme) for phoneme in speech.phonemes])
     total = len(speech.waveform)
     centres = torch.arange(math.ceil(total / hop)) * hop + hop // 2
