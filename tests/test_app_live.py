@@ -132,12 +132,12 @@ def test_the_clock_measures_from_arrival_to_leaving(monkeypatch):
     moments = iter([10.5, 10.64, 10.78])
     monkeypatch.setattr("vasa_ref.app.live.time.monotonic", lambda: next(moments))
     assert list(clock.shown("abc")) == ["a", "b", "c"]
-    report = clock.report()
+    report = clock.report(5)
     spoken = [10.0 - 0.04, 10.04 - 0.0625, 10.04 - 0.0225]              # the frames' first samples, 0, 640 and 1280
     late = sorted(left - when for left, when in zip((10.5, 10.64, 10.78), spoken))
     assert report == {"latency_s": pytest.approx(late[1]),
                       "latency_s_p95": pytest.approx(late[1] + 0.9 * (late[2] - late[1]))}
-    assert Clock().report() == {} and len(Clock().sound()) == 0
+    assert Clock().report(5) == {} and len(Clock().sound()) == 0
 
 
 def test_drift_is_zero_where_steps_keep_up_and_grows_where_not():
@@ -145,7 +145,7 @@ def test_drift_is_zero_where_steps_keep_up_and_grows_where_not():
         clock = Clock(keep=False)
         list(clock.heard([(0.04 * (i + 1), torch.zeros(640)) for i in range(100)]))
         clock.left = [step * (i // 5 + 1) + 1 for i in range(100)]
-        assert clock.report()["drift"] == pytest.approx(drift, abs=1e-6) and not clock.chunks
+        assert clock.report(5)["drift"] == pytest.approx(drift, abs=1e-6) and not clock.chunks
 
 
 def test_frames_go_out_as_raw_bytes():

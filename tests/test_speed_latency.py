@@ -148,7 +148,7 @@ def test_machine_limits_are_those_of_the_best_run(monkeypatch):
 def test_percentiles_need_enough_steps():
     figures = stream_figures(Talker.random("tiny"), budget=0)
     assert figures["stream_fps"] > 0 and figures["first_frame_ms"] > 0
-    assert figures["lookahead_ms"] >= 7 * 40
+    assert figures["lookahead_ms"] >= 4 * 40
     assert "stream_ms_p50" in figures and "stream_ms_p95" not in figures and "stream_ms_p99" not in figures
 
 
@@ -167,7 +167,7 @@ def test_latency_is_a_flat_object_of_the_known_keys():
     assert torch.get_num_threads() == before
     keys = {"device", "preset", "size_px", "params_face", "params_motion", "gmac_per_frame", "gmac_per_portrait",
             "offline_fps", "stream_fps", "stream_ms_p50", "stream_ms_p95", "stream_ms_p99", "first_frame_ms",
-            "lookahead_ms", "latency_ms", "drift", "peak_memory_mb", "torch", "date"}
+            "lookahead_ms", "latency_ms", "stream_latency_ms", "drift", "peak_memory_mb", "torch", "date"}
     assert set(figures) <= keys and {"offline_fps", "stream_fps", "gmac_per_frame"} <= set(figures)
     assert all(math.isfinite(v) and (v > 0 or k == "drift") for k, v in figures.items() if not isinstance(v, str))
     assert figures["size_px"] == Talker.random("tiny").size

@@ -101,6 +101,8 @@ def animate(args):
             raise VasaError(f"{name} is part of what --{film}-from sets: expected one of them")
     if "-" in (args.audio, args.out) and not args.stream:
         raise VasaError("- stands for standard input and output with --stream only: expected a file")
+    if args.lookahead is not None and not args.stream:
+        raise VasaError("--lookahead is for --stream: without it all of the sound is there")
     if args.audio == "-" and sys.stdin is None:
         raise VasaError("standard input is closed: expected 16 bit samples there, raw or as a WAV")
     strength = 1.0 if args.emotion_strength is None else args.emotion_strength
@@ -170,6 +172,7 @@ def play(args, talker, out, wanted):
     """While the sound arrives. An interrupt ends the sound; a second one ends the work."""
     from ..media.clips import MADE, load_audio, save_video
     from ..media.files import ffmpeg_exe
+    from ..talking.talker import NEW_FRAMES
     if out != "-":
         ffmpeg_exe()   # or say that there is none, before sound is lost
     clock = live.Clock(keep=out != "-")
@@ -179,7 +182,8 @@ def play(args, talker, out, wanted):
             signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGINT, stop)
     source = args.pipe or live.in_real_time(load_audio(args.audio))
-    frames = talker.stream(args.photo.encode(talker), clock.heard(source), **wanted)
+    ahead = {} if args.lookahead is None else {"lookahead": round(args.lookahead / 40)}
+    frames = talker.stream(args.photo.encode(talker), clock.heard(source), **ahead, **wanted)
     frames = clock.shown(args.photo.paste(frames) if args.full else frames)
     if (first := next(frames, None)) is None:
         raise VasaError("no sound came: expected 16 bit samples on standard input, raw or as a WAV")
@@ -193,9 +197,9 @@ def play(args, talker, out, wanted):
         sys.stdout = open(os.devnull, "w")
     if not args.quiet:
         words = {"latency_s": "latency {:.2f} s", "latency_s_p95": "95 % within {:.2f} s", "drift": "drift {:+.3f} s/s"}
-        report = [words[name].format(value) for name, value in clock.report().items()]
+        report = [words[name].format(value) for name, value in clock.report(NEW_FRAMES).items()]
         print(f"{out}: {len(clock.left) / 25:.1f} s of video, {size_of(args, talker)} pixels, look-ahead "
-              f"{talker.delay():.2f} s, {', '.join(report)}", file=sys.stderr if out == "-" else sys.stdout)
+              f"{talker.delay(**ahead):.2f} s, {', '.join(report)}", file=sys.stderr if out == "-" else sys.stdout)
 
 
 def adapt(args):

@@ -45,7 +45,7 @@ class Clock:
         import torch
         return torch.cat(self.chunks) if self.chunks else torch.zeros(0)
 
-    def report(self, new_frames=5):
+    def report(self, new_frames):
         """{"latency_s", "latency_s_p95"}: from the moment at which a frame's first sample was spoken to its leaving;
         and "drift", see `speed.latency.drift`, for steps of `new_frames`. Absent where too few frames left."""
         import torch

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['synchronise', 'timed', 'plain', 'fold', 'Graphed', 'Tricks', 'named', 'compiled', 'in_full_batches', 'painter',
-           'ahead', 'fetch', 'FastTalker', 'stirred', 'trick_table', 'each_and_all']
+           'ahead', 'fetch', 'by_length', 'FastTalker', 'stirred', 'trick_table', 'each_and_all']
 
 # %% ../../nbs/speed/01_faster.ipynb #13-003-d2bab8
 import copy
@@ -191,6 +191,14 @@ def fetch(images: Tensor) -> Tensor:
     return pinned.clone()                                             # pinned memory is scarce
 
 # %% ../../nbs/speed/01_faster.ipynb #13-018-505f90
+def by_length(window: int, whole: Callable, shorter: Callable) -> Callable:
+    """A denoiser that is `whole` for windows of all frames, and `shorter` for others: a last
+    window may have any length, and none is worth a minute of compilation."""
+    def denoise(x_t, t, encoded):
+        return (whole if x_t.shape[1] == window else shorter)(x_t, t, encoded)
+    return denoise
+
+
 class FastTalker(Talker):
     """The talker, with tricks. Where `graph` records the decoder it records the motion model as
     well, compiled if `compiled`.
@@ -203,8 +211,8 @@ class FastTalker(Talker):
             model = copy.copy(model)                                  # the same weights
             first = torch.zeros(1, dtype=torch.long, device=model.device)
             model.schedule.alpha_bar(first)                           # its table moves there
-            denoise = compiled(model.denoise) if tricks.compiled else model.denoise
-            model.denoise = Graphed(denoise)
+            whole = compiled(model.denoise) if tricks.compiled else model.denoise
+            model.denoise = Graphed(by_length(model.config.window, whole, model.denoise))
         super().__init__(talker.face, talker.audio, model, dtype, tricks.batch)
         self.paint = painter(talker.face, tricks)
         cuda = self.device.type == "cuda"
