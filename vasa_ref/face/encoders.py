@@ -38,40 +38,47 @@ def told_dynamics(frames: Frames) -> Tensor:
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-011-e47b2c
 class CloseUps(NamedTuple):
-    "Pictures that the face fills: images (N, 3, S, S), pose (N, 6) in them, z_dyn (N, 54), the shoulders left out."
+    """Pictures that the face fills: images (N, 3, S, S), pose (N, 6) in them, z_dyn (N, 54),
+    the shoulders left out."""
     images: Tensor
     pose: Tensor
     z_dyn: Tensor
 
     @classmethod
-    def render(cls, people: int, frames: int, size: int, generator: torch.Generator | None = None,
-               **options) -> "CloseUps":
-        "So many frames of each of so many people, uint8, a little wider than `face_crop`. options: of `random_people`."
-        who, pose = random_people(people, generator, **options), random_poses(people * frames, generator)
-        dynamics, body = random_dynamics(len(pose), generator), random_bodies(len(pose), generator)
+    def render(cls, people: int, frames: int, size: int,
+               generator: torch.Generator | None = None, **options) -> "CloseUps":
+        """So many frames of each of so many people, uint8, a little wider than `face_crop`.
+        options: of `random_people`."""
+        who = random_people(people, generator, **options)
+        pose = random_poses(people * frames, generator)
+        dynamics = random_dynamics(len(pose), generator)
+        body = random_bodies(len(pose), generator)
         shots, scenes = random_shots(people, generator), random_scenes(people, size, generator)
         figures, wide, images = make_figures(who), 1.2 * FACE_REACH, []
-        centre = pose.new_tensor([FACE_CENTRE]) @ rotation_matrix(pose).mT                      # (N, 1, 3)
+        centre = pose.new_tensor([FACE_CENTRE]) @ rotation_matrix(pose).mT           # (N, 1, 3)
         middle = project(centre, pose)[:, 0, :2]
         window = torch.cat([middle, wide / pose[:, 5:]], 1)
         for i in torch.arange(len(pose)).split(4):
             who = i // frames
-            drawn = render(figures[who], pose[i], dynamics[i, :52], dynamics[i, 52:], body[i], shots[who], scenes[who],
-                           size=size, window=window[i])
+            drawn = render(figures[who], pose[i], dynamics[i, :52], dynamics[i, 52:], body[i],
+                           shots[who], scenes[who], size=size, window=window[i])
             images.append((drawn * 255).round().byte())
-        place = -centre[:, 0, :2] / wide                                            # the face is in the middle
+        place = -centre[:, 0, :2] / wide                             # the face is in the middle
         pose = torch.cat([pose[:, :3], place, torch.full_like(place[:, :1], wide)], 1)
         return cls(torch.cat(images), pose, dynamics / SPREAD[:54])
 
     @classmethod
     def make(cls, path, people: int, size: int, *, seed: int = 0, minutes: float | None = None,
              quiet: bool = True) -> "CloseUps":
-        "Twelve frames of each of so many people, or what the minutes allow; what the file `path` holds is kept."
+        """Twelve frames of each of so many people, or what the minutes allow; what the file
+        `path` holds is kept."""
         parts = [cls(**read_tensors(path)[0])] if Path(path).is_file() else []
         done = sum(len(part.images) for part in parts) // 96
-        bar = tqdm(range(done, -(-people // 8)), desc="face: close-ups", unit="8 people", disable=quiet)
+        bar = tqdm(range(done, -(-people // 8)), desc="face: close-ups", unit="8 people",
+                   disable=quiet)
         for n in within(bar, minutes):
-            parts.append(cls.render(8, 12, size, torch.Generator().manual_seed(seed * 1_000_003 + n)))
+            parts.append(cls.render(8, 12, size,
+                                    torch.Generator().manual_seed(seed * 1_000_003 + n)))
         close = cls(*map(torch.cat, zip(*parts)))
         save_tensors(path, close._asdict(), {})
         return cls(*(x[:96 * -(-people // 8)] for x in close))
@@ -83,14 +90,17 @@ class CloseUps(NamedTuple):
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-018-11ff08
 def disguise(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    "Images (B, 3, S, S) under another light, half of them from some camera: colours scaled, then `photograph`."
+    """Images (B, 3, S, S) under another light, half of them from some camera: colours scaled,
+    then `photograph`."""
     rand = lambda *shape: torch.rand(len(images), *shape, generator=generator).to(images)
     x = images * (0.75 + 0.5 * rand(3, 1, 1)) + 0.2 * (rand(3, 1, 1) - 0.5)
     some = torch.rand(len(images), 1, 1, 1, generator=generator).to(images) < 0.5
     return torch.where(some, photograph(x.clamp(0, 1), generator), x.clamp(0, 1))
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-022-004adc
-SIDES = torch.tensor([UNIT[name.replace("Left", "*").replace("Right", "Left").replace("*", "Right")] for name in UNITS])
+other_side = (
+    lambda name: name.replace("Left", "*").replace("Right", "Left").replace("*", "Right"))
+SIDES = torch.tensor([UNIT[other_side(name)] for name in UNITS])
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-023-b15cb7
 def mirror(images: Tensor, pose: Tensor, z_dyn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,19 +110,22 @@ def mirror(images: Tensor, pose: Tensor, z_dyn: Tensor) -> tuple[Tensor, Tensor,
     return images.flip(-1), pose * pose.new_tensor([-1, 1, -1, -1, 1, 1]), swapped
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-024-aa0030
-def mirrored(images: Tensor, pose: Tensor, z_dyn: Tensor, generator: torch.Generator | None = None):
+def mirrored(images: Tensor, pose: Tensor, z_dyn: Tensor,
+             generator: torch.Generator | None = None):
     "Half of them in a mirror."
     flip = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
     choose = lambda a, b: torch.where(flip.view(-1, *[1] * (a.ndim - 1)), b, a)
     return tuple(map(choose, (images, pose, z_dyn), mirror(images, pose, z_dyn)))
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-030-c6ddf9
-def moved(images: Tensor, pose: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+def moved(images: Tensor, pose: Tensor,
+          generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     "Images (B, 3, S, S) shifted and scaled a little, and their pose (B, 6) with them."
     n = len(images)
     shift = 0.16 * (torch.rand(n, 2, generator=generator) - 0.5).to(pose)
     scale = (0.3 * (torch.rand(n, 1, generator=generator) - 0.5)).exp().to(pose)
-    theta = torch.cat([torch.diag_embed(scale.expand(-1, 2)), shift[:, :, None]], 2)   # where pixels are looked up
+    # where pixels are looked up
+    theta = torch.cat([torch.diag_embed(scale.expand(-1, 2)), shift[:, :, None]], 2)
     grid = F.affine_grid(theta, images.shape, align_corners=False)
     place = (pose[:, 3:5] - shift * shift.new_tensor([1, -1])) / scale
     return (F.grid_sample(images, grid, padding_mode="border", align_corners=False),
@@ -124,15 +137,18 @@ LIDS = [UNIT["eyeBlinkLeft"], UNIT["eyeBlinkRight"]]
 # %% ../../nbs/face/12_encoders.ipynb #f08-041-723ef9
 def read_loss(motion: MotionReader, frames: Frames, close: CloseUps,
               generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
-    """Loss of reading whole frames (P, K) and close-ups (B) after disguise, and its parts: pose, body, face.
+    """Loss of reading whole frames (P, K) and close-ups (B) after disguise, and its parts:
+    pose, body, face.
 
-    Half of all are mirrored, whole frames moved, crops of close-ups placed with a small error: as many faces as can be
-    made of so many."""
+    Half of all are mirrored, whole frames moved, crops of close-ups placed with a small error:
+    as many faces as can be made of so many."""
     whole = resize(frames.images.flatten(0, 1), 2 * motion.whole.size)
-    jitter = lambda n: torch.randn(n, 6, generator=generator) * torch.tensor([0, 0, .06, .03, .03, .06])
+    miss = torch.tensor([0, 0, .06, .03, .03, .06])
+    jitter = lambda n: torch.randn(n, 6, generator=generator) * miss
     device = whole.device
     with torch.autocast(device.type, enabled=False):
-        whole, pose, told = mirrored(whole, frames.pose.flatten(0, 1), told_dynamics(frames).flatten(0, 1), generator)
+        pose, told = (x.flatten(0, 1) for x in (frames.pose, told_dynamics(frames)))
+        whole, pose, told = mirrored(whole, pose, told, generator)
         whole, pose = moved(whole, pose, generator)
         whole = disguise(resize(whole, motion.whole.size), generator)
         images, placed, z_dyn = mirrored(close.images, close.pose, close.z_dyn, generator)
@@ -141,55 +157,72 @@ def read_loss(motion: MotionReader, frames: Frames, close: CloseUps,
     seen_pose, body = motion.see(whole)
     face = motion.face(crops).float()
     lids = close.z_dyn[:, LIDS].amax(1, keepdim=True) * SPREAD[0]
-    weight = torch.cat([torch.ones_like(face[:, :52]), 2 * (1 - lids).clamp(0, 1).square().expand(-1, 2)], dim=1)
-    parts = {"pose": pose_loss(seen_pose, pose), "body": 0.3 * (body - told[:, 54:]).square().mean(),
+    gaze_weight = 2 * (1 - lids).clamp(0, 1).square().expand(-1, 2)
+    weight = torch.cat([torch.ones_like(face[:, :52]), gaze_weight], dim=1)
+    parts = {"pose": pose_loss(seen_pose, pose),
+             "body": 0.3 * (body - told[:, 54:]).square().mean(),
              "face": 3 * (weight * (face - z_dyn).square()).mean()}
     return sum(parts.values()), parts
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-046-db21b0
-SEEN = "jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthSmileLeft", "eyeBlinkLeft", "browInnerUp"
+SEEN = ("jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthSmileLeft", "eyeBlinkLeft",
+        "browInnerUp")
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-047-49aebe
 @torch.no_grad()
 def measure_reading(motion: MotionReader, frames: Frames) -> dict:
-    "How held-out frames (P, K) are read: degrees, R2 of units that move, of gaze where eyes are open, of shoulders."
-    pose, read = (torch.cat(x).float() for x in zip(*(motion(images) for images in frames.images)))
+    """How held-out frames (P, K) are read: degrees, R2 of units that move, of gaze where eyes
+    are open, of shoulders."""
+    pose, read = (torch.cat(x).float()
+                  for x in zip(*(motion(images) for images in frames.images)))
     told, true = told_dynamics(frames).flatten(0, 1), frames.pose.flatten(0, 1)
-    fit_of = lambda read, told: 1 - (read - told).square().mean(0) / told.var(0, correction=0).clamp_min(1e-6)
+    variance = lambda told: told.var(0, correction=0).clamp_min(1e-6)
+    fit_of = lambda read, told: 1 - (read - told).square().mean(0) / variance(told)
     r2, moving = fit_of(read, told), (told[:, :52] * SPREAD[:52].to(told)).std(0) > 0.05
     seen = frames.dynamics.flatten(0, 1)[:, LIDS].amax(1) < 0.5
     miss = (pose - true).abs()
     figures = {"pose_deg": miss[:, :3].mean().rad2deg(), "place_px": miss[:, 3:5].mean() * 128,
-               "distance": (pose[:, 5] / true[:, 5]).log().abs().mean(), "units_r2": r2[:52][moving].mean(),
-               "gaze_r2": fit_of(read[seen, 52:54], told[seen, 52:54]).mean(), "shoulders_r2": r2[54:].mean()}
-    return {name: round(float(x), 4) for name, x in (figures | {name: r2[UNIT[name]] for name in SEEN}).items()}
+               "distance": (pose[:, 5] / true[:, 5]).log().abs().mean(),
+               "units_r2": r2[:52][moving].mean(),
+               "gaze_r2": fit_of(read[seen, 52:54], told[seen, 52:54]).mean(),
+               "shoulders_r2": r2[54:].mean()}
+    figures |= {name: r2[UNIT[name]] for name in SEEN}
+    return {name: round(float(x), 4) for name, x in figures.items()}
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-051-5d73fc
 class Progress:
     """Tells of a training: `watch` of `training.fit`.
 
-    Every `every` seconds measure(), called while the averaged weights are in place, gives figures; they become a line
-    of progress.jsonl in the folder `out`, and are printed unless `quiet`."""
-    def __init__(self, out: Path, measure: Callable[[], dict], every: float = 300, quiet: bool = True):
-        self.path, self.measure, self.every, self.quiet = Path(out) / "progress.jsonl", measure, every, quiet
+    Every `every` seconds measure(), called while the averaged weights are in place, gives
+    figures; they become a line of progress.jsonl in the folder `out`, and are printed unless
+    `quiet`."""
+    def __init__(self, out: Path, measure: Callable[[], dict], every: float = 300,
+                 quiet: bool = True):
+        self.path, self.measure = Path(out) / "progress.jsonl", measure
+        self.every, self.quiet = every, quiet
         self.last = time.monotonic()
 
     def __call__(self, step: int, log: list, averaged: Callable) -> None:
         if time.monotonic() - self.last < self.every: return
-        with averaged(): figures = {"step": step, "hours": round(log[-1]["seconds"] / 3600, 3), **self.measure()}
+        with averaged():
+            figures = {"step": step, "hours": round(log[-1]["seconds"] / 3600, 3),
+                       **self.measure()}
         with open(self.path, "a") as file: file.write(json.dumps(figures) + "\n")
         if not self.quiet: tqdm.write(json.dumps(figures))
         self.last = time.monotonic()
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-053-937b5e
-def train_encoders(pool, close: CloseUps, held: Callable[[], Frames], run: Run, *, config: FaceConfig,
-                   start: MotionReader | None = None, share=1.0, steps=None, pairs=3, frames=4, crops=40, lr=1.5e-3,
+def train_encoders(pool, close: CloseUps, held: Callable[[], Frames], run: Run, *,
+                   config: FaceConfig, start: MotionReader | None = None, share=1.0, steps=None,
+                   pairs=3, frames=4, crops=40, lr=1.5e-3,
                    flat=3000) -> tuple[MotionReader, int]:
-    """Train a motion encoder, from `start` where given; returns it (eval, averaged weights) and the steps made.
+    """Train a motion encoder, from `start` where given; returns it (eval, averaged weights) and
+    the steps made.
 
-    pool: what whole frames are drawn from, by `draw`; close: faces; held() gives frames of other people, to measure on.
-    In the run's `out`, in the folder face-encoders: checkpoint.safetensors, progress.jsonl, at the end
-    encoders.safetensors. share: of the run's time; steps: at most."""
+    pool: what whole frames are drawn from, by `draw`; close: faces; held() gives frames of
+    other people, to measure on. In the run's `out`, in the folder face-encoders:
+    checkpoint.safetensors, progress.jsonl, at the end encoders.safetensors. share: of the run's
+    time; steps: at most."""
     out = run.place("face-encoders")
     out.mkdir(parents=True, exist_ok=True)
     motion = run.new(MotionReader, config)
@@ -210,7 +243,9 @@ def train_encoders(pool, close: CloseUps, held: Callable[[], Frames], run: Run, 
         motion.train()
         return figures
 
-    recipe = Recipe("face-encoders", {"motion": motion}, loss, lr=inverse_sqrt(lr, flat), steps=steps)
+    recipe = Recipe("face-encoders", {"motion": motion}, loss,
+                    lr=inverse_sqrt(lr, flat), steps=steps)
     log = fit(recipe, run, share=share, watch=Progress(out, measure, quiet=run.quiet))
-    save_weights(out / "encoders.safetensors", motion, config, dtype=torch.float16, steps=len(log))
+    save_weights(out / "encoders.safetensors", motion, config, dtype=torch.float16,
+                 steps=len(log))
     return motion, len(log)
