@@ -22,36 +22,46 @@ from ..units import FRAME, PHONEMES
 # %% ../../nbs/hearing/02_features.ipynb #05-052-2e3882
 @torch.no_grad()
 def audio_features(encoder, waveform, frames=None, first=0, chunk=500, rate=25):
-    """Features (T, A) of a waveform (N,) at 25 per second, T = ceil(N / 640) or `frames`, on the encoder's device.
+    """Features (T, A) of a waveform (N,) at 25 per second, T = ceil(N / 640) or `frames`, on
+    the encoder's device.
 
-    Row t is the mean of the last hidden states of the two 20 ms frames that cover samples 640 t to 640 (t + 1);
-    `rate=50` gives both, (2 T, A). `first` leaves out the rows before it and all work but their context, for streaming.
-    Chunks of `chunk` frames with overlapping context keep memory constant; rows beyond the waveform hear silence. With
-    `attention_context`, chunks equal the whole; a public checkpoint attends to its chunk and 5 s on both sides.
+    Row t is the mean of the last hidden states of the two 20 ms frames that cover samples 640 t
+    to 640 (t + 1); `rate=50` gives both, (2 T, A). `first` leaves out the rows before it and
+    all work but their context, for streaming. Chunks of `chunk` frames with overlapping context
+    keep memory constant; rows beyond the waveform hear silence. With `attention_context`,
+    chunks equal the whole; a public checkpoint attends to its chunk and 5 s on both sides.
     Raises VasaError for a waveform that is empty, not (N,), not float or not finite."""
     config, weight = encoder.config, encoder.feature_projection.projection.weight
-    if waveform.ndim != 1 or not len(waveform) or not waveform.is_floating_point() or not waveform.isfinite().all():
-        raise VasaError(f"a waveform is (N,) finite float, N > 0; got {tuple(waveform.shape)} {waveform.dtype}")
-    if 2 * config.hop != FRAME: raise VasaError(f"the encoder's hop must be {FRAME // 2} samples, not {config.hop}")
+    if (waveform.ndim != 1 or not len(waveform) or not waveform.is_floating_point()
+        or not waveform.isfinite().all()):
+        raise VasaError(f"a waveform is (N,) finite float, N > 0; got {tuple(waveform.shape)} "
+                        f"{waveform.dtype}")
+    if 2 * config.hop != FRAME:
+        raise VasaError(f"the encoder's hop must be {FRAME // 2} samples, not {config.hop}")
     waveform = waveform.to(weight)
-    if config.do_normalize: waveform = (waveform - waveform.mean()) / (waveform.var(correction=0) + 1e-7).sqrt()
+    if config.do_normalize:
+        waveform = (waveform - waveform.mean()) / (waveform.var(correction=0) + 1e-7).sqrt()
     total = -(-len(waveform) // FRAME) if frames is None else frames
     left, right = (-(-c // 2) for c in config.context) if config.context else (125, 125)
-    around, rows = config.receptive_field - config.hop, [weight.new_zeros(0, 2, config.hidden_size)]
+    around = config.receptive_field - config.hop
+    rows = [weight.new_zeros(0, 2, config.hidden_size)]
     for start in range(first, total, chunk):
         stop = min(start + chunk, total)
-        low, high = max(0, start - left), min(max(total, -(-len(waveform) // FRAME)), stop + right)
-        a, b = low * FRAME - around // 2, high * FRAME + around - around // 2     # samples, beyond both ends too
+        low = max(0, start - left)
+        high = min(max(total, -(-len(waveform) // FRAME)), stop + right)
+        # samples, beyond both ends too
+        a, b = low * FRAME - around // 2, high * FRAME + around - around // 2
         piece = F.pad(waveform[max(a, 0):max(b, 0)], (max(-a, 0), 0))
-        states = encoder(F.pad(piece, (0, b - a - len(piece)))[None])[0]          # (2 (high - low), A)
+        states = encoder(F.pad(piece, (0, b - a - len(piece)))[None])[0]   # (2 (high - low), A)
         rows.append(rearrange(states, "(t two) a -> t two a", two=2)[start - low:stop - low])
-    return torch.cat(rows).mean(1) if rate == 25 else rearrange(torch.cat(rows), "t two a -> (t two) a")
+    states = torch.cat(rows)
+    return states.mean(1) if rate == 25 else rearrange(states, "t two a -> (t two) a")
 
 # %% ../../nbs/hearing/02_features.ipynb #h2-009-4bc153
 class PhonemeRecogniser(nn.Module):
-    """A Wav2Vec2 with two linear heads on its last hidden state: phoneme scores (B, T, 48), and loudness,
-    pitch and voicing (B, T, 3) in the units of `hearing.training.Tape`. Its encoder, once trained, stands
-    in for the pre-trained one of VASA-1 3.2."""
+    """A Wav2Vec2 with two linear heads on its last hidden state: phoneme scores (B, T, 48), and
+    loudness, pitch and voicing (B, T, 3) in the units of `hearing.training.Tape`. Its encoder,
+    once trained, stands in for the pre-trained one of VASA-1 3.2."""
     def __init__(self, config):
         super().__init__()
         self.config, self.encoder = config, Wav2Vec2(config)
@@ -64,8 +74,8 @@ class PhonemeRecogniser(nn.Module):
 
 # %% ../../nbs/hearing/02_features.ipynb #h2-010-3faad0
 def load_recogniser(folder):
-    """The PhonemeRecogniser of `folder/audio.safetensors` (a folder or a shipped preset's name), float32,
-    eval, frozen."""
+    """The PhonemeRecogniser of `folder/audio.safetensors` (a folder or a shipped preset's
+    name), float32, eval, frozen."""
     path = weights_folder(folder) / "audio.safetensors"
     state, metadata = load_weights(path, Wav2Vec2Config)
     if tuple(metadata.get("phonemes", ())) != PHONEMES:
@@ -74,8 +84,8 @@ def load_recogniser(folder):
     return load_into(model, state, path).eval().requires_grad_(False)
 
 def load_audio_encoder(folder):
-    """The Wav2Vec2 of `folder/audio.safetensors` (a folder or a shipped preset's name), float32, eval,
-    frozen: that of a recogniser, or one that `keep_audio_encoder` wrote."""
+    """The Wav2Vec2 of `folder/audio.safetensors` (a folder or a shipped preset's name),
+    float32, eval, frozen: that of a recogniser, or one that `keep_audio_encoder` wrote."""
     path = weights_folder(folder) / "audio.safetensors"
     state, metadata = load_weights(path, Wav2Vec2Config)
     if "phonemes" in metadata: return load_recogniser(folder).encoder
@@ -84,14 +94,14 @@ def load_audio_encoder(folder):
 
 # %% ../../nbs/hearing/02_features.ipynb #h2-012-1f8f1d
 def keep_audio_encoder(name, folder=None):
-    """The encoder of our weights called `name`, or else `Wav2Vec2.from_pretrained(name)`; with a `folder`
-    the latter is also written there, as audio.safetensors in float16, so that what learns from its
-    features finds it again."""
+    """The encoder of our weights called `name`, or else `Wav2Vec2.from_pretrained(name)`; with
+    a `folder` the latter is also written there, as audio.safetensors in float16, so that what
+    learns from its features finds it again."""
     if name in shipped_presets() or (Path(name) / "audio.safetensors").is_file():
         return load_audio_encoder(name)
     encoder = Wav2Vec2.from_pretrained(name)
     if folder is not None:
-        save_weights(Path(folder) / "audio.safetensors", encoder, encoder.config, dtype=torch.float16,
-                     source=str(name))
+        save_weights(Path(folder) / "audio.safetensors", encoder, encoder.config,
+                     dtype=torch.float16, source=str(name))
         encoder = load_audio_encoder(folder)                   # with what rounding leaves of it
     return encoder

@@ -35,32 +35,38 @@ UNKNOWN = 255   # the label of sound whose phoneme is not known
 
 @dataclass
 class Tape:
-    """Utterances one after another, M samples at 16 kHz: waveform int16 (M,), labels uint8 (M / 80,)
-    indices into `PHONEMES` or UNKNOWN, prosody float16 (3, M / 640): loudness in units of 20 dB below
-    full scale (-3 to 0), pitch in octaves above 150 Hz (0 where unvoiced), and 1 where voiced.
-    `speakers`: name -> its first sample, and the one after its last; empty where nobody asks."""
+    """Utterances one after another, M samples at 16 kHz: waveform int16 (M,), labels uint8
+    (M / 80,) indices into `PHONEMES` or UNKNOWN, prosody float16 (3, M / 640): loudness in
+    units of 20 dB below full scale (-3 to 0), pitch in octaves above 150 Hz (0 where unvoiced),
+    and 1 where voiced. `speakers`: name -> its first sample, and the one after its last; empty
+    where nobody asks."""
     waveform: torch.Tensor
     labels: torch.Tensor
     prosody: torch.Tensor
     speakers: dict = field(default_factory=dict)
 
     def crops(self, starts, length):
-        "Pieces (B, length) of the waveform, float in [-1, 1], from the sample positions `starts` (B,) on."
-        return torch.stack([self.waveform[s:s + length] for s in starts.tolist()]).float() / 32767
+        """Pieces (B, length) of the waveform, float in [-1, 1], from the sample positions
+        `starts` (B,) on."""
+        pieces = [self.waveform[s:s + length] for s in starts.tolist()]
+        return torch.stack(pieces).float() / 32767
 
     def starts(self, rows, length, generator):
         """(rows,) random positions from which `length` samples lie on the tape, whole STEPs.
 
-        Speakers are drawn by the root of how long they speak; at the end of one, the next may come in."""
+        Speakers are drawn by the root of how long they speak; at the end of one, the next may
+        come in."""
         spans = torch.tensor(list(self.speakers.values()) or [(0, len(self.waveform))])
         room = (spans[:, 1].clamp(max=len(self.waveform) - length) - spans[:, 0]).clamp(min=0)
-        who = torch.multinomial(room.double().sqrt(), rows, replacement=True, generator=generator)
-        return (spans[who, 0] + (torch.rand(rows, generator=generator) * room[who]).long()) // STEP * STEP
+        who = torch.multinomial(room.double().sqrt(), rows, replacement=True,
+                                generator=generator)
+        return ((spans[who, 0] + (torch.rand(rows, generator=generator) * room[who]).long())
+                // STEP * STEP)
 
     def draw(self, rows, length, centres, generator, rates=(20,)):
-        """Random crops: speech (rows, length), and at the sample positions `centres` (T,) in them labels
-        (rows, T) and prosody (rows, 3, T). Each takes a twentieth of one of the `rates` as long as it did,
-        and is so much lower."""
+        """Random crops: speech (rows, length), and at the sample positions `centres` (T,) in
+        them labels (rows, T) and prosody (rows, 3, T). Each takes a twentieth of one of the
+        `rates` as long as it did, and is so much lower."""
         crops = []
         for rate in [rates[k] for k in torch.randint(len(rates), (rows,), generator=generator)]:
             needed = -(-length * 20 // rate)
@@ -70,7 +76,8 @@ class Tape:
                 speech = resample(speech, 20, rate, zeros=12)[:length]
             loud, octaves, voiced = self.prosody[:, at // FRAME].float()
             lower = voiced * (octaves - math.log2(rate / 20))
-            crops.append((speech, self.labels[at // STEP].long(), torch.stack([loud, lower, voiced])))
+            crops.append((speech, self.labels[at // STEP].long(),
+                          torch.stack([loud, lower, voiced])))
         return [torch.stack(parts) for parts in zip(*crops)]
 
     def speaker(self, name):
@@ -81,8 +88,8 @@ class Tape:
 
 # %% ../../nbs/hearing/03_training.ipynb #h3-010-08f71f
 def labelled(waveform, labels, pause=5):
-    """A Tape of one waveform (N,) in [-1, 1] with labels (ceil(N / 80),), and `pause` frames of silence
-    behind it."""
+    """A Tape of one waveform (N,) in [-1, 1] with labels (ceil(N / 80),), and `pause` frames of
+    silence behind it."""
     frames = -(-len(waveform) // FRAME) + pause
     waveform = F.pad(waveform, (0, frames * FRAME - len(waveform)))
     labels = F.pad(labels, (0, frames * FRAME // STEP - len(labels)))   # 0 is silence
@@ -95,18 +102,19 @@ def labelled(waveform, labels, pause=5):
 # %% ../../nbs/hearing/03_training.ipynb #h3-013-030275
 def stretch(speech, up, down):
     "The speech made up / down times as long by resampling."
-    waveform, starts = resample(speech.waveform, down, up).clamp(-1, 1), speech.starts * up // down
+    waveform = resample(speech.waveform, down, up).clamp(-1, 1)
+    starts = speech.starts * up // down
     ends = torch.cat([starts[1:], torch.tensor([len(waveform)])])
     return replace(speech, waveform=waveform, starts=starts, ends=ends)
 
 # %% ../../nbs/hearing/03_training.ipynb #h3-016-a41dba
 SAME_SCRIPT = ("de", "en", "es", "id", "it", "sw")
-# Further voices of espeak-ng, for training only, besides those of `VOICES` that are not held out.
+# Further voices of espeak-ng, for training only, besides `VOICES` that are not held out.
 VARIANTS = """
-    adam Alex Andrea Andy Denis Gene Gene2 Henrique Hugo Jacky Lee Mario Michael Mike Nguyen Reed RicishayMax
-    Storm Tweaky anika aunty benjamin boris caleb david ed edward grandma grandpa gustave ian iven iven2 iven3
-    john kaukovalta klatt klatt2 klatt3 klatt4 max michel miguel norbert pablo paul pedro quincy rob robert
-    sandro victor zac m5 whisper
+    adam Alex Andrea Andy Denis Gene Gene2 Henrique Hugo Jacky Lee Mario Michael Mike Nguyen
+    Reed RicishayMax Storm Tweaky anika aunty benjamin boris caleb david ed edward grandma
+    grandpa gustave ian iven iven2 iven3 john kaukovalta klatt klatt2 klatt3 klatt4 max michel
+    miguel norbert pablo paul pedro quincy rob robert sandro victor zac m5 whisper
 """.split()
 
 # %% ../../nbs/hearing/03_training.ipynb #h3-017-2312fd
@@ -127,18 +135,19 @@ def utterance(seed, held_out=False):
     if not held_out and uniform(0, 1) < 0.75:
         voice = Voice(pick(VARIANTS))
     emotion = pick(EMOTIONS) if uniform(0, 1) < 0.5 else "neutral"
-    speech = say(text, voice=voice, language=language, rate=uniform(120, 240), pitch=uniform(25, 75),
-                 emotion=emotion)
+    speech = say(text, voice=voice, language=language, rate=uniform(120, 240),
+                 pitch=uniform(25, 75), emotion=emotion)
     if not held_out and uniform(0, 1) < 0.5:
         speech = stretch(speech, pick(range(17, 24)), 20)
     return labelled(speech.waveform, frame_labels(speech, hop=STEP), pause=int(uniform(0, 15)))
 
 # %% ../../nbs/hearing/03_training.ipynb #h3-019-1b3001
 def make_tape(n, seed=0, held_out=False, minutes=None, workers=None, quiet=False):
-    """A Tape of `n` random utterances, or those spoken within `minutes`, in parallel; a seed gives the same
-    tape."""
+    """A Tape of `n` random utterances, or those spoken within `minutes`, in parallel; a seed
+    gives the same tape."""
     seeds = torch.randint(2 ** 62, (n,), generator=torch.Generator().manual_seed(seed)).tolist()
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:   # each `say` starts a process of its own
+    # each `say` starts a process of its own
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         coming = pool.map(lambda s: utterance(s, held_out), seeds)
         coming = tqdm(coming, total=n, desc="speaking", disable=quiet)
         spoken = list(within(coming, minutes))
@@ -156,8 +165,8 @@ def join_tapes(spoken):
 
 # %% ../../nbs/hearing/03_training.ipynb #h3-021-9627d2
 def mel_start(conv):
-    """Let the filters (C, 1, kernel) of the first convolution start as mel-spaced band-passes, cosine and
-    sine pairs."""
+    """Let the filters (C, 1, kernel) of the first convolution start as mel-spaced band-passes,
+    cosine and sine pairs."""
     dim, _, kernel = conv.weight.shape
     hz = 700 * (10 ** (torch.linspace(0.03, 1, dim // 2) * math.log10(1 + 7400 / 700)) - 1)
     angle = 2 * math.pi * hz[:, None] * (torch.arange(kernel) - (kernel - 1) / 2) / SAMPLE_RATE
@@ -166,21 +175,24 @@ def mel_start(conv):
 
 # %% ../../nbs/hearing/03_training.ipynb #h3-023-1d84f3
 def recogniser_loss(model, tape, generator, batch=8, seconds=2.0, device="cpu", voices=None):
-    """Loss and its parts on `batch` random noisy crops of the tape: phonemes (cross-entropy) + 0.2 prosody.
+    """Loss and its parts on `batch` random noisy crops of the tape: phonemes (cross-entropy) +
+    0.2 prosody.
 
-    With `voices`, a tape of recordings, half of the crops are of it, up to a quarter slower or faster."""
+    With `voices`, a tape of recordings, half of the crops are of it, up to a quarter slower or
+    faster."""
     config, T = model.config, round(seconds * SAMPLE_RATE / model.config.hop)
     N = T * config.hop + config.receptive_field - config.hop
-    centres = config.receptive_field // 2 + config.hop * torch.arange(T)                    # samples
+    centres = config.receptive_field // 2 + config.hop * torch.arange(T)               # samples
     own = batch if voices is None else batch // 2
     crops = [tape.draw(own, N, centres, generator)]
     if voices is not None:
         crops.append(voices.draw(batch - own, N, centres, generator, rates=range(16, 27)))
     speech, labels, prosody = (torch.cat(parts) for parts in zip(*crops))
-    waveform, gain = as_heard(speech, speech.roll(1, 0), generator)           # behind it, its neighbour
+    waveform, gain = as_heard(speech, speech.roll(1, 0), generator)   # behind it, its neighbour
     labels, (loud, pitch, voiced) = labels.to(device), prosody.unbind(1)     # (B, T) each
-    loud, pitch, voiced = (x.to(device) for x in ((loud + gain.log10()).clamp(min=-3), pitch, voiced))
-    scores, heard = model(waveform.to(device))                               # (B, T, 48), (B, T, 3)
+    loud = (loud + gain.log10()).clamp(min=-3).to(device)
+    pitch, voiced = pitch.to(device), voiced.to(device)
+    scores, heard = model(waveform.to(device))  # (B, T, 48), (B, T, 3)
     phoneme = F.cross_entropy(scores.mT, labels, label_smoothing=0.05, ignore_index=UNKNOWN)
     tune = ((heard[..., 0] - loud) ** 2 + 4 * voiced * (heard[..., 1] - pitch) ** 2).mean() \
         + F.binary_cross_entropy_with_logits(heard[..., 2], voiced)
@@ -198,17 +210,21 @@ def save_tape(path, tape):
 
 
 def load_tape(path):
-    "The Tape of a file of `save_tape`. Raises VasaError for another file or other phoneme classes."
+    """The Tape of a file of `save_tape`. Raises VasaError for another file or other phoneme
+    classes."""
     tensors, metadata = read_tensors(path)
     if tensors.keys() != {"waveform", "labels", "prosody"} or "speakers" not in metadata:
-        raise VasaError(f"{path} is no labelled speech: expected a file of tools/natural_voices.py")
+        raise VasaError(
+            f"{path} is no labelled speech: expected a file of tools/natural_voices.py")
     if tuple(metadata["phonemes"]) != PHONEMES:
         raise VasaError(f"{path} was labelled with other phoneme classes: make it anew")
-    return Tape(**tensors, speakers={name: tuple(span) for name, span in metadata["speakers"].items()})
+    return Tape(**tensors,
+                speakers={name: tuple(span) for name, span in metadata["speakers"].items()})
 
 # %% ../../nbs/hearing/03_training.ipynb #h3-028-839605
 def speech_of(tape, first, last):
-    """The sound of a tape from label `first` to `last` as a `Speech`, which `perform` can speak.
+    """The sound of a tape from label `first` to `last` as a `Speech`, which `perform` can
+    speak.
 
     Sound of unknown phoneme goes to the phoneme before it."""
     labels = tape.labels[first:last].long()
@@ -217,17 +233,20 @@ def speech_of(tape, first, last):
     ends = torch.tensor([0]), labels.diff().nonzero()[:, 0] + 1, torch.tensor([len(labels)])
     cuts = torch.cat(ends) * STEP
     waveform = tape.waveform[first * STEP:last * STEP].float() / 32767
-    return Speech(waveform, [PHONEMES[i] for i in labels[cuts[:-1] // STEP]], cuts[:-1], cuts[1:])
+    return Speech(waveform, [PHONEMES[i] for i in labels[cuts[:-1] // STEP]],
+                  cuts[:-1], cuts[1:])
 
 # %% ../../nbs/hearing/03_training.ipynb #h3-029-0d67b8
 def utterances(tape, least=1.5, most=8.0, pause=0.3, sure=0.8):
-    """(first, last) label of the pieces of a tape that stand between pauses of `pause` seconds or more,
-    from `least` to `most` seconds long, of which at least the share `sure` has a known phoneme."""
+    """(first, last) label of the pieces of a tape that stand between pauses of `pause` seconds
+    or more, from `least` to `most` seconds long, of which at least the share `sure` has a known
+    phoneme."""
     per_second = SAMPLE_RATE // STEP
     silent, edges = tape.labels == 0, [0]
     changes = [0, *(silent.int().diff().nonzero()[:, 0] + 1).tolist(), len(silent)]
     for first, last in zip(changes[:-1], changes[1:]):
-        if silent[first] and last - first >= pause * per_second: edges.append((first + last) // 2)
+        if silent[first] and last - first >= pause * per_second:
+            edges.append((first + last) // 2)
     edges.append(len(silent))
     whole = lambda a, b: least * per_second <= b - a <= most * per_second
     known = lambda a, b: (tape.labels[a:b] != UNKNOWN).float().mean() >= sure
@@ -239,13 +258,14 @@ def utterances(tape, least=1.5, most=8.0, pause=0.3, sure=0.8):
 TAPES = {"tiny": 100, "laptop": 2000}        # utterances to train on
 
 def train_audio(preset="laptop", *, voices=None, start=None, **asked):
-    """Train a small Wav2Vec2 ("tiny" or "laptop") to hear phonemes, loudness and pitch in noisy speech.
+    """Train a small Wav2Vec2 ("tiny" or "laptop") to hear phonemes, loudness and pitch in noisy
+    speech.
 
-    The speech is synthetic; with `voices`, a file of tools/natural_voices.py, half of it are recordings.
-    `start`: weights of that preset to begin with, a folder. asked: as `training.Run`; speaking the tape
-    takes at most 30 % of its minutes. With `out` writes `out/audio.safetensors`, float16, heads included.
-    Returns the encoder, eval, frozen. Ours: the paper takes a public encoder. Raises VasaError for another
-    preset or no limit."""
+    The speech is synthetic; with `voices`, a file of tools/natural_voices.py, half of it are
+    recordings. `start`: weights of that preset to begin with, a folder. asked: as
+    `training.Run`; speaking the tape takes at most 30 % of its minutes. With `out` writes
+    `out/audio.safetensors`, float16, heads included. Returns the encoder, eval, frozen. Ours:
+    the paper takes a public encoder. Raises VasaError for another preset or no limit."""
     if preset not in TAPES:
         raise VasaError(f"no audio preset {preset!r} to train: accepted are {', '.join(TAPES)}")
     run, config = Run(**asked), getattr(Wav2Vec2Config, preset)()
@@ -255,7 +275,8 @@ def train_audio(preset="laptop", *, voices=None, start=None, **asked):
     mel_start(model.encoder.feature_extractor.conv_layers[0].conv)
     if start is not None:
         load_into(model, load_weights(weights_folder(start) / "audio.safetensors")[0], start)
-    loss = lambda step, generator: recogniser_loss(model, tape, generator, device=run.device, voices=voices)
+    loss = lambda step, generator: recogniser_loss(model, tape, generator, device=run.device,
+                                                   voices=voices)
     rate = lambda step: 1e-3 / (1 + step / 1000) ** 0.5
     log = fit(Recipe("audio", {"audio": model}, loss, lr=rate, weight_decay=0.01, warmup=100,
                      precision="no"), run)

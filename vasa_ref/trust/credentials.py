@@ -30,8 +30,9 @@ from ..store import output_target
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-009-74f065
 def digest(source) -> str | None:
-    """SHA-256, 64 hexadecimal digits: of a file (path, content, open file), of an array's type, shape and numbers, or
-    of a picture's. None for None. Raises `VasaError` for a file that cannot be read."""
+    """SHA-256, 64 hexadecimal digits: of a file (path, content, open file), of an array's type,
+    shape and numbers, or of a picture's. None for None. Raises `VasaError` for a file that
+    cannot be read."""
     if source is None: return None
     source, h = content_of(source, "file", "accepted are files"), hashlib.sha256()
     if isinstance(source, (str, os.PathLike)):
@@ -39,13 +40,14 @@ def digest(source) -> str | None:
             for part in iter(lambda: file.read(1 << 20), b""): h.update(part)
     elif isinstance(source, (bytes, bytearray, memoryview)): h.update(source)
     else:
-        array = source.detach().cpu().numpy() if hasattr(source, "detach") else np.asarray(source)
-        h.update(f"{array.dtype} {array.shape} ".encode() + np.ascontiguousarray(array).tobytes())
+        array = np.asarray(source.detach().cpu() if hasattr(source, "detach") else source)
+        h.update(f"{array.dtype} {array.shape} ".encode()
+                 + np.ascontiguousarray(array).tobytes())
     return h.hexdigest()
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-014-73cddb
-KEYS = ("accepted is a PEM file with a private key (EC P-256, P-384 or P-521, Ed25519, RSA from 2048 bits), without a password, "
-        "and its certificates")
+KEYS = ("accepted is a PEM file with a private key (EC P-256, P-384 or P-521, Ed25519, RSA "
+        "from 2048 bits), without a password, and its certificates")
 
 
 def user_folder() -> Path:
@@ -55,55 +57,69 @@ def user_folder() -> Path:
 
 
 def certificate(name: str, public, issuer: str, issuer_key, root: bool, days: float = 3650):
-    "An X.509 certificate as C2PA wants it: `public` belongs to `name`, says the holder of `issuer_key`."
+    """An X.509 certificate as C2PA wants it: `public` belongs to `name`, says the holder of
+    `issuer_key`."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
     now = datetime.now(timezone.utc)
-    called = lambda common: x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "vasa_ref"),
-                                       x509.NameAttribute(NameOID.COMMON_NAME, common)])
-    unused = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-                            "encipher_only", "decipher_only"), False)
-    uses = x509.KeyUsage(digital_signature=not root, key_cert_sign=root, crl_sign=root, **unused)
+    called = lambda common: x509.Name(
+        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "vasa_ref"),
+         x509.NameAttribute(NameOID.COMMON_NAME, common)])
+    unused = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment",
+                            "key_agreement", "encipher_only", "decipher_only"), False)
+    uses = x509.KeyUsage(digital_signature=not root, key_cert_sign=root,
+                         crl_sign=root, **unused)
     start = min(now, now + timedelta(days=days)) - timedelta(minutes=5)
-    made = x509.CertificateBuilder(called(issuer), called(name), public, x509.random_serial_number(), start,
+    made = x509.CertificateBuilder(called(issuer), called(name), public,
+                                   x509.random_serial_number(), start,
                                    now + timedelta(days=days))
-    made = made.add_extension(x509.BasicConstraints(root, 0 if root else None), True).add_extension(uses, True)
+    made = made.add_extension(x509.BasicConstraints(root, 0 if root else None), True)
+    made = made.add_extension(uses, True)
     made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), False)
     issued = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
     made = made.add_extension(issued, False)
-    if not root: made = made.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), False)
+    if not root:
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
+        made = made.add_extension(usage, False)
     return made.sign(issuer_key, hashes.SHA256())
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-015-d25893
 def new_identity(name: str | None = None, days: float = 3650) -> bytes:
-    "A new private key on P-256, its certificate, and the certificate of the root that signed it, as PEM."
+    """A new private key on P-256, its certificate, and the certificate of the root that signed
+    it, as PEM."""
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric import ec
     root, key = (ec.generate_private_key(ec.SECP256R1()) for _ in "ab")
-    public = key.public_key().public_bytes(form.Encoding.DER, form.PublicFormat.SubjectPublicKeyInfo)
+    public = key.public_key().public_bytes(form.Encoding.DER,
+                                           form.PublicFormat.SubjectPublicKeyInfo)
     name = name or f"vasa_ref user {hashlib.sha256(public).hexdigest()[:8]}"
     chain = [certificate(name, key.public_key(), name + ", root", root, False, days),
-             certificate(name + ", root", root.public_key(), name + ", root", root, True, max(days, 1))]
-    private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
+             certificate(name + ", root", root.public_key(), name + ", root", root, True,
+                         max(days, 1))]
+    private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8,
+                                form.NoEncryption())
     return b"".join([private, *(link.public_bytes(form.Encoding.PEM) for link in chain)])
 
 
 def own_key() -> Path:
-    "The file with the user's key, made on first use with private permissions; `VasaError` where it cannot be."
+    """The file with the user's key, made on first use with private permissions; `VasaError`
+    where it cannot be."""
     path = user_folder() / "key.pem"
     if path.exists(): return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, beside = tempfile.mkstemp(dir=path.parent)           # only its owner may read it
+        handle, beside = tempfile.mkstemp(dir=path.parent)  # only its owner may read it
         try:
             with os.fdopen(handle, "wb") as file: file.write(new_identity())
-            os.link(beside, path)                                    # of two who begin at once, the first one stays
+            os.link(beside, path)  # of two who begin at once, the first one stays
         except FileExistsError: pass
         finally: os.unlink(beside)
     except OSError as error:
-        raise VasaError(f"cannot make a key for signing in {path.parent}: {(error.strerror or str(error)).lower()}; set "
-                        "VASA_HOME to a folder of yours, give a key of your own, or go without credentials") from None
+        raise VasaError(
+            f"cannot make a key for signing in {path.parent}: "
+            f"{(error.strerror or str(error)).lower()}; set VASA_HOME to a folder of yours, "
+            "give a key of your own, or go without credentials") from None
     return path
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-018-c35bbc
@@ -120,7 +136,8 @@ def algorithm_of(key) -> str | None:
     "C2PA's name of what a private key signs with; None for kinds that it does not take."
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     if isinstance(key, ec.EllipticCurvePrivateKey):
-        return {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}.get(key.curve.name)
+        return {"secp256r1": "ES256", "secp384r1": "ES384",
+                "secp521r1": "ES512"}.get(key.curve.name)
     if isinstance(key, rsa.RSAPrivateKey): return "PS256" if key.key_size >= 2048 else None
     return "ED25519" if isinstance(key, ed25519.Ed25519PrivateKey) else None
 
@@ -130,16 +147,21 @@ def read_identity(path=None) -> Identity:
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization as form
     path = own_key() if path is None else existing_file(path, "key", KEYS)
-    if path.stat().st_size > 1_000_000: raise VasaError(f"the key {str(path)!r} is no key; {KEYS}")
+    if path.stat().st_size > 1_000_000:
+        raise VasaError(f"the key {str(path)!r} is no key; {KEYS}")
     refuse = lambda reason: VasaError(f"the key {str(path)!r} {reason}; {KEYS}")
-    blocks = re.findall(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----\s*", content := path.read_bytes(), re.DOTALL)
-    texts = [m[0] for m in re.finditer(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", content, re.DOTALL)]
+    blocks = re.findall(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----\s*",
+                        content := path.read_bytes(), re.DOTALL)
+    texts = [m[0] for m in re.finditer(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----",
+                                       content, re.DOTALL)]
     private = [text for kind, text in zip(blocks, texts) if kind.endswith(b"PRIVATE KEY")]
-    if len(private) != 1: raise refuse("holds no private key" if not private else "holds several private keys")
+    if len(private) != 1:
+        raise refuse("holds no private key" if not private else "holds several private keys")
     if b"ENCRYPTED" in private[0]: raise refuse("is locked with a password")
     try:
         key = form.load_pem_private_key(private[0], None)
-        chain = [x509.load_pem_x509_certificate(t) for k, t in zip(blocks, texts) if k == b"CERTIFICATE"]
+        chain = [x509.load_pem_x509_certificate(t) for k, t in zip(blocks, texts)
+                 if k == b"CERTIFICATE"]
     except Exception: raise refuse("is damaged, or of a kind that is not read") from None
     if not (algorithm := algorithm_of(key)): raise refuse("is of another kind")
     return Identity(pem(key), *checked_chain(key, chain, refuse), algorithm)
@@ -152,7 +174,8 @@ def pem(key) -> bytes:
 
 
 def checked_chain(key, chain: list, refuse: Callable) -> tuple[bytes, str]:
-    "The certificates as PEM with that of `key` first, and its holder's name; raises what `refuse(reason)` gives."
+    """The certificates as PEM with that of `key` first, and its holder's name; raises what
+    `refuse(reason)` gives."""
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.x509.oid import NameOID
     if not chain: raise refuse("has no certificate")
@@ -160,14 +183,16 @@ def checked_chain(key, chain: list, refuse: Callable) -> tuple[bytes, str]:
     if not own: raise refuse("has certificates of another key only")
     now, ends = datetime.now(timezone.utc), own[0].not_valid_after_utc
     if now > ends: raise refuse(f"has a certificate that ended on {ends:%Y-%m-%d}")
-    if now < (begins := own[0].not_valid_before_utc): raise refuse(f"has a certificate that begins on {begins:%Y-%m-%d}")
+    if now < (begins := own[0].not_valid_before_utc):
+        raise refuse(f"has a certificate that begins on {begins:%Y-%m-%d}")
     names = own[0].subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     ordered = [own[0], *(link for link in chain if link is not own[0])]
-    return b"".join(link.public_bytes(form.Encoding.PEM) for link in ordered), names[0].value if names else "no name"
+    return (b"".join(link.public_bytes(form.Encoding.PEM) for link in ordered),
+            names[0].value if names else "no name")
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-021-32cc02
-SOURCES = {"trained": "trainedAlgorithmicMedia", "composite": "compositeWithTrainedAlgorithmicMedia",
-           "world": "algorithmicMedia"}
+SOURCES = {"trained": "trainedAlgorithmicMedia",
+           "composite": "compositeWithTrainedAlgorithmicMedia", "world": "algorithmicMedia"}
 IPTC, LABEL = "http://cv.iptc.org/newscodes/digitalsourcetype/", "org.vasa-ref.made"
 
 
@@ -177,18 +202,20 @@ def consent_text(text: str | None) -> str | None:
     told = " ".join(text.split()) if isinstance(text, str) else ""
     if not told or len(told) > 1000 or not told.isprintable():
         given = f"{len(told)} characters" if isinstance(text, str) else type(text).__name__
-        raise VasaError(f"the consent is a text of {given}; accepted is a text of 1 to 1000 characters, such as "
-                        "'the person shown agreed by letter on 3 May'")
+        raise VasaError(f"the consent is a text of {given}; accepted is a text of 1 to 1000 "
+                        "characters, such as 'the person shown agreed by letter on 3 May'")
     return told
 
 
 @dataclass(frozen=True)
 class Made:
-    """What the package has made, and from what: portrait and sound as `digest` gives them, source one of `SOURCES`, consent
-    in the user's words, key a PEM file (default: the user's own).
+    """What the package has made, and from what: portrait and sound as `digest` gives them,
+    source one of `SOURCES`, consent in the user's words, key a PEM file
+    (default: the user's own).
 
-    marks(frames, number) puts a number into frames, `mark` or one that stands for portrait and sound; the talker sets it, unless
-    there is to be no watermark. credentials: whether `sign` signs."""
+    marks(frames, number) puts a number into frames, `mark` or one that stands for portrait and
+    sound; the talker sets it, unless there is to be no watermark. credentials: whether `sign`
+    signs."""
     portrait: str | None = None
     sound: str | None = None
     source: str = "trained"
@@ -220,40 +247,46 @@ def manifest_of(made: Made, title: str) -> dict:
     "The manifest as `c2pa.Builder` takes it."
     agent = {"name": "vasa_ref", "version": __version__}
     when = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    actions = [{"action": "c2pa.created", "digitalSourceType": IPTC + SOURCES[made.source], "softwareAgent": agent,
-                "when": when}]
-    if made.marks: actions.append({"action": "c2pa.watermarked.unbound", "softwareAgent": agent, "when": when})
-    facts = {"portrait": made.portrait and "sha256:" + made.portrait, "sound": made.sound and "sha256:" + made.sound,
+    actions = [{"action": "c2pa.created", "digitalSourceType": IPTC + SOURCES[made.source],
+                "softwareAgent": agent, "when": when}]
+    if made.marks:
+        actions.append({"action": "c2pa.watermarked.unbound", "softwareAgent": agent,
+                        "when": when})
+    facts = {"portrait": made.portrait and "sha256:" + made.portrait,
+             "sound": made.sound and "sha256:" + made.sound,
              "consent": made.consent, "mark": f"{made.number:08x}" if made.marks else None}
     facts = {name: value or "not stated" for name, value in facts.items()}
     return {"title": title, "claim_generator_info": [agent],
-            "assertions": [{"label": "c2pa.actions", "data": {"actions": actions}}, {"label": LABEL, "data": facts}]}
+            "assertions": [{"label": "c2pa.actions", "data": {"actions": actions}},
+                           {"label": LABEL, "data": facts}]}
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-024-9d2951
 def c2pa_library():
     "The library `c2pa`, or `VasaError` where it is not installed."
     try: import c2pa
     except ImportError as error:
-        raise VasaError(f"credentials take c2pa-python, which is not here ({error}): pip install c2pa-python, or go without "
-                        "credentials") from None
+        raise VasaError(f"credentials take c2pa-python, which is not here ({error}): pip "
+                        "install c2pa-python, or go without credentials") from None
     return c2pa
 
 
 def settings(trusted: str | None = None):
-    "c2pa's context: no thumbnails, no network; `trusted`: certificates (PEM) that one trusts, and what they have signed."
+    """c2pa's context: no thumbnails, no network; `trusted`: certificates (PEM) that one trusts,
+    and what they have signed."""
     c2pa = c2pa_library()
-    told = {"builder": {"thumbnail": {"enabled": False}},
-            "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": True}}
+    told = {"builder": {"thumbnail": {"enabled": False}}, "verify": {
+        "remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": True}}
     if trusted: told["trust"] = {"trust_anchors": trusted}
     return c2pa.Context(c2pa.Settings.from_dict(told))
 
 
 def sign(path, made: Made, title: str | None = None) -> None:
-    "Puts a signed manifest into a film or picture, in its place; `VasaError`, and the file as it was, where that fails."
+    """Puts a signed manifest into a film or picture, in its place; `VasaError`, and the file as
+    it was, where that fails."""
     c2pa = c2pa_library()
     path, identity = output_target(path), read_identity(made.key)
-    info = c2pa.C2paSignerInfo(alg=getattr(c2pa.C2paSigningAlg, identity.algorithm), sign_cert=identity.chain,
-                               private_key=identity.key, ta_url=None)
+    info = c2pa.C2paSignerInfo(alg=getattr(c2pa.C2paSigningAlg, identity.algorithm),
+                               sign_cert=identity.chain, private_key=identity.key, ta_url=None)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         signed = Path(folder) / f"signed{path.suffix.lower()}"
         try:
@@ -262,38 +295,47 @@ def sign(path, made: Made, title: str | None = None) -> None:
         except c2pa.C2paError as error:
             whose = f"the key {str(made.key)!r}" if made.key else f"the key in {user_folder()}"
             why = " ".join(str(error).split())
-            raise VasaError(f"cannot sign {title or path.name} with {whose}: {why}; {KEYS}") from None
+            raise VasaError(
+                f"cannot sign {title or path.name} with {whose}: {why}; {KEYS}") from None
         shutil.copymode(path, signed)
         os.replace(signed, path)
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-027-b196b6
-STATES = {"absent": "no credentials: nothing is known about its origin", "intact": "intact since it was signed",
-          "altered": "ALTERED after it was signed", "damaged": "DAMAGED: there is a manifest, and it cannot be read"}
+STATES = {"absent": "no credentials: nothing is known about its origin",
+          "intact": "intact since it was signed", "altered": "ALTERED after it was signed",
+          "damaged": "DAMAGED: there is a manifest, and it cannot be read"}
 MEDIA = "accepted are films and pictures such as MP4, MOV, JPEG, PNG, WebP, TIFF"
 UNTRUSTED = "signingCredential.untrusted"
 
 
 @dataclass(frozen=True)
 class Report:
-    "What `inspect` finds. state: one of `STATES`; known: whether the signing key is the one asked for, or the user's own."
+    """What `inspect` finds. state: one of `STATES`; known: whether the signing key is the one
+    asked for, or the user's own."""
     state: str
     signer: str | None = None
     known: bool = False
     maker: str | None = None
     source: str | None = None
     when: str | None = None
-    facts: dict = field(default_factory=dict)      # portrait, sound, consent, mark, as `Made` stated them
+    # portrait, sound, consent, mark, as `Made` stated them
+    facts: dict = field(default_factory=dict)
     problems: tuple = ()                           # C2PA's codes of what does not fit
 
     def __str__(self):
-        key = "the key of this user" if self.known else "a key that is not known here: anybody can make one in this name"
-        lines = {"made by": self.maker, "what": self.source, "when": self.when and f"{self.when}, as stated",
-                 "signed by": self.signer and f"{self.signer} ({key})", **self.facts, "problems": ", ".join(self.problems)}
-        return "\n".join([STATES[self.state], *(f"  {name:<10} {line}" for name, line in lines.items() if line)])
+        key = ("the key of this user" if self.known else "a key that is not known here: "
+               "anybody can make one in this name")
+        lines = {"made by": self.maker, "what": self.source,
+                 "when": self.when and f"{self.when}, as stated",
+                 "signed by": self.signer and f"{self.signer} ({key})", **self.facts,
+                 "problems": ", ".join(self.problems)}
+        return "\n".join([STATES[self.state],
+                          *(f"  {name:<10} {line}" for name, line in lines.items() if line)])
 
 
 def known_certificates(key) -> tuple[str | None, str | None]:
-    "The certificates (PEM) in a key file, or in the user's own if there is one, and the number of the end's."
+    """The certificates (PEM) in a key file, or in the user's own if there is one, and the
+    number of the end's."""
     if key is None and not (user_folder() / "key.pem").is_file(): return None, None
     from cryptography import x509
     chain = read_identity(key).chain
@@ -301,7 +343,8 @@ def known_certificates(key) -> tuple[str | None, str | None]:
 
 
 def inspect(path, key=None) -> Report:
-    "The credentials of a file; key: the PEM file of the signer one expects. `VasaError` for what is no film or picture."
+    """The credentials of a file; key: the PEM file of the signer one expects. `VasaError` for
+    what is no film or picture."""
     c2pa = c2pa_library()
     path, (chain, number) = existing_file(path, "file", MEDIA), known_certificates(key)
     try:
@@ -309,8 +352,10 @@ def inspect(path, key=None) -> Report:
         told, state = json.loads(reader.json()), reader.get_validation_state()
     except c2pa.C2paError as error:
         if isinstance(error, c2pa.C2paError.ManifestNotFound): return Report("absent")
-        if holds_manifest(path): return Report("damaged", problems=(str(error).splitlines()[0],))
-        raise VasaError(f"cannot read the file {str(path)!r}: {str(error).splitlines()[0]}; {MEDIA}") from None
+        if holds_manifest(path):
+            return Report("damaged", problems=(str(error).splitlines()[0],))
+        raise VasaError(f"cannot read the file {str(path)!r}: {str(error).splitlines()[0]}; "
+                        f"{MEDIA}") from None
     return report_of(told, state, number)
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-028-6c07ef
@@ -325,17 +370,23 @@ def holds_manifest(path) -> bool:
 
 
 def report_of(told: dict, state: str, number: str | None = None) -> Report:
-    "c2pa's JSON as a `Report`; number: of the known certificate. A statement that is missing, or not in the shape one expects, is None."
+    """c2pa's JSON as a `Report`; number: of the known certificate. A statement that is missing,
+    or not in the shape one expects, is None."""
     manifest = told["manifests"][told["active_manifest"]]
     found = {a["label"].split("__")[0]: a.get("data") for a in manifest.get("assertions", [])}
-    actions = next((data for label, data in found.items() if label.startswith("c2pa.actions")), None) or {}
+    actions = next((data for label, data in found.items() if label.startswith("c2pa.actions")),
+                   None) or {}
     made = next((a for a in actions.get("actions", []) if a.get("digitalSourceType")), {})
     maker = (manifest.get("claim_generator_info") or [{}])[0]
-    by = " ".join(str(maker[k]) for k in ("name", "version") if maker.get(k)) or manifest.get("claim_generator")
+    by = (" ".join(str(maker[k]) for k in ("name", "version") if maker.get(k))
+          or manifest.get("claim_generator"))
     facts = found.get(LABEL) if isinstance(found.get(LABEL), dict) else {}
     signature = manifest.get("signature_info") or {}
     failed = (told.get("validation_results") or {}).get("activeManifest", {}).get("failure", [])
     problems = tuple(dict.fromkeys(f["code"] for f in failed if f["code"] != UNTRUSTED))
-    return Report("altered" if state == "Invalid" else "intact", signature.get("common_name") or signature.get("issuer"),
-                  state == "Trusted" and signature.get("cert_serial_number") == number, by, made.get("digitalSourceType", "").removeprefix(IPTC) or None, made.get("when"),
+    return Report("altered" if state == "Invalid" else "intact",
+                  signature.get("common_name") or signature.get("issuer"),
+                  state == "Trusted" and signature.get("cert_serial_number") == number, by,
+                  made.get("digitalSourceType", "").removeprefix(IPTC) or None,
+                  made.get("when"),
                   {str(k): " ".join(str(v).split())[:1000] for k, v in facts.items()}, problems)

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from ..store import PRETRAINED, config_from, load_into, load_weights
 
 # %% ../../nbs/trust/02_watermark.ipynb #t02-008-5945c1
-PAYLOAD, CHECK, MEMORY = 32, 24, 6                  # bits of the number, of its checksum; of the encoder's memory
+# bits of the number, of its checksum; of the encoder's memory
+PAYLOAD, CHECK, MEMORY = 32, 24, 6
 CODED = 2 * (PAYLOAD + CHECK + MEMORY)              # bits after coding, 124
 
 
@@ -49,7 +50,9 @@ def encode(number: int) -> Tensor:
 
 # %% ../../nbs/trust/02_watermark.ipynb #t02-013-bd65f1
 REGISTERS = torch.arange(2 << MEMORY)               # the newest bit and the six before it
-SIGNS = torch.tensor([[2.0 * ((r & tap).bit_count() & 1) - 1 for tap in TAPS] for r in range(2 << MEMORY)])    # (128, 2)
+# (128, 2)
+SIGNS = torch.tensor([[2.0 * ((r & tap).bit_count() & 1) - 1 for tap in TAPS]
+                      for r in range(2 << MEMORY)])
 
 
 def viterbi(soft: Tensor) -> Tensor:
@@ -59,7 +62,8 @@ def viterbi(soft: Tensor) -> Tensor:
     score[:, 0], back = 0.0, []
     for t in range(steps.shape[1]):
         total = steps[:, t] @ SIGNS.T + score[:, REGISTERS % (1 << MEMORY)]     # (n, 128)
-        score, came = total.view(len(soft), -1, 2).max(2)   # two registers lead to each new state
+        # two registers lead to each new state
+        score, came = total.view(len(soft), -1, 2).max(2)
         back.append(came)
     state, bits, rows = torch.zeros(len(soft), dtype=torch.long), [], torch.arange(len(soft))
     for came in reversed(back):
@@ -69,7 +73,7 @@ def viterbi(soft: Tensor) -> Tensor:
 
 # %% ../../nbs/trust/02_watermark.ipynb #t02-015-1fb222
 CHIPS = 1024
-PLACE = torch.arange(CHIPS) * 389 % CHIPS % CODED                               # which coded bit a chip carries
+PLACE = torch.arange(CHIPS) * 389 % CHIPS % CODED               # which coded bit a chip carries
 SIGN = (torch.arange(CHIPS) * 2654435761 % 2**32 // 2**20 % 2) * 2.0 - 1
 
 
@@ -79,7 +83,8 @@ def chips_of(number: int) -> Tensor:
 
 
 def decode(read: Tensor) -> list[int | None]:
-    "What was read of the chips (n, 1024), positive for 1 -> n numbers, None where the checksum does not fit."
+    """What was read of the chips (n, 1024), positive for 1 -> n numbers, None where the
+    checksum does not fit."""
     soft = torch.zeros(len(read), CODED).index_add_(1, PLACE, read.float() * SIGN)
     found = []
     for bits in viterbi(soft).tolist():
@@ -90,7 +95,8 @@ def decode(read: Tensor) -> list[int | None]:
 # %% ../../nbs/trust/02_watermark.ipynb #t02-019-d839cb
 @dataclass(frozen=True)
 class MarkConfig:
-    "The networks' sizes: px of the residual's side, cells along a side, chips in a cell; dB of the residual."
+    """The networks' sizes: px of the residual's side, cells along a side, chips in a cell; dB
+    of the residual."""
     inner: int = 64
     grid: int = 8
     channels: int = 16
@@ -99,7 +105,8 @@ class MarkConfig:
 
 
 def shrink(images: Tensor, size: int) -> Tensor:
-    "Images (B, C, H, W) of any size to (B, C, size, size), each pixel the mean of what it covers."
+    """Images (B, C, H, W) of any size to (B, C, size, size), each pixel the mean of what it
+    covers."""
     return F.adaptive_avg_pool2d(images, size)
 
 
@@ -110,17 +117,20 @@ class Marker(nn.Module):
         self.config, cell = c, c.inner // c.grid
         self.look = nn.Conv2d(3, c.width, 3, padding=1)
         self.chips = nn.ConvTranspose2d(c.channels, c.width, 2 * cell, cell, cell // 2)
-        self.mix = nn.Sequential(nn.SiLU(), nn.Conv2d(c.width, c.width, 3, padding=1), nn.SiLU())
+        self.mix = nn.Sequential(nn.SiLU(),
+                                 nn.Conv2d(c.width, c.width, 3, padding=1), nn.SiLU())
         self.out = nn.Conv2d(c.width, 3, 3, padding=1)
         self.straight = nn.ConvTranspose2d(c.channels, 3, 2 * cell, cell, cell // 2)
 
     def patterns(self, chips: Tensor) -> tuple[Tensor, Tensor]:
-        "What depends on the chips (B, 1024) alone, once for a film: (B, width, 64, 64) and (B, 3, 64, 64)."
+        """What depends on the chips (B, 1024) alone, once for a film: (B, width, 64, 64) and
+        (B, 3, 64, 64)."""
         c = self.config
         chips = chips.view(len(chips), c.channels, c.grid, c.grid)
         return self.chips(chips), self.straight(chips)
 
-    def forward(self, small: Tensor, patterns: tuple[Tensor, Tensor], psnr: float | None = None) -> Tensor:
+    def forward(self, small: Tensor, patterns: tuple[Tensor, Tensor],
+                psnr: float | None = None) -> Tensor:
         "Shrunken images (B, 3, 64, 64) in [0, 1] -> residual (B, 3, 64, 64) of `psnr` dB."
         residual = patterns[1] + self.out(self.mix(self.look(small - 0.5) + patterns[0]))
         power = residual.square().mean((1, 2, 3), keepdim=True).clamp_min(1e-12)
@@ -128,13 +138,15 @@ class Marker(nn.Module):
 
 # %% ../../nbs/trust/02_watermark.ipynb #t02-021-88b28b
 class Reader(nn.Module):
-    "Images (B, 3, H, W) in [0, 1] -> how likely each chip is 1, as logits (B, 1024); HiDDeN's decoder."
+    """Images (B, 3, H, W) in [0, 1] -> how likely each chip is 1, as logits (B, 1024); HiDDeN's
+    decoder."""
     def __init__(self, c: MarkConfig):
         super().__init__()
         self.config = c
-        conv = lambda i, o, s=1: nn.Sequential(nn.Conv2d(i, o, 3, s, 1), nn.GroupNorm(8, o), nn.SiLU())
-        self.net = nn.Sequential(conv(6, 32), conv(32, 48, 2), conv(48, 64, 2), conv(64, 64), conv(64, 64, 2),
-                                 conv(64, 64), nn.Conv2d(64, c.channels, 1))
+        conv = lambda i, o, s=1: nn.Sequential(nn.Conv2d(i, o, 3, s, 1),
+                                               nn.GroupNorm(8, o), nn.SiLU())
+        self.net = nn.Sequential(conv(6, 32), conv(32, 48, 2), conv(48, 64, 2), conv(64, 64),
+                                 conv(64, 64, 2), conv(64, 64), nn.Conv2d(64, c.channels, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         small = shrink(images, self.config.inner)
@@ -164,40 +176,49 @@ def mark_frames(frames: Iterable, number: int) -> Iterator[Tensor]:
     marker = load_watermark().marker
     patterns = marker.patterns(chips_of(number)[None])
     for frame in frames:
-        frame = torch.as_tensor(np.asarray(frame)) if not isinstance(frame, Tensor) else frame.cpu()
-        image = frame.permute(2, 0, 1)[None].contiguous().float()
+        if not isinstance(frame, Tensor): frame = torch.as_tensor(np.asarray(frame))
+        image = frame.cpu().permute(2, 0, 1)[None].contiguous().float()
         residual = 255 * marker(shrink(image, marker.config.inner) / 255, patterns)
-        residual = F.interpolate(residual, image.shape[-2:], mode="bilinear", align_corners=False)
+        residual = F.interpolate(residual, image.shape[-2:], mode="bilinear",
+                                 align_corners=False)
         yield image.add_(residual).round_().clamp_(0, 255)[0].byte().permute(1, 2, 0)
 
 # %% ../../nbs/trust/02_watermark.ipynb #t02-039-b2c81a
 CUTS = tuple((kept, top, left) for kept, places in ((1.0, 1), (0.95, 2), (0.9, 3))
-             for top in np.linspace(0, 1 - kept, places).tolist() for left in np.linspace(0, 1 - kept, places).tolist())
+             for top in np.linspace(0, 1 - kept, places).tolist()
+             for left in np.linspace(0, 1 - kept, places).tolist())
 FALSE_ALARM = len(CUTS) * 2.0 ** -CHECK             # probability for a film without a mark
 
 
 class Found(NamedTuple):
-    "A mark: its number, the share of chips that agree with it, and the part of the frame that is there (kept, top, left)."
+    """A mark: its number, the share of chips that agree with it, and the part of the frame that
+    is there (kept, top, left)."""
     number: int
     agree: float
     cut: tuple[float, float, float]
 
 
 def uncut(images: Tensor, kept: float, top: float, left: float) -> Tensor:
-    "Images back in their place, if `kept` of a side is there and begins at `top` and `left`; the rest repeats the border."
+    """Images back in their place, if `kept` of a side is there and begins at `top` and `left`;
+    the rest repeats the border."""
     if kept == 1: return images
-    rows = [[1 / kept, 0, (1 - 2 * left - kept) / kept], [0, 1 / kept, (1 - 2 * top - kept) / kept]]
-    grid = F.affine_grid(torch.tensor(rows).expand(len(images), 2, 3), (len(images), 3, 128, 128), align_corners=False)
+    rows = [[1 / kept, 0, (1 - 2 * left - kept) / kept],
+            [0, 1 / kept, (1 - 2 * top - kept) / kept]]
+    grid = F.affine_grid(torch.tensor(rows).expand(len(images), 2, 3),
+                         (len(images), 3, 128, 128), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 @torch.inference_mode()
 def read_mark(frames: Iterable, most: int = 16, every: int = 3) -> Found | None:
-    "The mark in frames uint8 (H, W, 3) of one size: in `most` of them, one of `every`, together; None if there is none."
+    """The mark in frames uint8 (H, W, 3) of one size: in `most` of them, one of `every`,
+    together; None if there is none."""
     chosen = list(itertools.islice(frames, 0, most * every, every))
-    images = torch.stack([torch.as_tensor(np.asarray(frame)) for frame in chosen]).permute(0, 3, 1, 2).float() / 255
+    images = (torch.stack([torch.as_tensor(np.asarray(frame)) for frame in chosen])
+              .permute(0, 3, 1, 2).float() / 255)
     for cut in CUTS:
         read = load_watermark().reader(uncut(images, *cut)).sum(0)
         if (number := decode(read[None])[0]) is not None:
-            return Found(number, ((read > 0) == (chips_of(number) > 0)).float().mean().item(), cut)
+            return Found(number,
+                         ((read > 0) == (chips_of(number) > 0)).float().mean().item(), cut)
     return None
