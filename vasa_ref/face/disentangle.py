@@ -91,7 +91,7 @@ def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge
     weight of all that is asked of swapped pictures, 0 during the first steps; `judge` is a
     `PatchDiscriminator` that plays against the decoder, or None; `vgg` a `VGG19` that compares
     features, or None. Where the motion encoder learns too, it reads dynamics from frames
-    disguised by the `generator`, and what is read from drawn pictures is compared with the
+    augmented by the `generator`, and what is read from drawn pictures is compared with the
     frozen critic's reading of true ones.
     Returns the loss and its weighed parts.
     """

@@ -39,7 +39,7 @@ class FaceTraining:
     alone: int = 20_000          # steps of stage two before the disentangling losses come in
     judge: int | None = 40_000   # steps before the discriminator plays; None: it does not
     pretrain_contrast: float = 0.1
-    disguise: bool = True        # of the drivers in stage one
+    augmented: bool = True       # of the drivers in stage one
     together: bool = False  # the motion encoder learns in stage two as well, as in the paper
     weights: LossWeights = field(default_factory=LossWeights)
     lr: float = 2e-4
@@ -140,7 +140,7 @@ def train_face(preset="tiny", *, config=None, training=None, vgg19=None, pool=No
     if run.earlier("face-pretrain") or encoder_steps == 0:
         def loss_one(step, generator):
             frames = draw(plan.pretrain_pairs, plan.pretrain_frames, generator)
-            how = generator, plan.pretrain_contrast, plan.disguise
+            how = generator, plan.pretrain_contrast, plan.augmented
             return pretrain_loss(face.motion_encoder, recogniser, frames, *how)
         recipe = Recipe("face-pretrain", stage_one, loss_one, steps=plan.pretrain_steps,
                         lr=inverse_sqrt(plan.lr, plan.pretrain_steps // 3))

@@ -93,16 +93,16 @@ class Recogniser(nn.Module):
 
 # %% ../../nbs/face/05_pretraining.ipynb #07-024-a794b5
 def pretrain_loss(motion_encoder, recogniser, frames, generator=None, contrast=0.1,
-                  disguise=True):
+                  augmented=True):
     """Stage one on labelled frames (P, K): true pose, dynamics and person; equal dynamics
     attract each other.
 
     Returns the loss and its weighed parts. `contrast`: the weight of that attraction;
-    `disguise`: the driver's colours are changed before it is read."""
+    `augmented`: the driver's colours are changed before it is read."""
     images, pose, dynamics = (x.flatten(0, 1)
                               for x in (frames.images, frames.pose, frames.dynamics))
     with torch.autocast(images.device.type, enabled=False):
-        driver = augment(images, generator) if disguise else images
+        driver = augment(images, generator) if augmented else images
     jitter = (torch.randn(len(pose), 6, generator=generator).to(pose)
               * pose.new_tensor([0, 0, .03, .02, .02, .03]))
     z_dyn = motion_encoder.read_z_dyn(driver, pose + jitter).float()

@@ -25,7 +25,7 @@ from .disentangle import near_marks, pixel_loss, region_weights
 from .plain_training import FreshFrames, inverse_sqrt, make_pool, shrink
 from ..errors import VasaError
 from .networks import FaceConfig, FaceModel
-from .encoders import CloseUps, Progress, told_dynamics, train_encoders
+from .encoders import CloseUps, Progress, true_dynamics, train_encoders
 from .perceptual import psnr, ssim
 from ..training import Recipe, Run, fit
 from ..store import save_weights
@@ -66,7 +66,7 @@ def point_losses(face: DetailFace, sources: Appearance, a: Appearance, drawn: Dr
 def draw_frames(face: DetailFace, frames: Frames):
     """Each person's first frame drawn with the motion of its others: sources, repeated
     `Appearance`, flow, `Drawn`."""
-    n, pose, z_dyn = frames.pose.shape[1] - 1, frames.pose, told_dynamics(frames)
+    n, pose, z_dyn = frames.pose.shape[1] - 1, frames.pose, true_dynamics(frames)
     source = frames.images[:, 0]
     z_id = face.identity(source)
     sources = face.appearance(source, z_id, (pose[:, 0], z_dyn[:, 0]))

@@ -60,8 +60,8 @@ def audio_features(encoder, waveform, frames=None, first=0, chunk=500, rate=25):
 # %% ../../nbs/hearing/02_features.ipynb #h2-009-4bc153
 class PhonemeRecogniser(nn.Module):
     """A Wav2Vec2 with two linear heads on its last hidden state: phoneme scores (B, T, 48), and
-    loudness, pitch and voicing (B, T, 3) in the units of `hearing.training.Tape`. Its encoder,
-    once trained, stands in for the pre-trained one of VASA-1 3.2."""
+    loudness, pitch and voicing (B, T, 3) in the units of `hearing.training.SpeechDataset`. Its
+    encoder, once trained, stands in for the pre-trained one of VASA-1 3.2."""
     def __init__(self, config):
         super().__init__()
         self.config, self.encoder = config, Wav2Vec2(config)
