@@ -79,7 +79,7 @@ def test_a_critic_does_not_move_its_crop(parts):
 
 def test_vgg_joins_the_losses(pool, parts):
     (face, _, critic), vgg = parts, VGG19()
-    torch.manual_seed(0)                                                              # the disguise of the drivers
+    torch.manual_seed(0)                                                              # the drivers' augmentation
     loss, named = face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(vgg=3.0), 0.0, vgg=vgg)
     torch.manual_seed(0)
     without, others = face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(), 0.0)
@@ -149,7 +149,7 @@ def test_face_loss_teaches_everything_but_the_motion_encoder(pool, parts, share,
     assert dead == {"motion_encoder"}
 
 
-def test_the_drivers_disguise_comes_from_the_generator(pool, parts):
+def test_the_drivers_augmentation_comes_from_the_generator(pool, parts):
     face, _, critic = parts
     face.motion_encoder.requires_grad_(True)
     def loss(ours, others):

@@ -14,13 +14,13 @@ from vasa_ref.hearing.features import PhonemeRecogniser, load_recogniser
 from vasa_ref.hearing.spectra import Wav2Vec2Config
 from vasa_ref.hearing.training import (
     UNKNOWN,
-    Tape,
-    join_tapes,
+    SpeechDataset,
+    join_speakers,
     labelled,
-    load_tape,
-    make_tape,
+    load_speech,
+    make_speech,
     recogniser_loss,
-    save_tape,
+    save_speech,
     train_audio,
 )
 from vasa_ref.store import save_tensors
@@ -45,12 +45,12 @@ def voices():
     def speaker(labels):
         labels = torch.tensor(labels, dtype=torch.uint8).repeat_interleave(200)
         return labelled(labels.repeat_interleave(80) / 64, labels, pause=0)
-    return join_tapes({"long": [speaker([1, 2, 3, 4]), speaker([5, 6, 7, 8])], "short": [speaker([9, 10])]})
+    return join_speakers({"long": [speaker([1, 2, 3, 4]), speaker([5, 6, 7, 8])], "short": [speaker([9, 10])]})
 
 
-def test_a_tape_of_speakers_goes_to_a_file_and_back(tmp_path, voices):
-    save_tape(tmp_path / "voices.safetensors", voices)
-    again = load_tape(tmp_path / "voices.safetensors")
+def test_a_dataset_of_speakers_goes_to_a_file_and_back(tmp_path, voices):
+    save_speech(tmp_path / "voices.safetensors", voices)
+    again = load_speech(tmp_path / "voices.safetensors")
     assert again.speakers == voices.speakers == {"long": (0, 128_000), "short": (128_000, 160_000)}
     for part in ("waveform", "labels", "prosody"):
         assert torch.equal(getattr(again, part), getattr(voices, part))
@@ -58,14 +58,14 @@ def test_a_tape_of_speakers_goes_to_a_file_and_back(tmp_path, voices):
     assert len(short.waveform) == 32_000 and set(short.labels.tolist()) == {9, 10} and short.prosody.shape == (3, 50)
 
 
-def test_other_files_are_no_tape(tmp_path):
+def test_other_files_are_no_speech_dataset(tmp_path):
     save_tensors(tmp_path / "other.safetensors", {"waveform": torch.zeros(3)}, {})
     with pytest.raises(VasaError, match="no labelled speech"):
-        load_tape(tmp_path / "other.safetensors")
-    tape = {"waveform": torch.zeros(1), "labels": torch.zeros(1), "prosody": torch.zeros(1)}
-    save_tensors(tmp_path / "older.safetensors", tape, {"speakers": {}, "phonemes": ["a"]})
+        load_speech(tmp_path / "other.safetensors")
+    dataset = {"waveform": torch.zeros(1), "labels": torch.zeros(1), "prosody": torch.zeros(1)}
+    save_tensors(tmp_path / "older.safetensors", dataset, {"speakers": {}, "phonemes": ["a"]})
     with pytest.raises(VasaError, match="other phoneme classes"):
-        load_tape(tmp_path / "older.safetensors")
+        load_speech(tmp_path / "older.safetensors")
 
 
 @pytest.mark.parametrize("rates", [(20,), (16,), (26,)])
@@ -78,9 +78,9 @@ def test_labels_stay_with_the_sound_however_fast(voices, rates):
 
 
 def test_pitch_falls_as_speech_is_slowed(speech):
-    tape = labelled(speech.waveform, frame_labels(speech, hop=80))
-    slow = tape.draw(20, 8000, torch.arange(640, 7000, 640), seeded(), rates=(26,))[2][:, 1]
-    whole = tape.prosody[1].float()
+    dataset = labelled(speech.waveform, frame_labels(speech, hop=80))
+    slow = dataset.draw(20, 8000, torch.arange(640, 7000, 640), seeded(), rates=(26,))[2][:, 1]
+    whole = dataset.prosody[1].float()
     assert (slow != 0).sum() > 20 and slow[slow != 0].max() <= whole[whole != 0].max() - 0.37     # log2(26 / 20) = 0.38
 
 
@@ -92,17 +92,17 @@ def test_who_speaks_little_is_heard_more_than_their_share(voices):
 
 
 def test_half_of_what_is_heard_are_recordings(voices):
-    model, tape = PhonemeRecogniser(Wav2Vec2Config.tiny()), make_tape(4, seed=3, workers=2, quiet=True)
-    unsure = Tape(voices.waveform, torch.full_like(voices.labels, UNKNOWN), voices.prosody, voices.speakers)
-    one, parts = recogniser_loss(model, tape, seeded(), batch=4, seconds=1.0, voices=unsure)
+    model, dataset = PhonemeRecogniser(Wav2Vec2Config.tiny()), make_speech(4, seed=3, workers=2, quiet=True)
+    unsure = SpeechDataset(voices.waveform, torch.full_like(voices.labels, UNKNOWN), voices.prosody, voices.speakers)
+    one, parts = recogniser_loss(model, dataset, seeded(), batch=4, seconds=1.0, voices=unsure)
     assert one.isfinite() and parts["voices_accuracy"].isnan()  # nothing is known, nothing is right
-    two, parts = recogniser_loss(model, tape, seeded(), batch=4, seconds=1.0, voices=voices)
+    two, parts = recogniser_loss(model, dataset, seeded(), batch=4, seconds=1.0, voices=voices)
     assert two != one and 0 <= parts["voices_accuracy"] <= 1
 
 
 def test_training_with_recordings_resumes_exactly(tmp_path, monkeypatch, voices):
-    monkeypatch.setitem(training.TAPES, "tiny", 4)
-    save_tape(tmp_path / "voices.safetensors", voices)
+    monkeypatch.setitem(training.DATASET_SIZES, "tiny", 4)
+    save_speech(tmp_path / "voices.safetensors", voices)
     options = dict(preset="tiny", quiet=True, voices=tmp_path / "voices.safetensors")
     once = train_audio(max_steps=4, out=tmp_path / "once", **options)
     train_audio(max_steps=2, out=tmp_path / "two", **options)
@@ -219,6 +219,6 @@ def test_what_is_heard_is_counted(speech):
     m, b, a, s = (PHONEMES.index(name) for name in "mbas")
     truth, heard = torch.tensor([0, 0, m, b, a, s, UNKNOWN]), torch.tensor([0, a, m, m, b, s, s])
     assert hear_voices.figures(heard, truth) == pytest.approx((3 / 6, 2 / 4, 3 / 4, 1.0, 2 / 3, 1 / 2))
-    tape = join_tapes({"theo": [labelled(speech.waveform, frame_labels(speech, hop=80))]})
-    lines = hear_voices.table(tape, {"laptop": load_recogniser("laptop")})
+    dataset = join_speakers({"theo": [labelled(speech.waveform, frame_labels(speech, hop=80))]})
+    lines = hear_voices.table(dataset, {"laptop": load_recogniser("laptop")})
     assert len(lines) == 4 and lines[2].startswith("| theo |") and float(lines[3].split("|")[6]) > 0.5

@@ -21,7 +21,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_YET = {"motion/04_network", "motion/06_sampling"}   # not in the template's shape yet; who leaves never comes back
-WIDE = {"", "face", "hearing", "motion", "trust"}   # parts with wide lines
+WIDE = {"motion"}   # parts with wide lines
 NARROW, COLUMNS, LINES = 96, 120, 400       # columns of a code cell, columns and lines of a module
 EXPORT = "from nbdev.doclinks import nbdev_export; nbdev_export.__wrapped__()"
 

@@ -14,7 +14,7 @@ import torch
 
 from vasa_ref.errors import VasaError
 from vasa_ref.hearing.features import audio_features, load_recogniser
-from vasa_ref.hearing.training import UNKNOWN, load_tape
+from vasa_ref.hearing.training import UNKNOWN, load_speech
 from vasa_ref.world.voice import PHONEMES, VISEMES, viseme_of
 
 VISEME = torch.tensor([list(VISEMES).index(viseme_of(phoneme)) for phoneme in PHONEMES])
@@ -33,18 +33,18 @@ def figures(heard, truth):
             share(heard == 0, ~speech))
 
 
-def hear(recogniser, tape):
-    "Heard and true phonemes (T,) of a tape's 20 ms frames."
-    scores = recogniser.phonemes(audio_features(recogniser.encoder, tape.waveform.float() / 32767, rate=50))
-    truth = tape.labels.long()[2::4]                                       # each 5 ms -> the middle of each 20 ms
+def hear(recogniser, dataset):
+    "Heard and true phonemes (T,) of a dataset's 20 ms frames."
+    scores = recogniser.phonemes(audio_features(recogniser.encoder, dataset.waveform.float() / 32767, rate=50))
+    truth = dataset.labels.long()[2::4]                                       # each 5 ms -> the middle of each 20 ms
     return scores.argmax(-1)[:len(truth)], truth
 
 
-def table(tape, recognisers):
-    "Lines of Markdown: each speaker of the tape, and all of them, as each of {name: recogniser} hears them."
+def table(dataset, recognisers):
+    "Lines of Markdown: each speaker of the dataset, and all of them, as each of {name: recogniser} hears them."
     lines = ["| speaker | seconds | weights | " + " | ".join(COLUMNS) + " |", "|---" * (3 + len(COLUMNS)) + "|"]
-    for speaker in [*tape.speakers, None]:
-        part = tape.speaker(speaker) if speaker else tape
+    for speaker in [*dataset.speakers, None]:
+        part = dataset.speaker(speaker) if speaker else dataset
         for name, recogniser in recognisers.items():
             cells = ["-" if x != x else f"{x:.2f}" for x in figures(*hear(recogniser, part))]
             seconds = len(part.waveform) / 16000
@@ -54,10 +54,10 @@ def table(tape, recognisers):
 
 def main(args=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tape")
+    parser.add_argument("dataset")
     parser.add_argument("weights", nargs="+")
     args = parser.parse_args(args)
-    print("\n".join(table(load_tape(args.tape), {name: load_recogniser(name) for name in args.weights})))
+    print("\n".join(table(load_speech(args.dataset), {name: load_recogniser(name) for name in args.weights})))
 
 
 if __name__ == "__main__":

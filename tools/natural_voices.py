@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from vasa_ref.errors import VasaError
 from vasa_ref.hearing.features import audio_features, load_recogniser
-from vasa_ref.hearing.training import STEP, UNKNOWN, join_tapes, labelled, save_tape
+from vasa_ref.hearing.training import STEP, UNKNOWN, join_speakers, labelled, save_speech
 from vasa_ref.media.files import decode_audio
 from vasa_ref.world.voice import PHONEMES, SAMPLE_RATE, VISEMES, _ipa_letters, phoneme_class, resample, viseme_of
 
@@ -230,7 +230,7 @@ def main(args=None):
     parser.add_argument("--minutes", type=float, default=float("inf"), metavar="M")
     args = parser.parse_args(args)
     check = args.check and load_recogniser(args.check)
-    align, rng, tapes, lost, spoken = Sphinx(), np.random.default_rng(0), {}, 0, Counter()
+    align, rng, datasets, lost, spoken = Sphinx(), np.random.default_rng(0), {}, 0, Counter()
     for source in args.sources:
         kind, _, rest = source.partition(":")
         language, _, path = rest.partition(":")
@@ -246,12 +246,12 @@ def main(args=None):
                 continue
             spoken[speaker] += len(waveform) / SAMPLE_RATE / 60
             copies = [waveform, *(shifted(waveform, rng) for _ in range(args.shifts))]
-            tapes.setdefault(speaker, []).extend(labelled(copy, labels) for copy in copies)
-    if not tapes: raise VasaError("no recording could be aligned with its text")
-    save_tape(args.out, join_tapes(tapes))
-    for speaker, said in tapes.items():
-        minutes = sum(len(tape.waveform) for tape in said) / SAMPLE_RATE / 60
-        sure = (torch.cat([tape.labels for tape in said]) != UNKNOWN).float().mean()
+            datasets.setdefault(speaker, []).extend(labelled(copy, labels) for copy in copies)
+    if not datasets: raise VasaError("no recording could be aligned with its text")
+    save_speech(args.out, join_speakers(datasets))
+    for speaker, said in datasets.items():
+        minutes = sum(len(dataset.waveform) for dataset in said) / SAMPLE_RATE / 60
+        sure = (torch.cat([dataset.labels for dataset in said]) != UNKNOWN).float().mean()
         print(f"{speaker}: {len(said)} utterances, {minutes:.1f} minutes, {sure:.0%} of the labels sure")
     print(f"{args.out}: {lost} recordings left out, for they do not go with their text")
 

@@ -12,19 +12,21 @@ from torch.func import functional_call
 
 # %% ../../nbs/face/04_adversary.ipynb #07-007-1f8e6d
 class PatchDiscriminator(nn.Module):
-    "Images (B, 3, S, S) in [0, 1] to logits (B, 1, S / 8, S / 8), high where a patch looks true, and feature maps."
+    """Images (B, 3, S, S) in [0, 1] to logits (B, 1, S / 8, S / 8), high where a patch looks
+    true, and feature maps."""
     def __init__(self, widths=(24, 48, 96)):
         super().__init__()
         self.levels = nn.ModuleList()
         for i, width in enumerate(widths):
             before = widths[i - 1] if i else 3
             norm = [nn.GroupNorm(8, width)] if i else []
-            self.levels.append(nn.Sequential(nn.Conv2d(before, width, 4, 2, 1), *norm, nn.LeakyReLU(0.2)))
+            self.levels.append(nn.Sequential(nn.Conv2d(before, width, 4, 2, 1), *norm,
+                                             nn.LeakyReLU(0.2)))
         self.out = nn.Conv2d(widths[-1], 1, 3, padding=1)
 
     def forward(self, images):
         x, maps = images * 2 - 1, []
-        for level in self.levels: maps.append(x := level(x))                      # (B, w, S / 2, S / 2) and so on
+        for level in self.levels: maps.append(x := level(x))    # (B, w, S / 2, S / 2) and so on
         return self.out(x), maps
 
 # %% ../../nbs/face/04_adversary.ipynb #07-012-767443
@@ -34,16 +36,20 @@ def hinge_loss(true_logits, drawn_logits):
 
 
 def feature_matching(maps, true_maps):
-    "Mean L1 distance of the discriminator's feature maps, lists of (B, C, H, W) (Wang et al. 2018, eq. 4); a number."
+    """Mean L1 distance of the discriminator's feature maps, lists of (B, C, H, W)
+    (Wang et al. 2018, eq. 4); a number."""
     return sum((a - b.detach()).abs().mean() for a, b in zip(maps, true_maps)) / len(maps)
 
 
 def adversarial_losses(judge, images, truth):
-    """{"judge", "adversarial", "matching"} for drawn images and their truth (B, 3, S, S); add them with weights.
+    """{"judge", "adversarial", "matching"} for drawn images and their truth (B, 3, S, S); add
+    them with weights.
 
-    One backward pass for both sides: "judge" teaches only the discriminator, the other two only the images."""
+    One backward pass for both sides: "judge" teaches only the discriminator, the other two only
+    the images."""
     frozen = {name: p.detach() for name, p in judge.named_parameters()}
     logits, maps = functional_call(judge, frozen, (images,))
     true_logits, true_maps = judge(truth)
-    return {"judge": hinge_loss(true_logits.float(), judge(images.detach())[0].float()), "adversarial": -logits.float().mean(),
+    return {"judge": hinge_loss(true_logits.float(), judge(images.detach())[0].float()),
+            "adversarial": -logits.float().mean(),
             "matching": feature_matching(maps, true_maps)}

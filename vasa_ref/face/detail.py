@@ -18,18 +18,21 @@ from torch import Tensor, nn
 from ..dynamics import Dynamics, from_z_dyn
 from ..errors import VasaError
 from .networks import FaceConfig, FaceModel, group_norm, plane_coordinates, resize
-from .warps import flow_at, identity_grid, in_float32, rigid_matrix, sample, to_canonical_grid, transform
+from .warps import (flow_at, identity_grid, in_float32, rigid_matrix, sample,
+                                 to_canonical_grid, transform)
 from .front import FrontPainter, front_places, front_points
 from .reading import Block, MotionReader, Reader
 from ..store import config_from, load_into, load_weights, weights_folder
 
 # %% ../../nbs/face/11_detail.ipynb #f07-009-bc0031
-def double(x: Tensor) -> Tensor: return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+def double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def sample_map(image: Tensor, place: Tensor) -> Tensor:
     "Images (B, C, H, W) read at places (B, 2, h, w); at the border they continue."
-    return F.grid_sample(image.float(), place.movedim(1, -1).float(), padding_mode="border", align_corners=False)
+    return F.grid_sample(image.float(), place.movedim(1, -1).float(), padding_mode="border",
+                         align_corners=False)
 
 
 def pixel_places(height: int, width: int, device=None) -> Tensor:
@@ -38,18 +41,22 @@ def pixel_places(height: int, width: int, device=None) -> Tensor:
 
 # %% ../../nbs/face/11_detail.ipynb #f07-014-c5a2e1
 def double_places(place: Tensor) -> Tensor:
-    "Places (B, 2, H, W) at twice the resolution: offsets from the pixels' own places are interpolated; edges stay."
-    own = lambda factor: pixel_places(factor * place.shape[2], factor * place.shape[3], place.device)
+    """Places (B, 2, H, W) at twice the resolution: offsets from the pixels' own places are
+    interpolated; edges stay."""
+    own = lambda factor: pixel_places(factor * place.shape[2],
+                                      factor * place.shape[3], place.device)
     return own(2) + double(place - own(1))
 
 # %% ../../nbs/face/11_detail.ipynb #f07-019-7390d8
-STEP = 0.05   # Adam moves all of a layer's weights at once: flows are measured in a unit that keeps a step small
+STEP = 0.05   # the unit of flows, small: Adam moves all weights of a layer at once
 
 
 class PlaneFlow(nn.Module):
-    """A flow (B, 3, d, h, w) in voxel coordinates from codes (B, M) and hints (B, w, h', w'); starts at 0.
+    """A flow (B, 3, d, h, w) in voxel coordinates from codes (B, M) and hints (B, w, h', w');
+    starts at 0.
 
-    Two-dimensional blocks; the d planes lie side by side in the channels, as in the fold of the volume."""
+    Two-dimensional blocks; the d planes lie side by side in the channels, as in the fold of the
+    volume."""
     def __init__(self, config: FaceConfig):
         super().__init__()
         c, widths, cond = config, config.plane_widths, 2 * config.plane_widths[0]
@@ -57,7 +64,8 @@ class PlaneFlow(nn.Module):
         self.codes = nn.Linear(c.z_id_dim + c.z_dyn_dim + 6, cond)
         self.start = nn.Parameter(0.5 * torch.randn(1, widths[0], 8, 8))
         self.see = nn.Conv2d(c.volume_channels * c.volume_depth, widths[-2], 1)
-        self.blocks = nn.ModuleList([Block(a, b, cond_dim=cond) for a, b in zip((widths[0], *widths), widths)])
+        self.blocks = nn.ModuleList(
+            [Block(a, b, cond_dim=cond) for a, b in zip((widths[0], *widths), widths)])
         self.side = 8 * 2 ** (len(widths) - 1)
         self.out = nn.Conv2d(widths[-1], 4 * 3 * c.flow_planes, 3, padding=1)
         nn.init.zeros_(self.out.weight), nn.init.zeros_(self.out.bias)
@@ -69,11 +77,11 @@ class PlaneFlow(nn.Module):
     def forward(self, hints: Tensor, z_id: Tensor, z_dyn: Tensor, pose: Tensor) -> Tensor:
         cond = F.silu(self.codes(torch.cat([z_id, z_dyn, pose], dim=1)))          # (B, 2w)
         h = self.start
-        for i, block in enumerate(self.blocks):                                   # 8 x 8, 16 x 16, 32 x 32
+        for i, block in enumerate(self.blocks):  # 8 x 8, 16 x 16, 32 x 32
             if i: h = F.interpolate(h, scale_factor=2.0)
             h = block(h + hints if i == len(self.blocks) - 1 else h, cond)
         flow = F.pixel_shuffle(self.out(F.silu(h)), 2).float() * STEP
-        return flow.unflatten(1, self.fold)                                       # (B, 3, d, 64, 64)
+        return flow.unflatten(1, self.fold)  # (B, 3, d, 64, 64)
 
 
 def read_flow(flow: Tensor, points: Tensor) -> Tensor:
@@ -83,24 +91,29 @@ def read_flow(flow: Tensor, points: Tensor) -> Tensor:
 
 # %% ../../nbs/face/11_detail.ipynb #f07-022-90e927
 class DetailEncoder(nn.Module):
-    "Image (B, 3, T, T) to the posed volume (B, C, D, H, W) and the maps of its levels, fine to coarse."
+    """Image (B, 3, T, T) to the posed volume (B, C, D, H, W) and the maps of its levels, fine
+    to coarse."""
     def __init__(self, config: FaceConfig):
         super().__init__()
         c, widths, blocks = config, config.appearance_widths, config.appearance_blocks
         w, self.fold = widths[-1], (c.volume_channels, c.volume_depth)
-        self.stem = nn.Conv2d(12, widths[0], 3, padding=1)                        # behind pixel-unshuffle: T/2
+        self.stem = nn.Conv2d(12, widths[0], 3, padding=1)         # behind pixel-unshuffle: T/2
         self.levels = nn.ModuleList([nn.SiLU()])
         for a, b in zip(widths[:-1], widths[1:]):
-            self.levels.append(nn.Sequential(nn.Conv2d(a, b, 2, stride=2), *[Block(b) for _ in range(blocks)]))
-        self.around = nn.Sequential(nn.AvgPool2d(2), Block(w), nn.AvgPool2d(2), Block(w), nn.Upsample(scale_factor=4))
-        self.out = nn.Sequential(Block(w), group_norm(w), nn.Conv2d(w, c.volume_channels * c.volume_depth, 1))
-        self.blocks = nn.Sequential(*[Block(c.volume_channels, dims=3) for _ in range(c.volume_blocks)])
+            self.levels.append(nn.Sequential(nn.Conv2d(a, b, 2, stride=2),
+                                             *[Block(b) for _ in range(blocks)]))
+        self.around = nn.Sequential(nn.AvgPool2d(2), Block(w), nn.AvgPool2d(2), Block(w),
+                                    nn.Upsample(scale_factor=4))
+        self.out = nn.Sequential(Block(w), group_norm(w),
+                                 nn.Conv2d(w, c.volume_channels * c.volume_depth, 1))
+        self.blocks = nn.Sequential(*[Block(c.volume_channels, dims=3)
+                                      for _ in range(c.volume_blocks)])
 
     def forward(self, images: Tensor) -> tuple[Tensor, tuple]:
-        h, maps = self.stem(F.pixel_unshuffle(images * 2 - 1, 2)), []             # (B, w, T/2, T/2)
+        h, maps = self.stem(F.pixel_unshuffle(images * 2 - 1, 2)), []         # (B, w, T/2, T/2)
         for level in self.levels: maps.append(h := level(h))
-        maps[-1] = h = h + self.around(h)                                         # (B, w, H, W)
-        return self.blocks(self.out(h).unflatten(1, self.fold)), tuple(maps)      # (B, C, D, H, W)
+        maps[-1] = h = h + self.around(h)                                     # (B, w, H, W)
+        return self.blocks(self.out(h).unflatten(1, self.fold)), tuple(maps)  # (B, C, D, H, W)
 
 
 class Completion(nn.Module):
@@ -118,7 +131,7 @@ class Completion(nn.Module):
             h = block(F.avg_pool3d(h, (2 if h.shape[2] > 4 else 1, 2, 2)))
         for block, skip in zip(self.up, reversed(skips)):
             h = block(torch.cat([F.interpolate(h, skip.shape[2:]), skip], dim=1))
-        return h                                                                  # (B, C, D, H, W)
+        return h                                                               # (B, C, D, H, W)
 
 # %% ../../nbs/face/11_detail.ipynb #f07-025-db3f59
 class Appearance(NamedTuple):
@@ -129,7 +142,7 @@ class Appearance(NamedTuple):
     pose: Tensor         # (B, 6) of the source
     image: Tensor        # (B, 3, S, S) the source
     maps: tuple          # its features (B, w, T/2, T/2), (B, w, T/4, T/4), (B, w, T/8, T/8)
-    front: tuple         # what the painter sees of it (B, w, P/4, P/4), (B, w, P/2, P/2), (B, 3, P, P)
+    front: tuple  # what the painter sees of it (B, w, P/4, P/4), (B, w, P/2, P/2), (B, 3, P, P)
 
     def repeat(self, n: int) -> "Appearance":
         "Each portrait n times in a row."
@@ -155,11 +168,13 @@ class Plain(nn.Module):
 
 
 class DetailDecoder(nn.Module):
-    """The posed volume and the source to a frame: finds the surface, its places in the source, and what to copy.
+    """The posed volume and the source to a frame: finds the surface, its places in the source,
+    and what to copy.
 
-    At T/8 the volume tells the depth of the surface; both warps then give each pixel of T/4 a place in the source. At
-    T/4 and T/2 the source's features are read there, and places are corrected; at S pixels are copied and mixed. Places
-    change slowly, so networks may see a smaller picture than the one that is copied: T = S / shrink."""
+    At T/8 the volume tells the depth of the surface; both warps then give each pixel of T/4 a
+    place in the source. At T/4 and T/2 the source's features are read there, and places are
+    corrected; at S pixels are copied and mixed. Places change slowly, so networks may see a
+    smaller picture than the one that is copied: T = S / shrink."""
     def __init__(self, config: FaceConfig):
         super().__init__()
         c, (w8, w4, w2) = config, config.decoder_widths
@@ -173,52 +188,62 @@ class DetailDecoder(nn.Module):
         self.block4 = Block(w4, cond_dim=cond)
         self.move, self.shade = nn.Conv2d(w4, 8, 3, padding=1), nn.Conv2d(w4, 3, 3, padding=1)
         self.up2, self.block2 = nn.Conv2d(w4, 4 * w2, 1), Plain(w2 + f2 + 18, w2)
-        self.shrink, self.fine = c.shrink, 2 * c.shrink                           # S is `fine` times T/2
+        self.shrink, self.fine = c.shrink, 2 * c.shrink                  # S is `fine` times T/2
         self.out = nn.Conv2d(w2, 7 * self.fine ** 2, 3, padding=1)
-        for conv in (self.depth, self.move, self.shade): nn.init.zeros_(conv.weight), nn.init.zeros_(conv.bias)
+        for conv in (self.depth, self.move, self.shade):
+            nn.init.zeros_(conv.weight), nn.init.zeros_(conv.bias)
 
     def surface(self, volume: Tensor, a: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor):
-        "The trunk: features (B, w, T/8, T/8), the depth of the surface (B, 1, T/4, T/4), the codes' modulation."
-        cond = F.silu(self.codes(torch.cat([z_id, pose, z_dyn], dim=1)))          # (B, 2w)
-        places = plane_coordinates(pose, *volume.shape[3:])                       # (B, 4, T/8, T/8)
+        """The trunk: features (B, w, T/8, T/8), the depth of the surface (B, 1, T/4, T/4), the
+        codes' modulation."""
+        cond = F.silu(self.codes(torch.cat([z_id, pose, z_dyn], dim=1)))      # (B, 2w)
+        places = plane_coordinates(pose, *volume.shape[3:])                   # (B, 4, T/8, T/8)
         h = self.project(torch.cat([volume.flatten(1, 2), places, a.maps[2]], dim=1))
         for block in self.blocks: h = block(h, cond)
         depth = torch.tanh(F.pixel_shuffle(self.depth(F.silu(h)), 2).float() * 4 * STEP - 0.3)
         return h, depth, cond
 
     def middle(self, h: Tensor, place: Tensor, moved: Tensor, stays: Tensor, cond: Tensor):
-        "At T/4: corrected places (B, 2, T/2, T/2), features for T/2, and the change of light (B, 3, T/4, T/4)."
+        """At T/4: corrected places (B, 2, T/2, T/2), features for T/2, and the change of light
+        (B, 3, T/4, T/4)."""
         h = F.pixel_shuffle(self.up4(h), 2)
         offset = place - pixel_places(*place.shape[2:], place.device)
-        h = self.block4(self.join4(torch.cat([h, moved.to(h), stays, offset.to(h)], dim=1)), cond)
+        h = self.join4(torch.cat([h, moved.to(h), stays, offset.to(h)], dim=1))
+        h = self.block4(h, cond)
         active = F.silu(h)
         place = double_places(place) + STEP * F.pixel_shuffle(self.move(active), 2).float()
         return place, F.pixel_shuffle(self.up2(h), 2), self.shade(active).float() * 4 * STEP
 
     def mix(self, h: Tensor, moved: Tensor, pictures: tuple):
-        "At T/2, from copy, source, front (B, 3, S, S): painted pixels (B, 3, S, S), shares' logits (B, 4, S, S)."
+        """At T/2, from copy, source, front (B, 3, S, S): painted pixels (B, 3, S, S), shares'
+        logits (B, 4, S, S)."""
         copy, *others = pictures
-        seen = F.pixel_unshuffle(F.avg_pool2d(copy, self.shrink), 2), *(F.avg_pool2d(x, self.fine) for x in others)
-        out = self.out(self.block2(torch.cat([h, moved.to(h), *(x.to(h) for x in seen)], dim=1))).float()
-        paint, logits = F.pixel_shuffle(out, self.fine).split([3, 4], dim=1)
+        copy = F.pixel_unshuffle(F.avg_pool2d(copy, self.shrink), 2)
+        seen = moved, copy, *(F.avg_pool2d(x, self.fine) for x in others)
+        h = self.block2(torch.cat([h, *(x.to(h) for x in seen)], dim=1))
+        out = F.pixel_shuffle(self.out(h).float(), self.fine)
+        paint, logits = out.split([3, 4], dim=1)
         return torch.sigmoid(paint), logits
 
 # %% ../../nbs/face/11_detail.ipynb #f07-029-3ec9cc
 class Drawn(NamedTuple):
-    "A frame and what it is made of; T is the size at which networks see pictures, S / `FaceConfig.shrink`."
-    image: Tensor        # (B, 3, S, S) = s0 (copy + shade) + s1 source + s2 paint + s3 (front + shade)
-    copy: Tensor         # (B, 3, S, S) the source's pixels, moved
-    front: Tensor        # (B, 3, S, S) the face that was painted from the front, on the head
-    at: Tensor           # (B, 2, S, S) where in that picture; beyond 1 is outside of it
-    shade: Tensor        # (B, 3, S, S) how the light on them changes: smooth
-    paint: Tensor        # (B, 3, S, S) what is painted
-    logits: Tensor       # (B, 4, S, S) of the shares s: copied, left in its place, painted, front
-    place: Tensor        # (B, 2, T/2, T/2) where in the source, x right and y down in [-1, 1]
-    depth: Tensor        # (B, 1, T/4, T/4) z of the surface that is seen, in voxel coordinates
+    """A frame and what it is made of; T is the size at which networks see pictures,
+    S / `FaceConfig.shrink`."""
+    # (B, 3, S, S) = s0 (copy + shade) + s1 source + s2 paint + s3 (front + shade)
+    image: Tensor
+    copy: Tensor       # (B, 3, S, S) the source's pixels, moved
+    front: Tensor      # (B, 3, S, S) the face that was painted from the front, on the head
+    at: Tensor         # (B, 2, S, S) where in that picture; beyond 1 is outside of it
+    shade: Tensor      # (B, 3, S, S) how the light on them changes: smooth
+    paint: Tensor      # (B, 3, S, S) what is painted
+    logits: Tensor     # (B, 4, S, S) of the shares s: copied, left in its place, painted, front
+    place: Tensor      # (B, 2, T/2, T/2) where in the source, x right and y down in [-1, 1]
+    depth: Tensor      # (B, 1, T/4, T/4) z of the surface that is seen, in voxel coordinates
 
 # %% ../../nbs/face/11_detail.ipynb #f07-030-9abbbb
 class DetailFace(nn.Module):
-    "The face latent space of VASA-1 sec. 3.1 with a path for detail; the same methods as `FaceModel`."
+    """The face latent space of VASA-1 sec. 3.1 with a path for detail; the same methods as
+    `FaceModel`."""
     def __init__(self, config: FaceConfig):
         super().__init__()
         c = self.config = config
@@ -229,7 +254,7 @@ class DetailFace(nn.Module):
         self.canonical = Completion(c)
         self.front = FrontPainter(c)
         self.decoder = DetailDecoder(c)
-        for module in self.modules():                                             # the fast layout, same numbers
+        for module in self.modules():                            # the fast layout, same numbers
             if isinstance(module, nn.Conv2d): module.to(memory_format=torch.channels_last)
             if isinstance(module, nn.Conv3d): module.to(memory_format=torch.channels_last_3d)
 
@@ -245,18 +270,21 @@ class DetailFace(nn.Module):
         "z_dyn (B, 57) to units, gaze and shoulders."
         return from_z_dyn(z_dyn)
 
-    def appearance(self, images: Tensor, z_id: Tensor | None = None, motion: tuple | None = None) -> Appearance:
-        "Images (B, 3, S, S) to `Appearance`; z_id and motion (pose, z_dyn) are computed if not given."
+    def appearance(self, images: Tensor, z_id: Tensor | None = None,
+                   motion: tuple | None = None) -> Appearance:
+        """Images (B, 3, S, S) to `Appearance`; z_id and motion (pose, z_dyn) are computed if
+        not given."""
         z_id = self.identity(images) if z_id is None else z_id
         pose, z_dyn = self.motion(images) if motion is None else motion
-        posed, maps = self.appearance_encoder(F.avg_pool2d(images, self.config.shrink))   # (B, C, D, H, W)
+        posed, maps = self.appearance_encoder(F.avg_pool2d(images, self.config.shrink))
         still = to_canonical_grid(pose, posed.new_zeros(len(pose), 3, 1, 1, 1), posed.shape[2:])
-        flow = self.to_canonical(self.to_canonical.hints(sample(posed, still)), z_id, z_dyn, pose)
+        hints = self.to_canonical.hints(sample(posed, still))
+        flow = self.to_canonical(hints, z_id, z_dyn, pose)
         volume = self.canonical(sample(posed, to_canonical_grid(pose, flow, posed.shape[2:])))
         a = Appearance(volume, self.from_canonical.hints(volume), flow, pose, images, maps, ())
         face = front_points(self.front.size, images.device).expand(len(images), -1, -1, -1)
-        face = sample_map(images, self.find_source(face, a)[..., :2].movedim(-1, 1))      # (B, 3, P, P)
-        return a._replace(front=self.front.hints(face))
+        face = self.find_source(face, a)[..., :2].movedim(-1, 1)
+        return a._replace(front=self.front.hints(sample_map(images, face)))
 
     def find_rest(self, points: Tensor, pose: Tensor, flow: Tensor) -> Tensor:
         "Where points (B, ..., 3) of driven frames lie on the canonical head, the same shape."
@@ -265,45 +293,55 @@ class DetailFace(nn.Module):
             return rest + read_flow(flow, rest)
 
     def find_source(self, rest: Tensor, a: Appearance) -> Tensor:
-        "Where canonical points (B, ..., 3) lie in the source's picture and depth, the same shape."
-        with in_float32(rest.device): return transform(rigid_matrix(a.pose.float()), rest + read_flow(a.flow, rest))
+        """Where canonical points (B, ..., 3) lie in the source's picture and depth, the same
+        shape."""
+        with in_float32(rest.device):
+            return transform(rigid_matrix(a.pose.float()), rest + read_flow(a.flow, rest))
 
     def drive(self, a: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor) -> Tensor:
         "The flow (B, 3, d, h, w) from a driven frame to canonical."
         return self.from_canonical(a.hints, z_id, z_dyn, pose)
 
-    def draw(self, a: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor, flow: Tensor | None = None) -> Drawn:
-        "The portraits (B) with the driver's pose (B, 6) and z_dyn (B, .), and what they are made of."
+    def draw(self, a: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor,
+             flow: Tensor | None = None) -> Drawn:
+        """The portraits (B) with the driver's pose (B, 6) and z_dyn (B, .), and what they are
+        made of."""
         flow = self.drive(a, z_id, pose, z_dyn) if flow is None else flow
         d = self.decoder
-        grid = identity_grid(*a.volume.shape[2:], device=pose.device)[None].expand(len(pose), -1, -1, -1, -1)
-        grid = self.find_rest(grid, pose, flow)                                   # (B, D, H, W, 3)
+        grid = identity_grid(*a.volume.shape[2:], device=pose.device)
+        grid = grid[None].expand(len(pose), -1, -1, -1, -1)
+        grid = self.find_rest(grid, pose, flow)                            # (B, D, H, W, 3)
         h, depth, cond = d.surface(sample(a.volume, grid), a, z_id, pose, z_dyn)
         xy = pixel_places(*depth.shape[2:], depth.device).expand(len(pose), -1, -1, -1)
-        points = torch.cat([xy, depth], dim=1).movedim(1, -1)                     # (B, T/4, T/4, 3)
+        points = torch.cat([xy, depth], dim=1).movedim(1, -1)              # (B, T/4, T/4, 3)
         rest = self.find_rest(points, pose, flow)
-        place = self.find_source(rest, a)[..., :2].movedim(-1, 1)                 # (B, 2, T/4, T/4)
+        place = self.find_source(rest, a)[..., :2].movedim(-1, 1)          # (B, 2, T/4, T/4)
         place, h, shade = d.middle(h, place, sample_map(a.maps[1], place), a.maps[1], cond)
         with in_float32(pose.device):
             head = transform(rigid_matrix(pose.float(), inverse=True), points).movedim(-1, 1)
-        smooth = torch.cat([front_places(head), shade], dim=1)                    # at T/4
-        offsets = torch.cat([place - pixel_places(*place.shape[2:], place.device), double(smooth)], dim=1)
-        while offsets.shape[-1] < a.image.shape[-1]: offsets = double(offsets)    # (B, 7, S, S)
+        smooth = torch.cat([front_places(head), shade], dim=1)             # at T/4
+        own = lambda x: pixel_places(*x.shape[2:], x.device)
+        offsets = torch.cat([place - own(place), double(smooth)], dim=1)
+        while offsets.shape[-1] < a.image.shape[-1]: offsets = double(offsets)  # (B, 7, S, S)
         at, light = offsets[:, 2:4], offsets[:, 4:]
-        copy = sample_map(a.image, pixel_places(*offsets.shape[2:], place.device) + offsets[:, :2])
-        front, counts = sample_map(self.front(a.front, z_id, pose, z_dyn), at).split([3, 1], dim=1)
+        copy = sample_map(a.image, own(offsets) + offsets[:, :2])
+        front = sample_map(self.front(a.front, z_id, pose, z_dyn), at)
+        front, counts = front.split([3, 1], dim=1)
         paint, logits = d.mix(h, sample_map(a.maps[0], place), (copy, a.image, front))
         edge = 30 * (at.abs().amax(dim=1, keepdim=True) - 0.9).relu()
         logits = torch.cat([logits[:, :3], logits[:, 3:] + counts - edge], dim=1)
         copied, left, painted, worn = logits.softmax(dim=1).split(1, dim=1)
         image = left * a.image
-        for share, picture in ((copied, copy), (worn, front), (copied + worn, light), (painted, paint)):
-            image = torch.addcmul(image, share, picture)
+        parts = (copied, copy), (worn, front), (copied + worn, light), (painted, paint)
+        for share, picture in parts: image = torch.addcmul(image, share, picture)
         return Drawn(image, copy, front, at, light, paint, logits, place, depth)
 
-    def decode(self, appearance: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor) -> Tensor:
-        "`Appearance` (B or 1), z_id (B or 1, .), pose (B, 6), z_dyn (B, .) to images (B, 3, S, S) in [0, 1]."
-        return self.draw(appearance.expand(len(pose)), z_id.expand(len(pose), -1), pose, z_dyn).image.clamp(0, 1)
+    def decode(self, appearance: Appearance, z_id: Tensor, pose: Tensor,
+               z_dyn: Tensor) -> Tensor:
+        """`Appearance` (B or 1), z_id (B or 1, .), pose (B, 6), z_dyn (B, .) to images
+        (B, 3, S, S) in [0, 1]."""
+        appearance, z_id = appearance.expand(len(pose)), z_id.expand(len(pose), -1)
+        return self.draw(appearance, z_id, pose, z_dyn).image.clamp(0, 1)
 
     def forward(self, source: Tensor, driver: Tensor) -> Tensor:
         "The source's person with the driver's motion, both (B, 3, S, S)."
@@ -311,8 +349,10 @@ class DetailFace(nn.Module):
 
 # %% ../../nbs/face/11_detail.ipynb #f07-033-ec8f82
 def face_config(preset: str) -> FaceConfig:
-    "The sizes of the face model in a talker of a preset: tiny and laptop copy detail, paper is plain; or VasaError."
-    made = {"tiny": FaceConfig.tiny_detail, "laptop": FaceConfig.laptop, "paper": FaceConfig.paper}
+    """The sizes of the face model in a talker of a preset: tiny and laptop copy detail, paper
+    is plain; or VasaError."""
+    made = {"tiny": FaceConfig.tiny_detail, "laptop": FaceConfig.laptop,
+            "paper": FaceConfig.paper}
     if preset in made: return made[preset]()
     raise VasaError(f"unknown preset {preset!r}: accepted are {', '.join(made)}")
 
@@ -323,8 +363,10 @@ def build_face(config: FaceConfig) -> DetailFace | FaceModel:
 
 
 def load_face(weights="laptop", device="cpu") -> DetailFace | FaceModel:
-    "The face model of a shipped preset, a weights folder or its face.safetensors, eval and frozen; or VasaError."
-    path = Path(weights) if Path(weights).suffix == ".safetensors" else weights_folder(weights) / "face.safetensors"
+    """The face model of a shipped preset, a weights folder or its face.safetensors, eval and
+    frozen; or VasaError."""
+    path = Path(weights)
+    if path.suffix != ".safetensors": path = weights_folder(weights) / "face.safetensors"
     state, metadata = load_weights(path, kind=FaceConfig)
     face = load_into(build_face(config_from(FaceConfig, metadata, path)), state, path)
     return face.to(device).eval().requires_grad_(False)

@@ -15,23 +15,29 @@ from .pretraining import agreement, augment, cosface
 
 # %% ../../nbs/face/06_disentangle.ipynb #07-027-76ee97
 def near_marks(marks, distance, size):
-    "How near each pixel is to left eye, right eye and mouth, marks (B, 3, 2) in [-1, 1]: bells (B, 3, S, S), 1 there."
+    """How near each pixel is to left eye, right eye and mouth, marks (B, 3, 2) in [-1, 1]:
+    bells (B, 3, S, S), 1 there."""
     axis = torch.linspace(-1 + 1 / size, 1 - 1 / size, size, device=marks.device)
     dx = axis - marks[..., 0, None]                                               # (B, 3, S)
     dy = axis - marks[..., 1, None]
     sigma = marks.new_tensor([0.09, 0.09, 0.14])[:, None] / distance[:, None, None]
-    return torch.exp(-(dy / sigma).square() / 2)[..., :, None] * torch.exp(-(dx / sigma).square() / 2)[..., None, :]
+    bell = lambda x: torch.exp(-(x / sigma).square() / 2)
+    return bell(dy)[..., :, None] * bell(dx)[..., None, :]
 
 def region_weights(masks, marks, distance):
-    """Where an error counts (B, 1, S, S): the background a little, the face more, eyes and mouth most; mean 1.
+    """Where an error counts (B, 1, S, S): the background a little, the face more, eyes and
+    mouth most; mean 1.
 
-    masks (B, 1, S, S) of the head, marks (B, 3, 2) of eyes and mouth in [-1, 1], distance (B,) of the head."""
-    bells = near_marks(marks, distance, masks.shape[-1]) * masks.new_tensor([8.0, 8.0, 5.0])[:, None, None]
+    masks (B, 1, S, S) of the head, marks (B, 3, 2) of eyes and mouth in [-1, 1], distance (B,)
+    of the head."""
+    bells = near_marks(marks, distance, masks.shape[-1])
+    bells = bells * masks.new_tensor([8.0, 8.0, 5.0])[:, None, None]
     weights = 0.3 + masks + bells.sum(dim=1, keepdim=True)
     return weights / weights.mean(dim=(1, 2, 3), keepdim=True)
 
 def pixel_loss(images, truth, weights, factors=(2, 4)):
-    """Weighted L1 of pixels, of their differences to the neighbours, and of the images made smaller by the factors.
+    """Weighted L1 of pixels, of their differences to the neighbours, and of the images made
+    smaller by the factors.
 
     images and truth (B, 3, S, S), weights (B, 1, S, S); a number."""
     error = images - truth
@@ -39,26 +45,31 @@ def pixel_loss(images, truth, weights, factors=(2, 4)):
     edges = edges + (weights[..., 1:, :] * error.diff(dim=-2).abs()).mean()
     total = (weights * error.abs()).mean() + edges
     for factor in factors:
-        total = total + (F.avg_pool2d(weights, factor) * F.avg_pool2d(error, factor).abs()).mean()
+        smaller = lambda x: F.avg_pool2d(x, factor)
+        total = total + (smaller(weights) * smaller(error).abs()).mean()
     return total
 
 # %% ../../nbs/face/06_disentangle.ipynb #07-034-fe2b78
 def l_consist(face, volume_i, z_id_i, volume_j, z_id_j, pose_j, z_dyn_i):
-    """VASA-1 sec. 3.1: j's pose put on i, and i's dynamics put on j, both frames of one person, are the same picture.
+    """VASA-1 sec. 3.1: j's pose put on i, and i's dynamics put on j, both frames of one person,
+    are the same picture.
 
-    Volumes (B, C, D, H, W), z_id (B, .), pose (B, 6), z_dyn (B, .); the mean absolute difference of the two."""
+    Volumes (B, C, D, H, W), z_id (B, .), pose (B, 6), z_dyn (B, .); the mean absolute
+    difference of the two."""
     volumes, ids = torch.cat([volume_i, volume_j]), torch.cat([z_id_i, z_id_j])
     a, b = face.decode(volumes, ids, pose_j.repeat(2, 1), z_dyn_i.repeat(2, 1)).chunk(2)
     return (a - b).abs().mean()
 
 def l_cross_id(code, source_code):
-    "VASA-1 sec. 3.1: 1 - cosine of the recogniser's codes (B, .) of the source and of the image with another's motion."
+    """VASA-1 sec. 3.1: 1 - cosine of the recogniser's codes (B, .) of the source and of the
+    image with another's motion."""
     return 1 - F.cosine_similarity(code.float(), source_code.float(), dim=1).mean()
 
 # %% ../../nbs/face/06_disentangle.ipynb #07-040-d5216d
 @dataclass
 class LossWeights:
-    "How much each loss of stage two counts; `cycle` and `contrast` count for the swapped pictures as well."
+    """How much each loss of stage two counts; `cycle` and `contrast` count for the swapped
+    pictures as well."""
     pixels: float = 10.0
     structure: float = 2.0
     features: float = 1.0
@@ -71,18 +82,22 @@ class LossWeights:
     matching: float = 1.0
 
 
-def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge=None, vgg=None, generator=None):
-    """Stage two on frames (P, K >= 3): the first is the source, the others drive it; then people drive one another.
+def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge=None, vgg=None,
+              generator=None):
+    """Stage two on frames (P, K >= 3): the first is the source, the others drive it; then
+    people drive one another.
 
-    P is even and at least 4, neighbours share their dynamics. `disentangle` in 0..1 is the weight of all that is asked
-    of swapped pictures, 0 during the first steps; `judge` is a `PatchDiscriminator` that plays against the decoder, or
-    None; `vgg` a `VGG19` that compares features, or None. Where the motion encoder learns too, it reads dynamics from
-    frames disguised by the `generator`, and what is read from drawn pictures is compared with the frozen critic's reading
-    of true ones.
+    P is even and at least 4, neighbours share their dynamics. `disentangle` in 0..1 is the
+    weight of all that is asked of swapped pictures, 0 during the first steps; `judge` is a
+    `PatchDiscriminator` that plays against the decoder, or None; `vgg` a `VGG19` that compares
+    features, or None. Where the motion encoder learns too, it reads dynamics from frames
+    augmented by the `generator`, and what is read from drawn pictures is compared with the
+    frozen critic's reading of true ones.
     Returns the loss and its weighed parts.
     """
     people, k = frames.pose.shape[:2]
-    every, source, drivers = (x.flatten(0, 1) for x in (frames.images, frames.images[:, :1], frames.images[:, 1:]))
+    all_of_them = frames.images, frames.images[:, :1], frames.images[:, 1:]
+    every, source, drivers = (x.flatten(0, 1) for x in all_of_them)
     pose = face.motion_encoder.read_pose(every)
     learns = pose.requires_grad
     z_dyn = face.motion_encoder.read_z_dyn(augment(every, generator) if learns else every, pose)
@@ -93,32 +108,42 @@ def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge
     repeat = lambda x: x.repeat_interleave(k - 1, dim=0)
     drive = pose[:, 1:].flatten(0, 1), z_dyn[:, 1:].flatten(0, 1)
     images = face.decode(repeat(volume), repeat(z_id), *drive)
-    masks, marks, distance = (x[:, 1:].flatten(0, 1) for x in (frames.masks, frames.marks, frames.pose[..., 5]))
+    masks, marks, distance = (x[:, 1:].flatten(0, 1)
+                              for x in (frames.masks, frames.marks, frames.pose[..., 5]))
     where = region_weights(masks, marks, distance)
-    some = slice(0, None, k - 1)                                               # one driver of each, looked at closely
+    some = slice(0, None, k - 1)                         # one driver of each, looked at closely
     seen = critic.look(images[some], drive[0][some])
     with torch.no_grad(): truth = critic.look(drivers[some], drive[0][some])
     parts = {"pixels": weights.pixels * pixel_loss(images, drivers, where),
              "structure": weights.structure * (1 - ssim(images, drivers).mean()),
-             "features": weights.features * (feature_loss(seen[0], truth[0]) + feature_loss(seen[2], truth[2])),
+             "features": weights.features * (feature_loss(seen[0], truth[0])
+                                             + feature_loss(seen[2], truth[2])),
              "cycle": weights.cycle * agreement(seen[1], told[:, 1])}
-    if vgg is not None: parts["vgg"] = weights.vgg * feature_loss(vgg(images[some]), vgg(drivers[some]))
-    keys, pair = told[::2].flatten(0, 1), torch.arange(people, device=pose.device) // 2      # a pair's are the same
+    if vgg is not None:
+        parts["vgg"] = weights.vgg * feature_loss(vgg(images[some]), vgg(drivers[some]))
+    # a pair's are the same
+    keys, pair = told[::2].flatten(0, 1), torch.arange(people, device=pose.device) // 2
     parts["contrast"] = weights.contrast * cosface(seen[1], keys, pair * k + 1)
     if judge is not None:
         game = adversarial_losses(judge, images[some], drivers[some])
-        parts |= {"judge": game["judge"], "adversarial": weights.adversarial * game["adversarial"],
+        parts |= {"judge": game["judge"],
+                  "adversarial": weights.adversarial * game["adversarial"],
                   "matching": weights.matching * game["matching"]}
     if disentangle > 0:
         half = people // 2
         z_id_j = face.identity(frames.images[:half, 1])
-        volume_j = face.appearance(frames.images[:half, 1], z_id_j, (pose[:half, 1], z_dyn[:half, 1]))
-        parts["consist"] = disentangle * weights.consist * l_consist(face, volume[:half], z_id[:half], volume_j, z_id_j,
-                                                       pose[:half, 1], z_dyn[:half, 0])
-        other = torch.arange(people, device=pose.device).roll(2)                   # never the pair with equal dynamics
-        swapped = critic.look(face.decode(volume, z_id, pose[other, 2], z_dyn[other, 2]), pose[other, 2])
+        volume_j = face.appearance(frames.images[:half, 1], z_id_j,
+                                   (pose[:half, 1], z_dyn[:half, 1]))
+        parts["consist"] = disentangle * weights.consist * l_consist(
+            face, volume[:half], z_id[:half], volume_j, z_id_j, pose[:half, 1], z_dyn[:half, 0])
+        # never the pair with equal dynamics
+        other = torch.arange(people, device=pose.device).roll(2)
+        swapped = critic.look(face.decode(volume, z_id, pose[other, 2], z_dyn[other, 2]),
+                              pose[other, 2])
         with torch.no_grad(): source_code = critic.recogniser(source)
         parts["cross_id"] = disentangle * weights.cross_id * l_cross_id(swapped[3], source_code)
-        parts["swap_cycle"] = disentangle * weights.cycle * agreement(swapped[1], told[other, 2])
-        parts["swap_contrast"] = disentangle * weights.contrast * cosface(swapped[1], keys, pair[other] * k + 2)
+        cycle = agreement(swapped[1], told[other, 2])
+        contrast = cosface(swapped[1], keys, pair[other] * k + 2)
+        parts["swap_cycle"] = disentangle * weights.cycle * cycle
+        parts["swap_contrast"] = disentangle * weights.contrast * contrast
     return sum(parts.values()), parts

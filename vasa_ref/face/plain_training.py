@@ -37,23 +37,24 @@ class FaceTraining:
     drivers: int = 5
     steps: int = 300_000
     alone: int = 20_000          # steps of stage two before the disentangling losses come in
-    judge: int | None = 40_000   # steps of stage two before the discriminator plays; None: it does not
+    judge: int | None = 40_000   # steps before the discriminator plays; None: it does not
     pretrain_contrast: float = 0.1
-    disguise: bool = True        # of the drivers in stage one
-    together: bool = False       # the motion encoder learns in stage two as well, as in the paper
+    augmented: bool = True       # of the drivers in stage one
+    together: bool = False  # the motion encoder learns in stage two as well, as in the paper
     weights: LossWeights = field(default_factory=LossWeights)
     lr: float = 2e-4
 
     @classmethod
     def tiny(cls):
-        return cls(people=32, frames=4, pretrain_pairs=6, pretrain_frames=3, pretrain_steps=60, pairs=3, drivers=2,
-                   steps=120, alone=60, judge=90, lr=2e-3)
+        return cls(people=32, frames=4, pretrain_pairs=6, pretrain_frames=3, pretrain_steps=60,
+                   pairs=3, drivers=2, steps=120, alone=60, judge=90, lr=2e-3)
 
     @classmethod
     def paper(cls): return cls()
 
 def inverse_sqrt(lr, flat):
-    "A learning rate that stays for `flat` steps and then falls with the square root: it needs no known end."
+    """A learning rate that stays for `flat` steps and then falls with the square root: it needs
+    no known end."""
     return lambda step: lr * min(1.0, math.sqrt(flat / (step + 1)))
 
 # %% ../../nbs/face/07_plain_training.ipynb #07-044-poolcode
@@ -62,56 +63,68 @@ def shrink(frames: Frames, size):
     factor = frames.images.shape[-1] // size
     if factor == 1: return frames
     small = lambda x: F.avg_pool2d(x.flatten(0, 1), factor).unflatten(0, x.shape[:2])
-    return Frames(**{**vars(frames), "images": small(frames.images), "masks": small(frames.masks)})
+    return Frames(**{**vars(frames), "images": small(frames.images),
+                     "masks": small(frames.masks)})
 
 class FreshFrames:
     "Frames rendered for each step on the device itself: for accelerators."
     def __init__(self, size, device): self.size, self.device = size, device
 
     def draw(self, pairs, frames, generator=None):
-        "`Frames` of 2 * pairs new people, calm or not: neighbours 2i, 2i + 1 share their dynamics."
+        """`Frames` of 2 * pairs new people, calm or not: neighbours 2i, 2i + 1 share their
+        dynamics."""
         calm = bool(torch.rand((), generator=generator) < 0.5)
-        people, *motion = (x.to(self.device) for x in draw_truth(2 * pairs, frames, generator, calm))
+        people, *motion = (x.to(self.device)
+                           for x in draw_truth(2 * pairs, frames, generator, calm))
         return render_frames(people, *motion, self.size, generator)
 
 def make_pool(folder, plan, size, seed=0, minutes=None, quiet=True):
-    """A `Pool` of the people and frames of a plan, or of as many people as the minutes allow, 16 at least.
+    """A `Pool` of the people and frames of a plan, or of as many people as the minutes allow,
+    16 at least.
 
-    It lies in a folder of its own within `folder`, named by its numbers; what is there already is kept."""
+    It lies in a folder of its own within `folder`, named by its numbers; what is there already
+    is kept."""
     folder, files = Path(folder) / f"{size}px-{plan.frames}-{seed}", plan.people // 16
-    numbers = tqdm(within(range(files), minutes), total=files, desc="face: rendering", unit="16 people", disable=quiet)
+    numbers = tqdm(within(range(files), minutes), total=files, desc="face: rendering",
+                   unit="16 people", disable=quiet)
     for number in numbers:
-        pool = Pool.make(folder, plan.people, plan.frames, size, seed=seed, quiet=True, part=(number, files))
+        pool = Pool.make(folder, plan.people, plan.frames, size, seed=seed, quiet=True,
+                         part=(number, files))
     return pool
 
 # %% ../../nbs/face/07_plain_training.ipynb #07-045-81a5c8
 def train_face(preset="tiny", *, config=None, training=None, vgg19=None, pool=None, **asked):
     """Train a `FaceModel` on the synthetic world and return it (eval).
 
-    Two stages: the motion encoder and a recogniser on labelled frames, then, with the motion encoder frozen (unless the
-    plan says `together`), everything else. asked: as `training.Run`; the pool takes at most 20 % of its minutes, and until
-    its steps are done, stage one up to 40 %; its `max_steps` limits each stage. With `out`, face.safetensors is written
-    there at the end, checkpoints and the pool beside it.
-    `config` (`FaceConfig`) and `training` (`FaceTraining`) override the preset, tiny or paper; `vgg19` is a file for
-    `VGG19`; `pool` has `draw`, as a `Pool` does, and takes the place of the frames that are rendered here.
-    Raises VasaError for an unknown preset, no limit, a folder that holds nothing to resume, a file that is not VGG19.
-    """
-    if preset not in ("tiny", "paper"): raise VasaError(f"unknown preset {preset!r}: expected tiny or paper")
+    Two stages: the motion encoder and a recogniser on labelled frames, then, with the motion
+    encoder frozen (unless the plan says `together`), everything else. asked: as `training.Run`;
+    the pool takes at most 20 % of its minutes, and until its steps are done, stage one up to
+    40 %; its `max_steps` limits each stage. With `out`, face.safetensors is written there at
+    the end, checkpoints and the pool beside it.
+    `config` (`FaceConfig`) and `training` (`FaceTraining`) override the preset, tiny or paper;
+    `vgg19` is a file for `VGG19`; `pool` has `draw`, as a `Pool` does, and takes the place of
+    the frames that are rendered here. Raises VasaError for an unknown preset, no limit, a
+    folder that holds nothing to resume, a file that is not VGG19. """
+    if preset not in ("tiny", "paper"):
+        raise VasaError(f"unknown preset {preset!r}: expected tiny or paper")
     run = Run(**asked)
     vgg = VGG19(vgg19).to(run.device) if vgg19 else None
     config = config or getattr(FaceConfig, preset)()
     plan = training or getattr(FaceTraining, preset)()
     pretrained = Path(run.resume) / "face-pretrained.safetensors" if run.resume else None
     if run.resume and not (pretrained.is_file() or run.earlier("face-pretrain")):
-        raise VasaError(f"cannot resume: {run.resume} holds no face training, expected a folder that `train_face` wrote")
+        raise VasaError(f"cannot resume: {run.resume} holds no face training, expected a "
+                        "folder that `train_face` wrote")
 
     face = run.new(FaceModel, config)
     recogniser = run.new(Recogniser, face.identity_encoder, config.z_id_dim)
     stage_one = {"motion": face.motion_encoder, "recogniser": recogniser}
-    if pool is None and torch.device(run.device).type != "cpu": pool = FreshFrames(config.size, run.device)
+    if pool is None and torch.device(run.device).type != "cpu":
+        pool = FreshFrames(config.size, run.device)
     if pool is None:
-        with tempfile.TemporaryDirectory() as scratch:                             # an open pool outlives its folder
-            pool = make_pool(run.place("face-pool") or scratch, plan, config.size, run.seed, run.left(0.2), run.quiet)
+        with tempfile.TemporaryDirectory() as scratch:        # an open pool outlives its folder
+            pool = make_pool(run.place("face-pool") or scratch, plan, config.size, run.seed,
+                             run.left(0.2), run.quiet)
     def draw(pairs, frames, generator):
         with in_float32(torch.device(run.device)): drawn = pool.draw(pairs, frames, generator)
         return shrink(drawn.map(lambda x: x.to(run.device)), config.size)
@@ -121,31 +134,37 @@ def train_face(preset="tiny", *, config=None, training=None, vgg19=None, pool=No
         tensors, told = read_tensors(pretrained)
         encoder_steps = told.get("steps", 0)
         for name, module in stage_one.items():
-            part = {k.removeprefix(name + "/"): v for k, v in tensors.items() if k.startswith(name + "/")}
+            part = {k.removeprefix(name + "/"): v for k, v in tensors.items()
+                    if k.startswith(name + "/")}
             load_into(module, part, pretrained)
     if run.earlier("face-pretrain") or encoder_steps == 0:
         def loss_one(step, generator):
             frames = draw(plan.pretrain_pairs, plan.pretrain_frames, generator)
-            how = generator, plan.pretrain_contrast, plan.disguise
+            how = generator, plan.pretrain_contrast, plan.augmented
             return pretrain_loss(face.motion_encoder, recogniser, frames, *how)
-        log = fit(Recipe("face-pretrain", stage_one, loss_one, lr=inverse_sqrt(plan.lr, plan.pretrain_steps // 3),
-                         steps=plan.pretrain_steps), run, share=0.4, folder=run.place("face-pretrain"), anew=True)
+        recipe = Recipe("face-pretrain", stage_one, loss_one, steps=plan.pretrain_steps,
+                        lr=inverse_sqrt(plan.lr, plan.pretrain_steps // 3))
+        log = fit(recipe, run, share=0.4, folder=run.place("face-pretrain"), anew=True)
         encoder_steps = len(log)
         if place := run.place("face-pretrained.safetensors"):
-            tensors = {f"{k}/{n}": v for k, m in stage_one.items() for n, v in m.state_dict().items()}
+            tensors = {f"{k}/{n}": v for k, m in stage_one.items()
+                       for n, v in m.state_dict().items()}
             save_tensors(place, tensors, {"steps": encoder_steps})
 
     critic = Critic(face.motion_encoder, recogniser)
     stage_two = dict(face.named_children())
     if not plan.together: stage_two.pop("motion_encoder").eval().requires_grad_(False)
-    if plan.judge is not None: stage_two["judge"] = replace(run, seed=run.seed + 1).new(PatchDiscriminator)
+    if plan.judge is not None:
+        stage_two["judge"] = replace(run, seed=run.seed + 1).new(PatchDiscriminator)
     def loss_two(step, generator):
         frames = draw(plan.pairs, plan.drivers + 1, generator)
         ramp = min(1.0, max(0.0, (step - plan.alone) / max(1, plan.alone)))
         judge = stage_two["judge"] if plan.judge is not None and step >= plan.judge else None
         return face_loss(face, critic, frames, plan.weights, ramp, judge, vgg, generator)
-    log = fit(Recipe("face-joint", stage_two, loss_two, lr=inverse_sqrt(plan.lr, plan.steps // 4), steps=plan.steps,
+    log = fit(Recipe("face-joint", stage_two, loss_two,
+                     lr=inverse_sqrt(plan.lr, plan.steps // 4), steps=plan.steps,
                      apart=("judge",)), run, folder=run.place("face-joint"), anew=True)
     if place := run.place("face.safetensors"):
-        save_weights(place, face, config, dtype=torch.float16, steps={"encoders": encoder_steps, "all": len(log)})
+        save_weights(place, face, config, dtype=torch.float16,
+                     steps={"encoders": encoder_steps, "all": len(log)})
     return face.requires_grad_(True).eval()

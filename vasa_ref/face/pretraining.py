@@ -16,7 +16,8 @@ from ..world.people import random_people
 
 # %% ../../nbs/face/05_pretraining.ipynb #07-007-e7d700
 def augment(images, generator=None):
-    "The driver's colours are changed and it is photographed badly (B, 3, S, S), so that they cannot tell who it is."
+    """The driver's colours are changed and it is photographed badly (B, 3, S, S), so that they
+    cannot tell who it is."""
     rand = lambda *shape: torch.rand(len(images), *shape, generator=generator).to(images)
     x = images * (0.7 + 0.6 * rand(3, 1, 1)) + 0.3 * (rand(3, 1, 1) - 0.5)
     return photograph(x.clamp(0, 1), generator)
@@ -31,47 +32,57 @@ def pose_loss(pose, truth):
 LIDS = [UNIT["eyeBlinkLeft"], UNIT["eyeBlinkRight"]]
 
 def dynamics_loss(read, truth):
-    "Squared error of face units and gaze, read and true (B, 54); closed eyes hide where they look. A number."
+    """Squared error of face units and gaze, read and true (B, 54); closed eyes hide where they
+    look. A number."""
     seen = 1 - truth[:, LIDS].amax(dim=1, keepdim=True)
     weight = torch.cat([torch.ones_like(truth[:, :52]), seen.square().expand(-1, 2)], dim=1)
     return (weight * (read - truth).square()).mean() / 0.05
 
 # %% ../../nbs/face/05_pretraining.ipynb #07-015-f477a6
 def cosface(codes, keys, which, scale=5.0, margin=0.2):
-    """CosFace of codes (N, M) against keys (K, M), of which `which` (N,) is each code's own: a number.
+    """CosFace of codes (N, M) against keys (K, M), of which `which` (N,) is each code's own: a
+    number.
 
-    MegaPortraits eq. 6-7: -log exp(s (cos_own - m)) / (exp(s (cos_own - m)) + sum over the other keys of exp(s cos)).
-    """
-    cosine = F.normalize(codes.float(), dim=1) @ F.normalize(keys.float(), dim=1).T         # (N, K)
+    MegaPortraits eq. 6-7: -log exp(s (cos_own - m)) / (exp(s (cos_own - m)) + sum over the
+    other keys of exp(s cos)). """
+    cosine = F.normalize(codes.float(), dim=1) @ F.normalize(keys.float(), dim=1).T     # (N, K)
     return F.cross_entropy(scale * (cosine - margin * F.one_hot(which, len(keys))), which)
 
 def contrastive_motion(a, b):
-    "CosFace both ways over codes (N, M): row i of a and b are the same dynamics of two people, all others are not."
+    """CosFace both ways over codes (N, M): row i of a and b are the same dynamics of two
+    people, all others are not."""
     own = torch.arange(len(a), device=a.device)
     return (cosface(a, b, own) + cosface(b, a, own)) / 2
 
 def agreement(a, b):
-    "Squared distance of codes (N, M) that should be equal, in units of the codes' variance; a number."
+    """Squared distance of codes (N, M) that should be equal, in units of the codes' variance; a
+    number."""
     a, b = a.float(), b.float()
-    return (a - b).square().mean() / torch.cat([a, b]).var(dim=0).mean().detach().clamp_min(1e-4)
+    variance = torch.cat([a, b]).var(dim=0).mean().detach()
+    return (a - b).square().mean() / variance.clamp_min(1e-4)
 
 # %% ../../nbs/face/05_pretraining.ipynb #07-021-23a6d3
 def arcface(codes, centres, who, scale=16.0, margin=0.3):
-    """ArcFace (Deng et al. 2019, eq. 3) of codes (N, M), centres of persons (P, M) and whose code it is (N,), below P.
+    """ArcFace (Deng et al. 2019, eq. 3) of codes (N, M), centres of persons (P, M) and whose
+    code it is (N,), below P.
 
-    A number; `margin` in radians. In float32 also under autocast: near its centre an angle needs all digits."""
+    A number; `margin` in radians. In float32 also under autocast: near its centre an angle
+    needs all digits."""
     with torch.autocast(codes.device.type, enabled=False):
-        cosine = F.normalize(codes.float(), dim=1) @ F.normalize(centres.float(), dim=1).T      # (N, P)
+        # (N, P)
+        cosine = F.normalize(codes.float(), dim=1) @ F.normalize(centres.float(), dim=1).T
         own = F.one_hot(who, len(centres)).bool()
         angle = cosine.clamp(-1 + 1e-6, 1 - 1e-6).acos()
         return F.cross_entropy(scale * torch.where(own, (angle + margin).cos(), cosine), who)
 
 
 class Recogniser(nn.Module):
-    "An identity encoder, the linear head that reads the standardised person from its code, and each person's centre."
+    """An identity encoder, the linear head that reads the standardised person from its code,
+    and each person's centre."""
     def __init__(self, encoder, z_id_dim):
         super().__init__()
-        truth = random_people(2048, torch.Generator().manual_seed(0)).flat()[:, :-1]          # without the seed
+        people = random_people(2048, torch.Generator().manual_seed(0))
+        truth = people.flat()[:, :-1]                                         # without the seed
         self.encoder, self.read = encoder, nn.Linear(z_id_dim, truth.shape[1])
         self.centre = nn.Linear(truth.shape[1], z_id_dim, bias=False)
         self.register_buffer("mean", truth.mean(dim=0))
@@ -81,14 +92,19 @@ class Recogniser(nn.Module):
     def forward(self, images): return self.encoder(images)
 
 # %% ../../nbs/face/05_pretraining.ipynb #07-024-a794b5
-def pretrain_loss(motion_encoder, recogniser, frames, generator=None, contrast=0.1, disguise=True):
-    """Stage one on labelled frames (P, K): true pose, dynamics and person; equal dynamics attract each other.
+def pretrain_loss(motion_encoder, recogniser, frames, generator=None, contrast=0.1,
+                  augmented=True):
+    """Stage one on labelled frames (P, K): true pose, dynamics and person; equal dynamics
+    attract each other.
 
-    Returns the loss and its weighed parts. `contrast`: the weight of that attraction; `disguise`: the driver's colours
-    are changed before it is read."""
-    images, pose, dynamics = (x.flatten(0, 1) for x in (frames.images, frames.pose, frames.dynamics))
-    with torch.autocast(images.device.type, enabled=False): driver = augment(images, generator) if disguise else images
-    jitter = torch.randn(len(pose), 6, generator=generator).to(pose) * pose.new_tensor([0, 0, .03, .02, .02, .03])
+    Returns the loss and its weighed parts. `contrast`: the weight of that attraction;
+    `augmented`: the driver's colours are changed before it is read."""
+    images, pose, dynamics = (x.flatten(0, 1)
+                              for x in (frames.images, frames.pose, frames.dynamics))
+    with torch.autocast(images.device.type, enabled=False):
+        driver = augment(images, generator) if augmented else images
+    jitter = (torch.randn(len(pose), 6, generator=generator).to(pose)
+              * pose.new_tensor([0, 0, .03, .02, .02, .03]))
     z_dyn = motion_encoder.read_z_dyn(driver, pose + jitter).float()
     a, b = (z_dyn.unflatten(0, frames.pose.shape[:2])[i::2].flatten(0, 1) for i in (0, 1))
     people = recogniser.standardise(frames.people)

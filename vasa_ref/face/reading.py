@@ -16,14 +16,17 @@ from ..geometry import rotation_matrix
 
 # %% ../../nbs/face/09_reading.ipynb #f06-007-63527a
 class Block(nn.Module):
-    """Norm, SiLU, conv, SiLU, conv, beside a shortcut, in 2 or 3 dimensions; a code (B, cond_dim) may modulate it.
+    """Norm, SiLU, conv, SiLU, conv, beside a shortcut, in 2 or 3 dimensions; a code
+    (B, cond_dim) may modulate it.
 
     One norm instead of two, and no weight standardisation: fewer passes over memory."""
-    def __init__(self, width_in: int, width: int | None = None, dims: int = 2, cond_dim: int | None = None):
+    def __init__(self, width_in: int, width: int | None = None, dims: int = 2,
+                 cond_dim: int | None = None):
         super().__init__()
         width, conv = width or width_in, nn.Conv2d if dims == 2 else nn.Conv3d
         self.norm = group_norm(width_in)
-        self.conv1, self.conv2 = conv(width_in, width, 3, padding=1), conv(width, width, 3, padding=1)
+        self.conv1 = conv(width_in, width, 3, padding=1)
+        self.conv2 = conv(width, width, 3, padding=1)
         self.skip = nn.Identity() if width_in == width else conv(width_in, width, 1, bias=False)
         self.cond = nn.Linear(cond_dim, 2 * width) if cond_dim else None
         with torch.no_grad(): self.conv2.weight.mul_(0.5)
@@ -35,7 +38,8 @@ class Block(nn.Module):
 
 # %% ../../nbs/face/09_reading.ipynb #f06-012-0ea77c
 class Reader(nn.Module):
-    "A small residual network: image (B, 3, S, S) in [0, 1] to a vector (B, out_dim); keeps where things are."
+    """A small residual network: image (B, 3, S, S) in [0, 1] to a vector (B, out_dim); keeps
+    where things are."""
     def __init__(self, size: int, widths: tuple, out_dim: int):
         super().__init__()
         self.size = size
@@ -54,16 +58,17 @@ class Reader(nn.Module):
         return self.out(F.silu(self.squeeze(F.silu(self.norm(h)))).flatten(1))    # (B, out_dim)
 
 # %% ../../nbs/face/09_reading.ipynb #f06-017-a604c2
-FACE_CENTRE, FACE_REACH = (0.0, -0.22, 0.68), 0.45                               # from the head's origin, head units
+FACE_CENTRE, FACE_REACH = (0.0, -0.22, 0.68), 0.45          # from the head's origin, head units
 
 
 def face_crop(images: Tensor, pose: Tensor, size: int) -> Tensor:
-    "The face upright, centred, of one height: crops (B, 3, size, size) of images (B, 3, H, W), placed by pose (B, 6)."
+    """The face upright, centred, of one height: crops (B, 3, size, size) of images
+    (B, 3, H, W), placed by pose (B, 6)."""
     roll, distance = pose[:, 2], pose[:, 5]
-    centre = rotation_matrix(pose) @ pose.new_tensor(FACE_CENTRE) / distance[:, None]       # (B, 3)
+    centre = rotation_matrix(pose) @ pose.new_tensor(FACE_CENTRE) / distance[:, None]  # (B, 3)
     x, y = centre[:, 0] + pose[:, 3], -(centre[:, 1] + pose[:, 4])
     c, s = roll.cos() * FACE_REACH / distance, roll.sin() * FACE_REACH / distance
-    theta = torch.stack([torch.stack([c, -s, x], 1), torch.stack([s, c, y], 1)], 1)         # (B, 2, 3)
+    theta = torch.stack([torch.stack([c, -s, x], 1), torch.stack([s, c, y], 1)], 1)  # (B, 2, 3)
     grid = F.affine_grid(theta.float(), (len(images), 3, size, size), align_corners=False)
     return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
 
@@ -71,7 +76,8 @@ def face_crop(images: Tensor, pose: Tensor, size: int) -> Tensor:
 class MotionReader(nn.Module):
     """Images to pose (B, 6) and dynamics z_dyn (B, 57).
 
-    The whole picture tells the pose and the shoulders; a crop of the face, placed by that pose, all the rest."""
+    The whole picture tells the pose and the shoulders; a crop of the face, placed by that pose,
+    all the rest."""
     def __init__(self, config: FaceConfig):
         super().__init__()
         c = config

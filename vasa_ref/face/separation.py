@@ -36,12 +36,15 @@ def fit_ridge(x, y, ridge=1e-2):
 
 
 def fit_mlp(x, y, hidden=64, steps=300, seed=0):
-    """The same with a network of one hidden layer: x (N, M), y (N, T) to the function from codes to predictions.
+    """The same with a network of one hidden layer: x (N, M), y (N, T) to the function from
+    codes to predictions.
 
-    A fifth of the rows decides when it was at its best: trained to the end it would know the others by heart."""
+    A fifth of the rows decides when it was at its best: trained to the end it would know the
+    others by heart."""
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
-        net = nn.Sequential(nn.Linear(x.shape[1], hidden), nn.GELU(), nn.Linear(hidden, y.shape[1]))
+        net = nn.Sequential(nn.Linear(x.shape[1], hidden), nn.GELU(),
+                            nn.Linear(hidden, y.shape[1]))
         optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.1)
         mean, std = y.float().mean(dim=0), y.float().std(dim=0).clamp_min(1e-6)
         kept = torch.rand(len(x)) < 0.2
@@ -58,16 +61,20 @@ def fit_mlp(x, y, hidden=64, steps=300, seed=0):
 
 
 def probe_r2(codes, truth, fit: Callable = fit_ridge):
-    "R2 (T,) of a probe from codes (N, M) to truth (N, T), fitted on one half and measured on the other."
+    """R2 (T,) of a probe from codes (N, M) to truth (N, T), fitted on one half and measured on
+    the other."""
     x, y = (codes - codes.mean(dim=0)) / codes.std(dim=0).clamp_min(1e-6), truth.float()
     half = len(x) // 2
     rest = (y[half:] - fit(x[:half], y[:half])(x[half:])).square().sum(dim=0)
-    return (1 - rest / (y[half:] - y[half:].mean(dim=0)).square().sum(dim=0).clamp_min(1e-8)).float()
+    spread = (y[half:] - y[half:].mean(dim=0)).square().sum(dim=0)
+    return (1 - rest / spread.clamp_min(1e-8)).float()
 
 
 def probe_identity(codes, who, fit: Callable = fit_ridge):
-    "Accuracy of a probe (regression to one-hot) from codes (N, M) to persons (N,), fitted on every other row."
-    x, odd = (codes - codes.mean(dim=0)) / codes.std(dim=0).clamp_min(1e-6), torch.arange(len(codes)) % 2 == 1
+    """Accuracy of a probe (regression to one-hot) from codes (N, M) to persons (N,), fitted on
+    every other row."""
+    x = (codes - codes.mean(dim=0)) / codes.std(dim=0).clamp_min(1e-6)
+    odd = torch.arange(len(codes)) % 2 == 1
     guess = fit(x[~odd], F.one_hot(who[~odd]).float())(x[odd]).argmax(dim=1)
     return (guess == who[odd]).float().mean().item()
 
@@ -86,20 +93,26 @@ class Cast:
     body: Tensor          # (P, K, 3)
 
     def draw(self, pose: Tensor, dynamics: Tensor, body: Tensor) -> Tensor:
-        "Images (P, K, 3, S, S) of each person in pose (P, K, 6), dynamics (P, K, 54) and body (P, K, 3)."
+        """Images (P, K, 3, S, S) of each person in pose (P, K, 6), dynamics (P, K, 54) and body
+        (P, K, 3)."""
         rows = []
         for i in range(len(pose)):
-            stage = (x[i:i + 1].expand(pose.shape[1], *x.shape[1:]) for x in (self.shots, self.scenes))
+            stage = (x[i:i + 1].expand(pose.shape[1], *x.shape[1:])
+                     for x in (self.shots, self.scenes))
             units, gaze = dynamics[i].split([len(UNITS), 2], dim=1)
-            rows.append(render(self.figures[i], pose[i], units, gaze, body[i], *stage, size=self.scenes.shape[-1]))
+            rows.append(render(self.figures[i], pose[i], units, gaze, body[i], *stage,
+                               size=self.scenes.shape[-1]))
         return torch.stack(rows)
 
     def images(self) -> Tensor: return self.draw(self.pose, self.dynamics, self.body)
 
 
-def held_out_cast(people: int, frames: int, seed: int, size: int, looks: str = "plain", device="cpu") -> Cast:
-    "People that training never draws, with `frames` motions each: the same in all looks. ValueError for unknown looks."
-    if looks not in LOOKS: raise ValueError(f"looks are {looks!r}; accepted are {', '.join(LOOKS)}")
+def held_out_cast(people: int, frames: int, seed: int, size: int, looks: str = "plain",
+                  device="cpu") -> Cast:
+    """People that training never draws, with `frames` motions each: the same in all looks.
+    ValueError for unknown looks."""
+    if looks not in LOOKS:
+        raise ValueError(f"looks are {looks!r}; accepted are {', '.join(LOOKS)}")
     who = random_people(people, draw(seed, "cast", held_out=True), **LOOKS[looks])
     stage, motion = draw(seed, "stage", held_out=True), draw(seed, "motion", held_out=True)
     truth = (f(people * frames, motion) for f in (random_poses, random_dynamics, random_bodies))
@@ -108,7 +121,8 @@ def held_out_cast(people: int, frames: int, seed: int, size: int, looks: str = "
     return Cast(make_figures(who.to(device)), *(x.to(device) for x in (*light, *moved)))
 
 # %% ../../nbs/face/08_separation.ipynb #07-015-521966
-SWAPS = {"self": (0, 0), "pose": (1, 0), "dynamics": (0, 1), "swap": (1, 1)}      # who lends the pose, the dynamics
+# who lends the pose, the dynamics
+SWAPS = {"self": (0, 0), "pose": (1, 0), "dynamics": (0, 1), "swap": (1, 1)}
 
 
 def gradient_energy(images: Tensor) -> Tensor:
@@ -117,41 +131,49 @@ def gradient_energy(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def swap_table(face, people=16, frames=4, seed=1_000_003, looks="plain", read: Callable | None = None, device="cpu"):
-    """How well held-out people are redrawn with own and with borrowed pose and dynamics, against the rendered truth.
+def swap_table(face, people=16, frames=4, seed=1_000_003, looks="plain",
+               read: Callable | None = None, device="cpu"):
+    """How well held-out people are redrawn with own and with borrowed pose and dynamics,
+    against the rendered truth.
 
-    Returns {"self_psnr", "pose_psnr", "dynamics_psnr", "swap_psnr" (dB), and each as "_ssim"; "sharpness" (gradient
-    energy of drawn by true swaps)}. With `read`, a function of images (B, 3, S, S) to pose (B, 6), dynamics (B, 54),
-    also how the pictures' readings differ from the true pictures': "swap_pose_deg", "swap_gaze_deg", "swap_mouth",
-    "swap_brows", for each of the four.
+    Returns {"self_psnr", "pose_psnr", "dynamics_psnr", "swap_psnr" (dB), and each as "_ssim";
+    "sharpness" (gradient energy of drawn by true swaps)}. With `read`, a function of images
+    (B, 3, S, S) to pose (B, 6), dynamics (B, 54), also how the pictures' readings differ from
+    the true pictures': "swap_pose_deg", "swap_gaze_deg", "swap_mouth", "swap_brows", for each
+    of the four.
     """
     cast = held_out_cast(people, frames + 1, seed, face.config.size, looks, device)
-    own = cast.images()                                                                      # (P, 1 + K, 3, S, S)
-    codes = [torch.stack(x) for x in zip(*(face.motion(images) for images in own))]          # pose and z_dyn of each
+    own = cast.images()                                                    # (P, 1 + K, 3, S, S)
+    # pose and z_dyn of each
+    codes = [torch.stack(x) for x in zip(*(face.motion(images) for images in own))]
     result = {}
     for name, (pose, dynamics) in SWAPS.items():
         take = lambda x, shift: x.roll(shift, 0)[:, 1:]
-        truth = cast.draw(take(cast.pose, pose), take(cast.dynamics, dynamics), take(cast.body, dynamics))
+        truth = cast.draw(take(cast.pose, pose), take(cast.dynamics, dynamics),
+                          take(cast.body, dynamics))
         drive = take(codes[0], pose), take(codes[1], dynamics)
         rows, energies = [], []
         for i, source in enumerate(own[:, :1]):
-            images = face.decode(face.appearance(source), face.identity(source), drive[0][i], drive[1][i])
+            images = face.decode(face.appearance(source), face.identity(source),
+                                 drive[0][i], drive[1][i])
             row = {"psnr": psnr(images, truth[i]), "ssim": ssim(images, truth[i])}
             if read is not None: row |= reading_errors(read(images), read(truth[i]))
             rows.append(torch.stack(list(row.values())))
             energies.append(torch.stack([gradient_energy(images), gradient_energy(truth[i])]))
         means = torch.cat(rows, dim=1).mean(dim=1).tolist()
         result |= {f"{name}_{key}": value for key, value in zip(row, means)}
-    drawn, true = torch.cat(energies, dim=1).sum(dim=1)                                       # of the last row: swap
+    drawn, true = torch.cat(energies, dim=1).sum(dim=1)                  # of the last row: swap
     return result | {"sharpness": (drawn / true).item()}
 
 
-MOUTH, BROWS = ([UNIT[name] for name in UNITS if name.startswith(part)] for part in (("jaw", "mouth"), "brow"))
+MOUTH, BROWS = ([UNIT[name] for name in UNITS if name.startswith(part)]
+                for part in (("jaw", "mouth"), "brow"))
 LIDS = [UNIT["eyeBlinkLeft"], UNIT["eyeBlinkRight"]]
 
 
 def reading_errors(seen, true):
-    "Differences of two readings, pose (B, 6) and dynamics (B, 54): degrees of pose and gaze; units of mouth and brows."
+    """Differences of two readings, pose (B, 6) and dynamics (B, 54): degrees of pose and gaze;
+    units of mouth and brows."""
     (pose, dynamics), (true_pose, true_dynamics) = seen, true
     gap = (dynamics - true_dynamics).abs()
     return {"pose_deg": (pose - true_pose)[:, :3].abs().mean(dim=1).rad2deg(),
@@ -161,20 +183,23 @@ def reading_errors(seen, true):
 # %% ../../nbs/face/08_separation.ipynb #07-019-3b0d5c
 @torch.no_grad()
 def read_codes(face, cast: Cast):
-    """Codes {V_app, z_id, pose, z_dyn} (P K, .) of a cast's pictures, the truth {who, pose, units, gaze}, and what the
-    face says of units and gaze, `face.read_dynamics(z_dyn)`, as {units, gaze}; all on the CPU.
+    """Codes {V_app, z_id, pose, z_dyn} (P K, .) of a cast's pictures, the truth {who, pose,
+    units, gaze}, and what the face says of units and gaze, `face.read_dynamics(z_dyn)`, as
+    {units, gaze}; all on the CPU.
 
-    V_app is averaged over blocks to 2 x 4 x 4 voxels, and given by its 32 principal components."""
+    V_app is averaged over blocks to 2 x 4 x 4 voxels, and given by its 32 principal
+    components."""
     rows = []
     for images in cast.images():
         z_id, (pose, z_dyn) = face.identity(images), face.motion(images)
         look, said = face.appearance(images, z_id, (pose, z_dyn)), face.read_dynamics(z_dyn)
-        volume = F.adaptive_avg_pool3d(getattr(look, "volume", look).float(), (2, 4, 4)).flatten(1)
+        volume = getattr(look, "volume", look).float()
+        volume = F.adaptive_avg_pool3d(volume, (2, 4, 4)).flatten(1)
         rows.append((volume, z_id, pose, z_dyn, said.units, said.gaze))
     volume, z_id, pose, z_dyn, units, gaze = (torch.cat(x).float().cpu() for x in zip(*rows))
     volume = volume - volume.mean(dim=0)
-    codes = {"V_app": volume @ torch.linalg.svd(volume, full_matrices=False)[2][:32].T, "z_id": z_id, "pose": pose,
-             "z_dyn": z_dyn}
+    codes = {"V_app": volume @ torch.linalg.svd(volume, full_matrices=False)[2][:32].T,
+             "z_id": z_id, "pose": pose, "z_dyn": z_dyn}
     true_pose, dynamics = (x.flatten(0, 1).cpu() for x in (cast.pose, cast.dynamics))
     who = torch.arange(len(cast.pose)).repeat_interleave(cast.pose.shape[1])
     truth = {"who": who, "pose": true_pose, "units": dynamics[:, :52], "gaze": dynamics[:, 52:]}
@@ -186,45 +211,59 @@ def moving(units: Tensor) -> Tensor:
     return units.std(dim=0) > 0.1
 
 
-def factor_of(truth, name): return truth[name][:, moving(truth["units"])] if name == "units" else truth[name]
+def factor_of(truth, name):
+    return truth[name][:, moving(truth["units"])] if name == "units" else truth[name]
 
-def shuffled(truth, seed=0): return torch.randperm(len(truth["who"]), generator=torch.Generator().manual_seed(seed))
+
+def shuffled(truth, seed=0):
+    return torch.randperm(len(truth["who"]), generator=torch.Generator().manual_seed(seed))
 
 
 def leak_matrix(codes, truth, fit: Callable = fit_ridge):
-    "What a probe reads from each code: {code: {factor: accuracy for who, else the mean R2, each number's at least 0}}."
+    """What a probe reads from each code: {code: {factor: accuracy for who, else the mean R2,
+    each number's at least 0}}."""
     mixed = shuffled(truth)
     def ask(code, factor):
         if factor == "who": return probe_identity(code, truth["who"], fit)
-        return probe_r2(code[mixed], factor_of(truth, factor)[mixed], fit).clamp_min(0).mean().item()
-    return {name: {factor: ask(code, factor) for factor in truth} for name, code in codes.items()}
+        r2 = probe_r2(code[mixed], factor_of(truth, factor)[mixed], fit)
+        return r2.clamp_min(0).mean().item()
+    return {name: {factor: ask(code, factor) for factor in truth}
+            for name, code in codes.items()}
 
 
 def said_r2(said: Tensor, truth: Tensor) -> Tensor:
     "R2 (T,) of what is said (N, T) as it is, without a probe."
-    return 1 - (said - truth).square().mean(dim=0) / truth.var(dim=0, correction=0).clamp_min(1e-8)
+    variance = truth.var(dim=0, correction=0).clamp_min(1e-8)
+    return 1 - (said - truth).square().mean(dim=0) / variance
 
 
-def units_r2(said, truth): return said_r2(said["units"], truth["units"])[moving(truth["units"])].mean().item()
+def units_r2(said, truth):
+    return said_r2(said["units"], truth["units"])[moving(truth["units"])].mean().item()
 
-def pose_error(codes, truth): return (codes["pose"] - truth["pose"])[:, :3].abs().mean().rad2deg().item()
+
+def pose_error(codes, truth):
+    return (codes["pose"] - truth["pose"])[:, :3].abs().mean().rad2deg().item()
 
 
 def leak_table(codes, truth, said):
-    """What z_dyn betrays to a linear probe, and what it says of what it should, of what `read_codes` gives.
+    """What z_dyn betrays to a linear probe, and what it says of what it should, of what
+    `read_codes` gives.
 
-    Returns {"id_from_z_dyn", "id_chance" (accuracies of the probe), "pose_from_z_dyn_r2" (the probe's largest of the
-    pose's six), "expression_from_z_dyn_r2" (mean of the units that move), "gaze_from_z_dyn_r2",
-    "gaze_open_from_z_dyn_r2" (of frames with both lids less than half shut: a closed eye does not show where it looks),
-    "pose_error_deg" (mean absolute error of the three angles)}.
+    Returns {"id_from_z_dyn", "id_chance" (accuracies of the probe), "pose_from_z_dyn_r2" (the
+    probe's largest of the pose's six), "expression_from_z_dyn_r2" (mean of the units that
+    move), "gaze_from_z_dyn_r2", "gaze_open_from_z_dyn_r2" (of frames with both lids less than
+    half shut: a closed eye does not show where it looks), "pose_error_deg" (mean absolute error
+    of the three angles)}.
     """
     mixed, z_dyn = shuffled(truth), codes["z_dyn"]
     seen = truth["units"][:, LIDS].amax(dim=1) < 0.5
-    return {"id_from_z_dyn": probe_identity(z_dyn, truth["who"]), "id_chance": 1 / (1 + truth["who"].max().item()),
+    open_r2 = said_r2(said["gaze"][seen], truth["gaze"][seen])
+    return {"id_from_z_dyn": probe_identity(z_dyn, truth["who"]),
+            "id_chance": 1 / (1 + truth["who"].max().item()),
             "pose_from_z_dyn_r2": probe_r2(z_dyn[mixed], truth["pose"][mixed]).amax().item(),
             "expression_from_z_dyn_r2": units_r2(said, truth),
             "gaze_from_z_dyn_r2": said_r2(said["gaze"], truth["gaze"]).mean().item(),
-            "gaze_open_from_z_dyn_r2": said_r2(said["gaze"][seen], truth["gaze"][seen]).mean().item(),
+            "gaze_open_from_z_dyn_r2": open_r2.mean().item(),
             "pose_error_deg": pose_error(codes, truth)}
 
 

@@ -18,13 +18,14 @@ from torch import Tensor
 
 from . import plain_training
 from .adversary import PatchDiscriminator, adversarial_losses
-from .detail import Appearance, DetailFace, Drawn, build_face, face_config, load_face, sample_map
+from .detail import (Appearance, DetailFace, Drawn, build_face, face_config,
+                                  load_face, sample_map)
 from .reading import MotionReader
 from .disentangle import near_marks, pixel_loss, region_weights
 from .plain_training import FreshFrames, inverse_sqrt, make_pool, shrink
 from ..errors import VasaError
 from .networks import FaceConfig, FaceModel
-from .encoders import CloseUps, Progress, told_dynamics, train_encoders
+from .encoders import CloseUps, Progress, true_dynamics, train_encoders
 from .perceptual import psnr, ssim
 from ..training import Recipe, Run, fit
 from ..store import save_weights
@@ -42,25 +43,30 @@ def weighed(error: Tensor, weight: Tensor) -> Tensor:
     return (error.abs().sum(-1) * weight).sum() / weight.sum().clamp(min=1)
 
 # %% ../../nbs/face/13_training.ipynb #f09-012-ee382a
-def point_losses(face: DetailFace, sources: Appearance, a: Appearance, drawn: Drawn, flow: Tensor, pose: Tensor,
-                 rest: Tensor, told: tuple, points: Tensor, seen: Tensor, weight: Tensor) -> dict:
-    """How far the warps miss the true places of surface points, in voxel coordinates (1 is half a picture).
+def point_losses(face: DetailFace, sources: Appearance, a: Appearance, drawn: Drawn,
+                 flow: Tensor, pose: Tensor, rest: Tensor, told: tuple, points: Tensor,
+                 seen: Tensor, weight: Tensor) -> dict:
+    """How far the warps miss the true places of surface points, in voxel coordinates
+    (1 is half a picture).
 
-    rest and told[0] (P, N, 3): the sources' points at rest and where they are; told[1] (B, N, 3) the same for each
-    driver; points and seen (B, N, .): of the drivers; weight (N,) of the points. to: from rest to the source; back:
-    from the driver to rest; depth: of the surface that is seen; place: from the driver through all to the source."""
+    rest and told[0] (P, N, 3): the sources' points at rest and where they are; told[1]
+    (B, N, 3) the same for each driver; points and seen (B, N, .): of the drivers; weight (N,)
+    of the points. to: from rest to the source; back: from the driver to rest; depth: of the
+    surface that is seen; place: from the driver through all to the source."""
     again = lambda x: x.repeat_interleave(len(points) // len(x), dim=0)
     shown = weight * seen
     at = at_points(drawn.depth, points), at_points(drawn.place, points)
-    return {"to": weighed(face.find_source(rest, sources) - told[0], weight.expand(len(rest), -1)),
+    return {"to": weighed(face.find_source(rest, sources) - told[0],
+                          weight.expand(len(rest), -1)),
             "back": weighed(face.find_rest(points, pose, flow) - again(rest), shown),
             "depth": weighed(at[0] - points[..., 2:], shown),
             "place": weighed(at[1] - told[1][..., :2], shown)}
 
 # %% ../../nbs/face/13_training.ipynb #f09-016-03c8dd
 def draw_frames(face: DetailFace, frames: Frames):
-    "Each person's first frame drawn with the motion of its others: sources, repeated `Appearance`, flow, `Drawn`."
-    n, pose, z_dyn = frames.pose.shape[1] - 1, frames.pose, told_dynamics(frames)
+    """Each person's first frame drawn with the motion of its others: sources, repeated
+    `Appearance`, flow, `Drawn`."""
+    n, pose, z_dyn = frames.pose.shape[1] - 1, frames.pose, true_dynamics(frames)
     source = frames.images[:, 0]
     z_id = face.identity(source)
     sources = face.appearance(source, z_id, (pose[:, 0], z_dyn[:, 0]))
@@ -70,17 +76,19 @@ def draw_frames(face: DetailFace, frames: Frames):
     return sources, a, flow, face.draw(a, *drive, flow)
 
 # %% ../../nbs/face/13_training.ipynb #f09-021-9511ca
-def share_loss(logits: Tensor, mask: Tensor, source_mask: Tensor, seen_at: tuple, inside: Tensor,
-               moving: Tensor) -> Tensor:
+def share_loss(logits: Tensor, mask: Tensor, source_mask: Tensor, seen_at: tuple,
+               inside: Tensor, moving: Tensor) -> Tensor:
     """How unlikely the shares (B, 4, S, S) make what is known of them; a number.
 
-    What was and is behind the person stays; what the person uncovers is painted; the person is not left in place. Of
-    the person's points that are seen, seen_at = (points (B, N, 3), seen (B, N), seen in the source too (B, N)), those
-    that the source shows are copied, the others painted or from the front; `moving` (N,), points of eyes and mouth, may
-    always come from the front. `inside` (N,): teeth and tongue, which are few and small, and count as much as all the
-    others together that the source does not show."""
+    What was and is behind the person stays; what the person uncovers is painted; the person is
+    not left in place. Of the person's points that are seen, seen_at = (points (B, N, 3), seen
+    (B, N), seen in the source too (B, N)), those that the source shows are copied, the others
+    painted or from the front; `moving` (N,), points of eyes and mouth, may always come from the
+    front. `inside` (N,): teeth and tongue, which are few and small, and count as much as all
+    the others together that the source does not show."""
     logs = logits.log_softmax(dim=1)
-    bare, uncovered, person = (mask < 0.01) & (source_mask < 0.01), (mask < 0.01) & (source_mask > 0.99), mask > 0.99
+    bare, uncovered = (mask < 0.01) & (source_mask < 0.01), (mask < 0.01) & (source_mask > 0.99)
+    person = mask > 0.99
     away = torch.logsumexp(logs[:, [0, 2, 3]], dim=1, keepdim=True)
     pixels = -(bare * logs[:, 1:2] + uncovered * logs[:, 2:3] + person * away).mean()
     points, seen, both = seen_at
@@ -88,62 +96,70 @@ def share_loss(logits: Tensor, mask: Tensor, source_mask: Tensor, seen_at: tuple
     new, mean = seen & ~both, lambda x, where: (x * where).sum() / where.sum().clamp(min=1)
     made = torch.logsumexp(read[..., 2:], dim=-1)
     kept = torch.where(moving, torch.logaddexp(read[..., 0], read[..., 3]), read[..., 0])
-    return pixels - mean(kept, both) - 0.2 * (mean(made, new & ~inside) + mean(made, new & inside))
+    return pixels - mean(kept, both) - 0.2 * (mean(made, new & ~inside)
+                                              + mean(made, new & inside))
 
 # %% ../../nbs/face/13_training.ipynb #f09-028-dfbb34
 @dataclass
 class FacePlan:
     "What `train_face` does with a preset."
-    people: int = 1600           # of the pool, on a CPU
-    close_ups: int = 2400        # people whose faces the encoder sees
-    frames: int = 8              # of each
+    people: int = 1600       # of the pool, on a CPU
+    close_ups: int = 2400    # people whose faces the encoder sees
+    frames: int = 8          # of each
     encoder_steps: int = 60_000
     steps: int = 60_000
-    fall: float = 0.6            # the last part of the steps, in which the learning rate falls to 0
-    pairs: int = 2               # of people in a step
-    drivers: int = 3             # of each
-    measure: int = 300           # seconds between two measurings
+    fall: float = 0.6        # the last part of the steps, in which the learning rate falls to 0
+    pairs: int = 2           # of people in a step
+    drivers: int = 3         # of each
+    measure: int = 300       # seconds between two measurings
     lr: float = 2e-3
-    flat: int = 4000             # steps before the learning rate falls
+    flat: int = 4000         # steps before the learning rate falls
     points: float = 20.0
     shares: float = 0.5
     pixels: float = 10.0
-    paint: float = 0.6           # of pixels, for what is painted, everywhere
-    front: float = 2.0           # of pixels, for the face from the front
+    paint: float = 0.6       # of pixels, for what is painted, everywhere
+    front: float = 2.0       # of pixels, for the face from the front
     structure: float = 0.0
-    adversary: float = 0.0       # that windows of the frame look true; 0: no discriminator
-    matching: float = 1.0        # that they look alike to the discriminator, if there is one
-    window: int = 128            # pixels of its windows
+    adversary: float = 0.0   # that windows of the frame look true; 0: no discriminator
+    matching: float = 1.0    # that they look alike to the discriminator, if there is one
+    window: int = 128        # pixels of its windows
     adversary_from: int = 40_000  # steps before it begins
 
     @classmethod
     def tiny(cls):
-        return cls(people=16, frames=3, close_ups=8, encoder_steps=60, steps=60, pairs=1, drivers=2)
+        return cls(people=16, frames=3, close_ups=8, encoder_steps=60, steps=60,
+                   pairs=1, drivers=2)
 
     @classmethod
     def laptop(cls): return cls()
 
 # %% ../../nbs/face/13_training.ipynb #f09-030b-adv002
 def windows(images: Tensor, size: int, generator: torch.Generator | None = None) -> Tensor:
-    "One window of `size` pixels, or all of smaller pictures, out of images (..., 3, S, S); where is random."
+    """One window of `size` pixels, or all of smaller pictures, out of images (..., 3, S, S);
+    where is random."""
     room = max(images.shape[-1] - size, 0)
     top, left = torch.randint(room + 1, (2,), generator=generator).tolist()
     return images[..., top:top + size, left:left + size]
 
 # %% ../../nbs/face/13_training.ipynb #f09-031-9d2547
-def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan, weight: Tensor, discriminator=None,
+def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan, weight: Tensor,
+              discriminator=None,
               generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
-    """The loss on frames (P, K), the first of which is the source, and its weighed parts; weight (N,) of surface points.
+    """The loss on frames (P, K), the first of which is the source, and its weighed parts;
+    weight (N,) of surface points.
 
-    discriminator: a `PatchDiscriminator`, which learns from the same loss, on windows that the generator places."""
+    discriminator: a `PatchDiscriminator`, which learns from the same loss, on windows that the
+    generator places."""
     n = frames.pose.shape[1] - 1
     sources, a, flow, drawn = draw_frames(face, frames)
     pose, points, seen, truth, mask, marks = (x[:, 1:].flatten(0, 1) for x in (
         frames.pose, frames.points, frames.seen, frames.images, frames.masks, frames.marks))
     again = lambda x: x.repeat_interleave(n, dim=0)
     told = frames.points[:, 0], again(frames.points[:, 0])
-    parts = point_losses(face, sources, a, drawn, flow, pose, frames.rest, told, points, seen, weight)
-    parts = {name: plan.points * x * (0.5 if name == "depth" else 1) for name, x in parts.items()}
+    parts = point_losses(face, sources, a, drawn, flow, pose, frames.rest, told,
+                         points, seen, weight)
+    parts = {name: plan.points * x * (0.5 if name == "depth" else 1)
+             for name, x in parts.items()}
     both, source_mask = seen & again(frames.seen[:, 0]), again(frames.masks[:, 0])
     part = kept_points()[2].to(seen.device)
     inside = (part == SURFACES.index("teeth")) | (part == SURFACES.index("tongue"))
@@ -153,11 +169,14 @@ def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan, weight: Tensor, 
     parts["pixels"] = plan.pixels * pixel_loss(drawn.image, truth, where, (2, 4, 8, 16))
     parts["paint"] = plan.pixels * plan.paint * 2 * (where * (drawn.paint - truth).abs()).mean()
     worn = where * mask * (drawn.at.abs().amax(dim=1, keepdim=True) < 0.9)
-    parts["front"] = plan.pixels * plan.front * (worn * (drawn.front + drawn.shade - truth).abs()).mean()
+    parts["front"] = (
+        plan.pixels * plan.front * (worn * (drawn.front + drawn.shade - truth).abs()).mean())
     parts["shade"] = 0.5 * drawn.shade.abs().mean()
-    if plan.structure: parts["structure"] = plan.structure * (1 - ssim(drawn.image, truth).mean())
+    if plan.structure:
+        parts["structure"] = plan.structure * (1 - ssim(drawn.image, truth).mean())
     if discriminator is not None:
-        drawn_windows, true_windows = windows(torch.stack([drawn.image, truth]), plan.window, generator)
+        drawn_windows, true_windows = windows(torch.stack([drawn.image, truth]),
+                                              plan.window, generator)
         told = adversarial_losses(discriminator, drawn_windows, true_windows)
         parts |= {"judge": told["judge"], "adversarial": plan.adversary * told["adversarial"],
                   "matching": plan.matching * told["matching"]}
@@ -166,58 +185,68 @@ def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan, weight: Tensor, 
 # %% ../../nbs/face/13_training.ipynb #f09-034-e60f2e
 @torch.no_grad()
 def evaluate(face: DetailFace, frames: Frames, rows: int = 4) -> dict:
-    "Figures of self-reenactment of frames (P, K) from told motion: dB, SSIM, errors of places in pixels of 256."
+    """Figures of self-reenactment of frames (P, K) from told motion: dB, SSIM, errors of places
+    in pixels of 256."""
     weight, sums = kept_points()[1].to(frames.pose), []
     for i in range(0, len(frames.pose), rows):
         part = frames.map(lambda x: x[i:i + rows])
         sources, a, flow, drawn = draw_frames(face, part)
         again = lambda x: x.repeat_interleave(part.pose.shape[1] - 1, dim=0)
-        truth, mask, points, marks, pose = (x[:, 1:].flatten(0, 1) for x in (part.images, part.masks, part.points,
-                                                                             part.marks, part.pose))
+        truth, mask, points, marks, pose = (x[:, 1:].flatten(0, 1) for x in (
+            part.images, part.masks, part.points, part.marks, part.pose))
         bells = near_marks(marks, pose[:, 5], truth.shape[-1])
         image = drawn.image.float().clamp(0, 1)
         both = part.seen[:, 1:].flatten(0, 1) & again(part.seen[:, 0])
-        miss = 128 * (at_points(drawn.place, points) - again(part.points[:, 0])[..., :2]).norm(dim=-1)
+        miss = 128 * (at_points(drawn.place, points)
+                      - again(part.points[:, 0])[..., :2]).norm(dim=-1)
         mean = lambda chosen, of=miss: (of * chosen).sum() / chosen.sum()
         square = (image - truth).square().mean(1, keepdim=True)
-        level = lambda weight: (-10 * torch.log10((square * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3)))).mean()
+        total = lambda weighed: weighed.sum((1, 2, 3))
+        level = (
+            lambda weight: (-10 * torch.log10(total(square * weight) / total(weight))).mean())
         sums.append({"psnr": psnr(image, truth).mean(), "ssim": ssim(image, truth).mean(),
-                     "psnr_person": level(mask), "psnr_eyes": level(bells[:, :2].sum(1, keepdim=True)),
-                     "psnr_mouth": level(bells[:, 2:]),
-                     "px": mean(both), "px_mouth_eyes": mean(both & (weight > 1.5)),
-                     "px_still": mean(both, 128 * (points - again(part.points[:, 0]))[..., :2].norm(dim=-1)),
+                     "psnr_person": level(mask),
+                     "psnr_eyes": level(bells[:, :2].sum(1, keepdim=True)),
+                     "psnr_mouth": level(bells[:, 2:]), "px": mean(both),
+                     "px_mouth_eyes": mean(both & (weight > 1.5)), "px_still": mean(
+                         both, 128 * (points - again(part.points[:, 0]))[..., :2].norm(dim=-1)),
                      "copied": (drawn.logits.softmax(1)[:, :1] * mask).sum() / mask.sum(),
                      "worn": (drawn.logits.softmax(1)[:, 3:] * mask).sum() / mask.sum()})
-    return {name: round(torch.stack([s[name] for s in sums]).mean().item(), 4) for name in sums[0]}
+    return {name: round(torch.stack([s[name] for s in sums]).mean().item(), 4)
+            for name in sums[0]}
 
 # %% ../../nbs/face/13_training.ipynb #f09-037-5e7290
 def colour_shares(logits: Tensor) -> Tensor:
-    "Shares (B, 4, S, S) as a picture: red copied, green stays, blue painted, white from the front."
+    """Shares (B, 4, S, S) as a picture: red copied, green stays, blue painted, white from the
+    front."""
     shares = logits.float().softmax(1)
     return (shares[:, :3] + shares[:, 3:]).clamp(0, 1)
 
 # %% ../../nbs/face/13_training.ipynb #f09-038-46e91c
 @torch.no_grad()
 def contact_sheet(face: DetailFace, frames: Frames, people: int = 6) -> Tensor:
-    """A picture (3, H, W) in [0, 1], a row for each person: source, truth, result, difference x 3, copy, paint,
-    from the front, shares. Shares: red is copied, green stays, blue is painted, white comes from the front."""
+    """A picture (3, H, W) in [0, 1], a row for each person: source, truth, result,
+    difference x 3, copy, paint, from the front, shares. Shares: red is copied, green stays,
+    blue is painted, white comes from the front."""
     part = frames.map(lambda x: x[:people, :2])
     drawn, (source, truth) = draw_frames(face, part)[3], part.images.unbind(1)
     image = drawn.image.float()
-    columns = [source, truth, image, 0.5 + 1.5 * (image - truth), drawn.copy + drawn.shade, drawn.paint,
-               drawn.front + drawn.shade, colour_shares(drawn.logits)]
+    columns = [source, truth, image, 0.5 + 1.5 * (image - truth), drawn.copy + drawn.shade,
+               drawn.paint, drawn.front + drawn.shade, colour_shares(drawn.logits)]
     return torch.cat([torch.cat(list(c.clamp(0, 1)), dim=1) for c in columns], dim=2)
 
 # %% ../../nbs/face/13_training.ipynb #f09-053-7931e2
-def train_detail(pool, held: Callable[[], Frames], run: Run, *, config: FaceConfig, plan: FacePlan | None = None,
-                 encoder: MotionReader | None = None, start: DetailFace | None = None,
+def train_detail(pool, held: Callable[[], Frames], run: Run, *, config: FaceConfig,
+                 plan: FacePlan | None = None, encoder: MotionReader | None = None,
+                 start: DetailFace | None = None,
                  compiled: bool = False) -> tuple[DetailFace, int]:
-    """Train a `DetailFace`, from `start` where given, beside its motion `encoder`, which stays; returns it (eval,
-    averaged weights) and the steps.
+    """Train a `DetailFace`, from `start` where given, beside its motion `encoder`, which stays;
+    returns it (eval, averaged weights) and the steps.
 
-    pool: what frames are drawn from, by `draw`; held() gives frames of other people, to measure on. In the run's `out`,
-    in the folder face-joint: checkpoint.safetensors, progress.jsonl and, at the end and with each line of it,
-    face.safetensors. `compiled`: the loss is compiled by torch."""
+    pool: what frames are drawn from, by `draw`; held() gives frames of other people, to measure
+    on. In the run's `out`, in the folder face-joint: checkpoint.safetensors, progress.jsonl
+    and, at the end and with each line of it, face.safetensors. `compiled`: the loss is compiled
+    by torch."""
     plan, out = plan or FacePlan(), run.place("face-joint")
     out.mkdir(parents=True, exist_ok=True)
     face = run.new(build_face, config)
@@ -241,13 +270,15 @@ def train_detail(pool, held: Callable[[], Frames], run: Run, *, config: FaceConf
     def measure():
         face.eval()
         figures = evaluate(face, shrink(held().map(lambda x: x.to(run.device)), config.size))
-        save_weights(out / "face.safetensors", face, config, dtype=torch.float16, steps=step_now)
+        save_weights(out / "face.safetensors", face, config, dtype=torch.float16,
+                     steps=step_now)
         face.train()
         return figures
 
     rate = inverse_sqrt(plan.lr, plan.flat)
     falling = lambda step: rate(step) * min(1.0, (plan.steps - step) / (plan.fall * plan.steps))
-    recipe = Recipe("face-joint", modules, loss, lr=falling, steps=plan.steps, apart=("discriminator",))
+    recipe = Recipe("face-joint", modules, loss, lr=falling, steps=plan.steps,
+                    apart=("discriminator",))
     log = fit(recipe, run, anew=True, watch=Progress(out, measure, plan.measure, run.quiet))
     save_weights(out / "face.safetensors", face, config, dtype=torch.float16, steps=len(log))
     return face.requires_grad_(True).eval(), len(log)
@@ -255,40 +286,52 @@ def train_detail(pool, held: Callable[[], Frames], run: Run, *, config: FaceConf
 # %% ../../nbs/face/13_training.ipynb #f09-055-c20b51
 def train_face(preset="laptop", *, plan: FacePlan | None = None, start=None, vgg19=None,
                **asked) -> DetailFace | FaceModel:
-    """Train the face model of a preset on the synthetic world: face.safetensors in the folder `out`. Returns it (eval).
+    """Train the face model of a preset on the synthetic world: face.safetensors in the folder
+    `out`. Returns it (eval).
 
-    Those that copy detail, tiny and laptop, in three stages, each with a folder of its own beside the file: frames are
-    rendered (`face-pool`; on an accelerator for each step), then the motion encoder learns from these and from
-    close-ups, then, with it frozen, all else. asked: as `training.Run`, `out` among it; the pool takes at most 20 % of its
-    minutes, close-ups as well 30 %, the encoder as well 50 %; its `max_steps` limits each stage. `start` is a folder of
-    weights to begin from. paper is plain: `face.plain_training.train_face`, which also takes the file `vgg19`.
-    Raises VasaError for an unknown preset, no limit, a folder that holds nothing to resume, `vgg19` where it is of no
-    use."""
+    Those that copy detail, tiny and laptop, in three stages, each with a folder of its own
+    beside the file: frames are rendered (`face-pool`; on an accelerator for each step), then
+    the motion encoder learns from these and from close-ups, then, with it frozen, all else.
+    asked: as `training.Run`, `out` among it; the pool takes at most 20 % of its minutes,
+    close-ups as well 30 %, the encoder as well 50 %; its `max_steps` limits each stage. `start`
+    is a folder of weights to begin from. paper is plain: `face.plain_training.train_face`,
+    which also takes the file `vgg19`. Raises VasaError for an unknown preset, no limit, a
+    folder that holds nothing to resume, `vgg19` where it is of no use."""
     config = face_config(preset)
     if not config.detail: return plain_training.train_face(preset, vgg19=vgg19, **asked)
-    if vgg19: raise VasaError(f"VGG19 is of no use to the preset {preset}, which copies detail: it is for paper")
+    if vgg19:
+        raise VasaError(
+            f"VGG19 is of no use to the preset {preset}, which copies detail: it is for paper")
     run, plan = Run(**asked), plan or getattr(FacePlan, preset)()
-    if not run.out: raise VasaError("the face's training needs a folder for its frames and stages: give out")
+    if not run.out:
+        raise VasaError(
+            "the face's training needs a folder for its frames and stages: give out")
     folder, size = Path(run.out), round(1.17 * config.motion_size)
     if run.resume and not run.earlier("face-encoders"):
-        raise VasaError(f"cannot resume: {run.resume} holds no face training, expected a folder of `vasa train face`")
+        raise VasaError(f"cannot resume: {run.resume} holds no face training, expected a "
+                        "folder of `vasa train face`")
     if torch.device(run.device).type != "cpu": pool = FreshFrames(config.size, run.device)
     else:
-        if run.resume and (Path(run.resume) / "face-pool").is_dir() and Path(run.resume) != folder:
-            shutil.copytree(Path(run.resume) / "face-pool", folder / "face-pool", dirs_exist_ok=True)
-        pool = make_pool(folder / "face-pool", plan, config.size, run.seed, run.left(0.2), run.quiet)
+        earlier = Path(run.resume or folder) / "face-pool"
+        if earlier.parent != folder and earlier.is_dir():
+            shutil.copytree(earlier, folder / "face-pool", dirs_exist_ok=True)
+        minutes = run.left(0.2)
+        pool = make_pool(folder / "face-pool", plan, config.size, run.seed, minutes, run.quiet)
 
     @cache
     def held():
         generator = torch.Generator().manual_seed(1)
-        return render_frames(*draw_truth(8, 4, generator, held_out=True), config.size, generator)
+        return render_frames(*draw_truth(8, 4, generator, held_out=True),
+                             config.size, generator)
 
-    close = CloseUps.make(folder / "face-close-ups.safetensors", plan.close_ups, size, seed=run.seed,
-                          minutes=run.left(0.3), quiet=run.quiet)
+    close = CloseUps.make(folder / "face-close-ups.safetensors", plan.close_ups, size,
+                          seed=run.seed, minutes=run.left(0.3), quiet=run.quiet)
     start = None if start is None else load_face(start)
-    encoder, encoder_steps = train_encoders(pool, close, held, run, config=config, share=0.5, steps=plan.encoder_steps,
+    encoder, encoder_steps = train_encoders(pool, close, held, run, config=config, share=0.5,
+                                            steps=plan.encoder_steps,
                                             start=start and start.motion_encoder)
-    face, steps = train_detail(pool, held, run, config=config, plan=plan, encoder=encoder, start=start)
+    face, steps = train_detail(pool, held, run, config=config, plan=plan,
+                               encoder=encoder, start=start)
     save_weights(folder / "face.safetensors", face, config, dtype=torch.float16,
                  steps={"encoders": encoder_steps, "all": steps})
     return face

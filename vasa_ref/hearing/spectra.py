@@ -22,32 +22,39 @@ from ..units import SAMPLE_RATE
 
 # %% ../../nbs/hearing/01_spectra.ipynb #05-010-2b2d4f
 def mel_filters(n_mels=80, n_fft=400, sample_rate=SAMPLE_RATE):
-    "Triangular filters (n_mels, n_fft // 2 + 1), equally spaced on the mel scale m = 2595 log10(1 + f / 700)."
+    """Triangular filters (n_mels, n_fft // 2 + 1), equally spaced on the mel scale, 2595
+    log10(1 + f / 700)."""
     top = 2595 * math.log10(1 + sample_rate / 2 / 700)
     hz = 700 * (10 ** (torch.linspace(0, top, n_mels + 2, dtype=torch.float64) / 2595) - 1)
     f = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
     low, centre, high = hz[:-2, None], hz[1:-1, None], hz[2:, None]
-    return torch.minimum((f - low) / (centre - low), (high - f) / (high - centre)).clamp(min=0).float()
+    rising, falling = (f - low) / (centre - low), (high - f) / (high - centre)
+    return torch.minimum(rising, falling).clamp(min=0).float()
 
 # %% ../../nbs/hearing/01_spectra.ipynb #05-014-b0ee29
 def log_mel(waveform, n_mels=80, n_fft=400, hop=160, floor=1e-10):
-    """Log-mel spectrogram (..., frames, n_mels), natural log of the power, of a waveform (..., N) at 16 kHz.
+    """Log-mel spectrogram (..., frames, n_mels), natural log of the power, of a waveform
+    (..., N) at 16 kHz.
 
-    frames = 1 + (N - n_fft) // hop: nothing is padded, so N must be at least n_fft (ValueError)."""
-    if waveform.shape[-1] < n_fft: raise ValueError(f"{waveform.shape[-1]} samples are less than one window of {n_fft}")
-    frames = waveform.unfold(-1, n_fft, hop)                             # (..., frames, n_fft)
+    frames = 1 + (N - n_fft) // hop: nothing is padded, so N must be at least n_fft
+    (ValueError)."""
+    if waveform.shape[-1] < n_fft:
+        raise ValueError(f"{waveform.shape[-1]} samples are less than one window of {n_fft}")
+    frames = waveform.unfold(-1, n_fft, hop)                     # (..., frames, n_fft)
     window = torch.hann_window(n_fft, dtype=waveform.dtype, device=waveform.device)
-    power = torch.fft.rfft(frames * window).abs() ** 2                   # (..., frames, n_fft // 2 + 1)
+    power = torch.fft.rfft(frames * window).abs() ** 2           # (..., frames, n_fft // 2 + 1)
     return (power @ mel_filters(n_mels, n_fft).to(power).T).clamp(min=floor).log()
 
 # %% ../../nbs/hearing/01_spectra.ipynb #05-018-f2cd1e
 @dataclass
 class Wav2Vec2Config:
-    """Sizes of a Wav2Vec2 encoder (Baevski et al. 2020), by the names of the public `config.json` files.
+    """Sizes of a Wav2Vec2 encoder (Baevski et al. 2020), by the names of the public
+    `config.json` files.
 
-    `feat_extract_norm`: "group" (base: the first convolution only) or "layer" (large: every convolution).
-    `do_stable_layer_norm`: norms before (large) or after (base) each block. `do_normalize`: the waveform gets zero mean
-    and unit variance first. `attention_context` (ours): frames of 20 ms (left, right) that one attention sees."""
+    `feat_extract_norm`: "group" (base: the first convolution only) or "layer"
+    (large: every convolution). `do_stable_layer_norm`: norms before (large) or after (base)
+    each block. `do_normalize`: the waveform gets zero mean and unit variance first.
+    `attention_context` (ours): frames of 20 ms (left, right) that one attention sees."""
     hidden_size: int = 768
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
@@ -69,17 +76,18 @@ class Wav2Vec2Config:
 
     @classmethod
     def large(cls):
-        return cls(1024, 24, 16, 4096, conv_bias=True, feat_extract_norm="layer", do_stable_layer_norm=True)
+        return cls(1024, 24, 16, 4096, conv_bias=True, feat_extract_norm="layer",
+                   do_stable_layer_norm=True)
 
     @classmethod
     def laptop(cls):
-        return cls(128, 4, 4, 512, (64, 128, 128), (160, 16, 8), (10, 8, 4), True, "layer", True, 9, 16,
-                   do_normalize=False, attention_context=(16, 1))
+        return cls(128, 4, 4, 512, (64, 128, 128), (160, 16, 8), (10, 8, 4), True, "layer",
+                   True, 9, 16, do_normalize=False, attention_context=(16, 1))
 
     @classmethod
     def tiny(cls):
-        return cls(64, 2, 4, 128, (32, 64, 64), (160, 16, 8), (10, 8, 4), True, "layer", True, 9, 16,
-                   do_normalize=False, attention_context=(16, 2))
+        return cls(64, 2, 4, 128, (32, 64, 64), (160, 16, 8), (10, 8, 4), True, "layer", True,
+                   9, 16, do_normalize=False, attention_context=(16, 2))
 
     @property
     def hop(self): return math.prod(self.conv_stride)
@@ -94,10 +102,12 @@ class Wav2Vec2Config:
 
     @property
     def context(self):
-        "Frames of 20 ms (left, right) on which one hidden state depends, beyond its own; None: on all of them."
+        """Frames of 20 ms (left, right) on which one hidden state depends, beyond its own;
+        None: on all of them."""
         if self.attention_context is None: return None
         kernel, (left, right) = self.num_conv_pos_embeddings, self.attention_context
-        return (kernel // 2 + self.num_hidden_layers * left, (kernel - 1) // 2 + self.num_hidden_layers * right)
+        return (kernel // 2 + self.num_hidden_layers * left,
+                (kernel - 1) // 2 + self.num_hidden_layers * right)
 
 # %% ../../nbs/hearing/01_spectra.ipynb #05-022-5b47c5
 class ConvLayer(nn.Module):
@@ -105,7 +115,8 @@ class ConvLayer(nn.Module):
     def __init__(self, dim_in, dim, kernel, stride, bias, norm):
         super().__init__()
         self.conv = nn.Conv1d(dim_in, dim, kernel, stride, bias=bias)
-        self.layer_norm = {"group": nn.GroupNorm(dim, dim), "layer": nn.LayerNorm(dim), None: None}[norm]
+        self.layer_norm = {"group": nn.GroupNorm(dim, dim), "layer": nn.LayerNorm(dim),
+                           None: None}[norm]
 
     def forward(self, x):
         x = self.conv(x)                                                   # (B, C_out, N')
@@ -115,11 +126,13 @@ class ConvLayer(nn.Module):
 
 # %% ../../nbs/hearing/01_spectra.ipynb #05-024-36717c
 class FeatureExtractor(nn.Module):
-    "Waveform (B, N) to features (B, T, C) by convolutions; frame k sees `receptive_field` samples from k * hop on."
+    """Waveform (B, N) to features (B, T, C) by convolutions; frame k sees `receptive_field`
+    samples from k * hop on."""
     def __init__(self, config):
         super().__init__()
         norm = config.feat_extract_norm
-        sizes = zip((1, *config.conv_dim), config.conv_dim, config.conv_kernel, config.conv_stride)
+        sizes = zip((1, *config.conv_dim), config.conv_dim, config.conv_kernel,
+                    config.conv_stride)
         self.conv_layers = nn.ModuleList(
             ConvLayer(i, o, k, s, config.conv_bias, norm if norm == "layer" or n == 0 else None)
             for n, (i, o, k, s) in enumerate(sizes))
@@ -131,39 +144,45 @@ class FeatureExtractor(nn.Module):
 
 # %% ../../nbs/hearing/01_spectra.ipynb #05-029-d938b2
 class PositionalConv(nn.Module):
-    "Relative positions: GELU of a grouped, weight-normed convolution over the neighbours; (B, T, hidden) both ways."
+    """Relative positions: GELU of a grouped, weight-normed convolution over the neighbours;
+    (B, T, hidden) both ways."""
     def __init__(self, config):
         super().__init__()
         dim, kernel = config.hidden_size, config.num_conv_pos_embeddings
         self.groups = config.num_conv_pos_embedding_groups
-        v = torch.randn(dim, dim // self.groups, kernel) * (4 * self.groups / (kernel * dim)) ** 0.5
+        scale = (4 * self.groups / (kernel * dim)) ** 0.5
+        v = torch.randn(dim, dim // self.groups, kernel) * scale
         g = v.norm(dim=(0, 1), keepdim=True)
         self.conv = nn.ParameterDict({"weight_g": g, "weight_v": v, "bias": torch.zeros(dim)})
 
     def forward(self, x):
         g, v, bias = self.conv["weight_g"], self.conv["weight_v"], self.conv["bias"]
-        weight = g * v / v.norm(dim=(0, 1), keepdim=True)                  # (hidden, hidden / groups, kernel)
-        y = F.conv1d(x.mT, weight, bias, padding=v.shape[-1] // 2, groups=self.groups)[..., :x.shape[1]]
-        return F.gelu(y).mT
+        weight = g * v / v.norm(dim=(0, 1), keepdim=True)    # (hidden, hidden / groups, kernel)
+        y = F.conv1d(x.mT, weight, bias, padding=v.shape[-1] // 2, groups=self.groups)
+        return F.gelu(y[..., :x.shape[1]]).mT
 
 # %% ../../nbs/hearing/01_spectra.ipynb #05-033-7077a9
 def band_mask(T, context, device=None):
-    "(T, T), True where frame i may attend to frame j: i - left <= j <= i + right. None without a context."
+    """(T, T), True where frame i may attend to frame j: i - left <= j <= i + right. None
+    without a context."""
     if context is None: return None
     offset = torch.arange(T, device=device)[None] - torch.arange(T, device=device)[:, None]
     return (offset >= -context[0]) & (offset <= context[1])
 
 class Attention(nn.Module):
-    "Multi-head self-attention (B, T, hidden) -> (B, T, hidden); `mask` (T, T) is True where a frame (row) may look."
+    """Multi-head self-attention (B, T, hidden) -> (B, T, hidden); `mask` (T, T) is True where a
+    frame (row) may look."""
     def __init__(self, dim, heads):
         super().__init__()
         self.heads = heads
-        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(dim, dim) for _ in range(4))
+        self.q_proj, self.k_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.v_proj, self.out_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
     def forward(self, x, mask=None):
         q, k, v = (rearrange(project(x), "b t (h c) -> b h t c", h=self.heads)
                    for project in (self.q_proj, self.k_proj, self.v_proj))
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)        # (B, heads, T, hidden / heads)
+        # (B, heads, T, hidden / heads)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out_proj(rearrange(x, "b h t c -> b t (h c)"))
 
 # %% ../../nbs/hearing/01_spectra.ipynb #05-038-137499
@@ -188,13 +207,15 @@ class EncoderLayer(nn.Module):
 
 # %% ../../nbs/hearing/01_spectra.ipynb #05-039-8ee1ce
 class Encoder(nn.Module):
-    "Positions, then the blocks; the states before the first and after each block (the last one normed, if pre-norm)."
+    """Positions, then the blocks; the states before the first and after each block (the last
+    one normed, if pre-norm)."""
     def __init__(self, config):
         super().__init__()
         self.config = config
         self.pos_conv_embed = PositionalConv(config)
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(EncoderLayer(config)
+                                    for _ in range(config.num_hidden_layers))
 
     def forward(self, x):
         pre_norm = self.config.do_stable_layer_norm
@@ -207,9 +228,11 @@ class Encoder(nn.Module):
 
 # %% ../../nbs/hearing/01_spectra.ipynb #05-041-1901e7
 class Wav2Vec2(nn.Module):
-    """Wav2Vec2 (Baevski et al. 2020): waveform (B, N) at 16 kHz -> last hidden states (B, T, hidden) at 50 Hz.
+    """Wav2Vec2 (Baevski et al. 2020): waveform (B, N) at 16 kHz -> last hidden states
+    (B, T, hidden) at 50 Hz.
 
-    T = 1 + (N - receptive_field) // hop. The parameters bear the names of the public checkpoints."""
+    T = 1 + (N - receptive_field) // hop. The parameters bear the names of the public
+    checkpoints."""
     def __init__(self, config):
         super().__init__()
         self.config = config
@@ -220,40 +243,53 @@ class Wav2Vec2(nn.Module):
         self.encoder = Encoder(config)
 
     def hidden_states(self, waveform):
-        "The states before the first and after each block: a list of num_hidden_layers + 1 tensors (B, T, hidden)."
+        """The states before the first and after each block: a list of num_hidden_layers + 1
+        tensors (B, T, hidden)."""
         return self.encoder(self.feature_projection(self.feature_extractor(waveform)))
 
     def forward(self, waveform): return self.hidden_states(waveform)[-1]
 
     @classmethod
     def from_pretrained(cls, folder_or_hub_name):
-        """A Wav2Vec2 (eval, frozen) with the weights of a public checkpoint of either layout; its heads are ignored.
+        """A Wav2Vec2 (eval, frozen) with the weights of a public checkpoint of either layout;
+        its heads are ignored.
 
         Accepts what `read_checkpoint` does: a folder, or a name of the Hugging Face hub such as
         "facebook/wav2vec2-base-960h". Raises VasaError for whatever does not fit."""
         values, preprocessor, state = read_checkpoint(folder_or_hub_name)
         config = _our_config(values, preprocessor, folder_or_hub_name)
         try: model = cls(config)
-        except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:     # sizes that are no sizes
-            raise VasaError(f"{folder_or_hub_name} has a config of no Wav2Vec2: {str(error).splitlines()[0]}") from error
-        return load_into(model, _our_names(state), folder_or_hub_name).eval().requires_grad_(False)
+        # sizes that are no sizes
+        except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+            raise VasaError(f"{folder_or_hub_name} has a config of no Wav2Vec2: "
+                            f"{str(error).splitlines()[0]}") from error
+        model = load_into(model, _our_names(state), folder_or_hub_name)
+        return model.eval().requires_grad_(False)
 
 # %% ../../nbs/hearing/01_spectra.ipynb #05-044-985221
 def _our_names(state):
-    "The tensors of a public checkpoint by our names: no prefix, no heads, old names of the weight norm."
+    """The tensors of a public checkpoint by our names: no prefix, no heads, old names of the
+    weight norm."""
     if any(k.startswith("wav2vec2.") for k in state):
-        state = {k.removeprefix("wav2vec2."): v for k, v in state.items() if k.startswith("wav2vec2.")}
-    new = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
-    for theirs, ours in new.items(): state = {k.replace(theirs, ours): v for k, v in state.items()}
+        state = {k.removeprefix("wav2vec2."): v for k, v in state.items()
+                 if k.startswith("wav2vec2.")}
+    new = {"parametrizations.weight.original0": "weight_g",
+           "parametrizations.weight.original1": "weight_v"}
+    for theirs, ours in new.items():
+        state = {k.replace(theirs, ours): v for k, v in state.items()}
     parts = ("feature_extractor.", "feature_projection.", "encoder.")
     return {k: v.float() for k, v in state.items() if k.startswith(parts)}
 
 def _our_config(values, preprocessor, name):
-    "The config.json and the preprocessor's settings of a public checkpoint as a Wav2Vec2Config."
-    supported = {"model_type": "wav2vec2", "hidden_act": "gelu", "feat_extract_activation": "gelu",
+    """The config.json and the preprocessor's settings of a public checkpoint as a
+    Wav2Vec2Config."""
+    supported = {"model_type": "wav2vec2", "hidden_act": "gelu",
+                 "feat_extract_activation": "gelu",
                  "add_adapter": False, "adapter_attn_dim": None}
     for key, wanted in supported.items():
-        if values.get(key, wanted) != wanted: raise VasaError(f"{name}: {key} is {values[key]!r}, not {wanted!r}")
+        if values.get(key, wanted) != wanted:
+            raise VasaError(f"{name}: {key} is {values[key]!r}, not {wanted!r}")
     known = {field.name for field in fields(Wav2Vec2Config)} - {"do_normalize"}
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+              if k in known}
     return Wav2Vec2Config(**values, do_normalize=preprocessor.get("do_normalize", True))

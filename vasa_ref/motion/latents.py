@@ -124,19 +124,20 @@ def noisy(clip: Clip, seed: int) -> Clip:
     return replace(clip, waveform=as_heard(speech, speech.flip(1), generator)[0][0])
 
 # %% ../../nbs/motion/03_latents.ipynb #lat-voices-code
-def recorded_clips(tape, seed: int = 0) -> Iterator[Clip]:
-    """The pieces between pauses of recordings (`hearing.training.Tape`), performed, unrendered.
+def recorded_clips(dataset, seed: int = 0) -> Iterator[Clip]:
+    """The pieces between pauses of recordings (`hearing.training.SpeechDataset`), performed,
+    unrendered.
 
     In random order, gaze and distance at random, the emotion NaN, every third `noisy`."""
     from vasa_ref.hearing.training import speech_of, utterances
     from vasa_ref.world.clips import DISTANCE_RANGE, GAZE_RANGE, Truth
     from vasa_ref.world.performer import perform
-    generator, pieces = torch.Generator().manual_seed(seed), utterances(tape)
+    generator, pieces = torch.Generator().manual_seed(seed), utterances(dataset)
     near, span = DISTANCE_RANGE[0], DISTANCE_RANGE[1] - DISTANCE_RANGE[0]
     for i in torch.randperm(len(pieces), generator=generator).tolist():
         yaw, pitch, far = (2 * torch.rand(3, generator=generator) - 1).tolist()
         gaze = math.radians(yaw * GAZE_RANGE[0]), math.radians(pitch * GAZE_RANGE[1])
-        distance, speech = near + span * (far + 1) / 2, speech_of(tape, *pieces[i])
+        distance, speech = near + span * (far + 1) / 2, speech_of(dataset, *pieces[i])
         motion = perform(speech, gaze=gaze, distance=distance, generator=generator)
         motion = replace(motion, emotion=torch.full_like(motion.emotion, math.nan))
         clip = Clip(None, speech.waveform, truth=Truth(None, motion, speech))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import VasaError
 from ..hearing.features import keep_audio_encoder
-from ..hearing.training import load_tape
+from ..hearing.training import load_speech
 from .conditions import CONDITIONS
 from .diffusion import add_noise
 from .latents import (Latents, encode_clip, make_latents, random_windows,
@@ -137,7 +137,7 @@ def clip_latents(encoder, run: Run, preset: str, clips, data, voices, workers) -
                            path=run.place("latents.safetensors"), workers=workers,
                            quiet=run.quiet, minutes=run.left(0.3 if voices else 0.4))
     if voices:
-        spoken = within(recorded_clips(load_tape(voices), run.seed), run.left(0.4))
+        spoken = within(recorded_clips(load_speech(voices), run.seed), run.left(0.4))
         latents = Latents.cat([latents, *(encode_clip(clip, encoder) for clip in spoken)])
     return latents.to(run.device)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import VasaError
 from ..motion.conditions import (DEFAULT_SCALE, Condition, clip_conditions, numbers,
-                                        rows, to_radians, within)
+                                        rows, to_radians, check_limits)
 from ..motion.diffusion import SAMPLERS
 from ..motion.network import MotionConfig
 from ..units import check_strength
@@ -116,7 +116,8 @@ def motion_controls(config: MotionConfig, *, emotion_strength=1.0, cfg_scale=Non
 # %% ../../nbs/talking/01_directing.ipynb #10-034-c73805
 def held_pose(pose) -> Tensor:
     "(yaw, pitch, roll) in degrees -> a track of one frame (1, 3) in radians; or VasaError."
-    return torch.tensor([to_radians(within("pose", pose, POSE_LIMITS, "angles in degrees"))])
+    return torch.tensor(
+        [to_radians(check_limits("pose", pose, POSE_LIMITS, "angles in degrees"))])
 
 
 def replaced(portions: Iterator[Tensor], pose: Tensor | None = None,
