@@ -26,7 +26,7 @@ def test_no_solution_remains_and_all_stubs_do(course):
         text = (folder / path.relative_to(ROOT / "nbs")).read_text()
         left = nbformat.reads(text, as_version=4)
         cells = [cell.source for cell in left.cells]
-        assert "Solution" not in text, path
+        assert "<summary>Solution" not in text, path
         if path.parent.name in ("course", "nbs"): continue
         for title, stub, solution in student.exercises(path):
             assert f"## {title}" in "\n".join(cells) and stub in cells and "NotImplementedError" in stub, (path, title)
@@ -41,6 +41,7 @@ def test_all_else_is_as_it_was(course):
     originals = [path for path in files(ROOT / "nbs", "*") if path.is_file()]
     assert {p.relative_to(folder) for p in folder.rglob("*") if p.is_file()} == {
         Path("LICENSE"), *(p.relative_to(ROOT / "nbs") for p in originals)}
+    runs = {"12-073-07d8ee"}   # measure/03_metrics runs the solution of its first exercise, in a hidden cell
     for path in originals:
         copy = folder / path.relative_to(ROOT / "nbs")
         if path.suffix != ".ipynb":
@@ -49,8 +50,7 @@ def test_all_else_is_as_it_was(course):
         before, after = (nbformat.read(p, as_version=4).cells for p in (path, copy))
         left = {cell["id"]: cell for cell in after}
         for cell in before:
-            if cell.cell_type == "code" or "<summary>Solution" not in cell.source:
-                assert left[cell["id"]] == cell, (path, cell["id"])
+            if "<summary>Solution" not in cell.source and cell["id"] not in runs: assert left[cell["id"]] == cell, path
 
 
 def test_a_folder_that_is_there_and_an_open_solution_are_refused(tmp_path):

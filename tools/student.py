@@ -3,8 +3,8 @@
     python tools/student.py [FOLDER]
 
 FOLDER (default: student/) gets a copy of nbs/ and the licence. Folded solutions are taken out of the notebooks, and
-nothing else is changed: stubs, their checks, hints, questions and saved outputs stay. A folder that is there already is
-left as it is, because students may have written into it. The number of exercises is printed.
+code cells that run one; nothing else is changed: stubs, their checks, hints, questions and other outputs stay. A folder
+that is there already is left as it is, because students may have written into it. The number of exercises is printed.
 """
 import argparse
 import re
@@ -19,13 +19,14 @@ from check_notebooks import files
 ROOT = Path(__file__).resolve().parents[1]
 TITLE = re.compile(r"^## (Exercise\b.*)$", re.MULTILINE)
 SOLUTION = re.compile(r"<details><summary>Solution</summary>(.*?)</details>\s*", re.DOTALL)
+CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
 def exercises(path):
     """(title, stub and check, solution) of each exercise of a chapter. Every other place takes them from here."""
     cells = nbformat.read(path, as_version=4).cells
     prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    solutions = [re.search(r"```python\n(.*?)```", folded, re.DOTALL)[1] for folded in SOLUTION.findall(prose)]
+    solutions = [CODE.search(folded)[1] for folded in SOLUTION.findall(prose)]
     stubs = [cell.source for cell in cells if cell.cell_type == "code" and not cell.source.startswith("#|")
              and "def check_" in cell.source]
     titles = TITLE.findall(prose)
@@ -34,9 +35,12 @@ def exercises(path):
 
 
 def without_solutions(notebook):
-    """(notebook without folded solutions, the number of its exercises). A cell that held nothing else goes."""
+    """(notebook without solutions and without the cells that run one, the number of its exercises)."""
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    solved = [code.strip() for folded in SOLUTION.findall(prose) for code in CODE.findall(folded)]
     count, kept = 0, []
     for cell in notebook.cells:
+        if cell.cell_type == "code" and any(code in cell.source for code in solved): continue
         if cell.cell_type == "markdown":
             count += len(TITLE.findall(cell.source))
             short = SOLUTION.sub("", cell.source)
