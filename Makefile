@@ -68,4 +68,7 @@ readme: $(VENV)/installed-dev  ## README.md from nbs/index.ipynb
 notebooks: $(VENV)/installed-dev  ## run every notebook and save its outputs
 	$(BIN)/python tools/run_notebooks.py
 
-.PHONY: help demo test lab docs bench readme notebooks
+student: $(VENV)/installed-dev  ## the course without solutions, in student/
+	$(BIN)/python tools/student.py
+
+.PHONY: help demo test lab docs bench readme notebooks student

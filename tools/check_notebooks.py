@@ -20,8 +20,9 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
-NOT_YET = {"motion/04_network", "motion/06_sampling"}   # not in the template's shape yet; who leaves never comes back
+NOT_YET = set()   # chapters that are not in the shape of the template yet; who leaves never comes back
 WIDE = {"motion"}   # parts with wide lines
+PAGES = "course/"    # about the course: its notebooks export no module, and the template of chapters is not theirs
 NARROW, COLUMNS, LINES = 96, 120, 400       # columns of a code cell, columns and lines of a module
 EXPORT = "from nbdev.doclinks import nbdev_export; nbdev_export.__wrapped__()"
 
@@ -128,7 +129,7 @@ def main(args=None):
     problems = [line for path in notebooks for line in check_notebook(path)]
     for path in notebooks:
         name = path.relative_to(ROOT / "nbs").with_suffix("").as_posix()
-        if "/" in name and name not in NOT_YET: problems += check_template(path)
+        if "/" in name and name not in NOT_YET and not name.startswith(PAGES): problems += check_template(path)
         if name.rpartition("/")[0] not in WIDE: problems += check_width(path)
     problems += check_export(ROOT)
     for path in files(ROOT / "vasa_ref", "*.py"):
