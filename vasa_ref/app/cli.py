@@ -133,8 +133,7 @@ def animate(args):
     (play if args.stream else make_video)(args, talker, out, wanted)
 
 
-def say_notes(args):
-    """What the user should know of the picture, once the film has begun: before that, an error is the one line."""
+def say_notes(args):   # once the film has begun: before that, an error is the one line
     bare = [f"the film {BARE}"] * (not args.credentials) + [UNMARKED] * (not args.watermark)
     for note in args.photo.notes + bare if not args.quiet else ():
         print(f"vasa: {note}", file=sys.stderr)
@@ -172,34 +171,32 @@ def play(args, talker, out, wanted):
     """While the sound arrives. An interrupt ends the sound; a second one ends the work."""
     from ..media.clips import MADE, load_audio, save_video
     from ..media.files import ffmpeg_exe
-    from ..talking.talker import NEW_FRAMES
-    if out != "-":
-        ffmpeg_exe()   # or say that there is none, before sound is lost
     clock = live.Clock(keep=out != "-")
+    if clock.keep:
+        ffmpeg_exe()   # or say that there is none, before sound is lost
     if args.pipe:
         def stop(*_):
             args.pipe.stop()
             signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGINT, stop)
-    source = args.pipe or live.in_real_time(load_audio(args.audio))
     ahead = {} if args.lookahead is None else {"lookahead": round(args.lookahead / 40)}
-    frames = talker.stream(args.photo.encode(talker), clock.heard(source), **ahead, **wanted)
+    sound = clock.heard(args.pipe or live.in_real_time(load_audio(args.audio)))
+    frames = talker.stream(args.photo.encode(talker), sound, **ahead, **wanted)
     frames = clock.shown(args.photo.paste(frames) if args.full else frames)
     if (first := next(frames, None)) is None:
         raise VasaError("no sound came: expected 16 bit samples on standard input, raw or as a WAV")
     say_notes(args)
     frames = args.made.marked(itertools.chain([first], frames))
-    sign = lambda file: heard(args, clock).sign(file, out.name)
     try:
         (live.to_pipe(frames) if out == "-" else
-         save_video(out, frames, clock.sound, codec=args.codec, comment=MADE, finish=sign))
+         save_video(out, frames, clock.sound, codec=args.codec, comment=MADE,
+                    finish=lambda file: heard(args, clock).sign(file, out.name)))
     except BrokenPipeError:   # who watched has gone
         sys.stdout = open(os.devnull, "w")
     if not args.quiet:
-        words = {"latency_s": "latency {:.2f} s", "latency_s_p95": "95 % within {:.2f} s", "drift": "drift {:+.3f} s/s"}
-        report = [words[name].format(value) for name, value in clock.report(NEW_FRAMES).items()]
-        print(f"{out}: {len(clock.left) / 25:.1f} s of video, {size_of(args, talker)} pixels, look-ahead "
-              f"{talker.delay(**ahead):.2f} s, {', '.join(report)}", file=sys.stderr if out == "-" else sys.stdout)
+        words = f"look-ahead {talker.delay(**ahead):.2f} s, {clock.words()}"
+        print(f"{out}: {len(clock.left) / 25:.1f} s of video, {size_of(args, talker)} pixels, {words}",
+              file=sys.stderr if out == "-" else sys.stdout)
 
 
 def adapt(args):
@@ -210,8 +207,7 @@ def adapt(args):
     notes = chapter.adapt(existing_file(args.portrait, "portrait", PICTURES), args.out, weights=folder, device=device,
                           minutes=args.minutes, crop=args.crop, face=args.face, seed=args.seed, quiet=args.quiet)
     if not args.quiet:
-        for note in notes:
-            print(f"vasa: {note}", file=sys.stderr)
+        sys.stderr.writelines(f"vasa: {note}\n" for note in notes)
         print(f"{args.out}: weights for this one portrait; "
               f"vasa animate {args.portrait} SPEECH -o OUT.mp4 --weights {args.out}")
 

@@ -60,6 +60,12 @@ class Clock:
         figures = {"latency_s": late.median().item(), "latency_s_p95": late.quantile(0.95).item()}
         return figures | ({} if (slope := drift(late, new_frames)) is None else {"drift": slope})
 
+    def words(self):
+        """The same in words, for the steps that a talker makes."""
+        from ..talking.talker import NEW_FRAMES
+        words = {"latency_s": "latency {:.2f} s", "latency_s_p95": "95 % within {:.2f} s", "drift": "drift {:+.3f} s/s"}
+        return ", ".join(words[name].format(value) for name, value in self.report(NEW_FRAMES).items())
+
 
 def in_real_time(waveform):
     """(time, chunk) of a recording (N,), at the pace at which it was spoken."""

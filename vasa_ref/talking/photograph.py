@@ -111,9 +111,7 @@ class Face:
     def middle(self) -> list[float]: return self.points[:, :2].mean(0).tolist()
 
     @property
-    def turn(self) -> tuple[float, float, float]:
-        "yaw, pitch, roll in radians, see `head_turn`."
-        return head_turn(self.points)
+    def turn(self) -> tuple[float, float, float]: return head_turn(self.points)
 
     @property
     def place(self) -> Similarity:
@@ -212,8 +210,7 @@ def candidates(image: np.ndarray, far, parts: int) -> Iterator[tuple[float, floa
 def find_faces(image) -> list[Face]:
     """The faces in an image uint8 (H, W, 3), the largest first, however rolled.
 
-    The whole image is searched, and while nothing is found, squares of a half and of a quarter.
-    VasaError where mediapipe is not installed."""
+    All of it is searched, then squares of a half and a quarter. VasaError without mediapipe."""
     if (solutions := mediapipe_solutions()) is None:
         raise VasaError(f"to find faces takes mediapipe, which is not installed: {INSTALL}")
     image, faces = np.ascontiguousarray(image), []
@@ -353,9 +350,7 @@ class Photograph:
 
     @classmethod
     def open(cls, portrait, crop: str = "auto", face: int | None = None) -> "Photograph":
-        """A picture of a person, in any form that `Talker` takes.
-
-        crop: "auto" finds the face and places it as in training; with "none", and where a face
+        """A picture of a person, in any form that `Talker` takes. crop: "auto" finds the face and places it as in training; with "none", and where a face
         is within the trained poses, the centre square stays as it is. face: 1, the default, is
         the largest. VasaError in one sentence for a face that cannot be animated."""
         if crop not in ("auto", "none"): raise VasaError(f"crop {crop!r}: give auto or none")
