@@ -36,8 +36,8 @@ class MotionConfig:
     context: int = 10              # K frames of the window before
     audio_reach: int | None = 5    # a motion frame sees audio of frames this near; None: all
     skip: bool = True              # audio and the clip's conditions are added to motion tokens
-    carry: bool = True             # the last frame before is added to the output, at high t
-    precondition: bool = True      # x_t is added to the output, at low t
+    carry: bool = False            # the last frame before is added to the output, at high t
+    precondition: bool = False     # x_t is added to the output, at low t
     adaptive: bool = False         # t and the clip's conditions move the norms, no tokens
     times: int = 500               # T of the cosine schedule
 
@@ -50,7 +50,7 @@ class MotionConfig:
     @classmethod
     def paper(cls, **changes):
         "8 layers, width 512, 8 heads (VASA-1 sec. 3.2); Wav2Vec2-base; `FaceConfig.paper`."
-        plain = dict(audio_reach=None, skip=False, carry=False, precondition=False)
+        plain = dict(audio_reach=None, skip=False)
         sizes = dict(motion_dim=6 + 128, audio_dim=768, width=512, layers=8, heads=8)
         return replace(cls(**sizes, **plain), **changes)
 
@@ -60,17 +60,17 @@ class MotionSampling:
     "How weights are best played (`motion.sampling`). They carry it, and fit whatever it says."
     steps: int = 10                # of denoising
     temperature: float = 1.0       # of the noise that a window starts from
-    lean: float = 0.3              # how far a window's first frame is drawn to the last before
-    steady: bool = True            # poses are the mean of three frames
+    lean: float = 0.15             # how far a window's first frame is drawn to the last before
+    steady: bool = False           # poses are the mean of three frames
 
     @classmethod
     def tiny(cls): return cls()
 
     @classmethod
-    def laptop(cls): return cls(temperature=0.8)
+    def laptop(cls): return cls()
 
     @classmethod
-    def paper(cls): return cls(steps=50, lean=0.0, steady=False)
+    def paper(cls): return cls(steps=50, lean=0.0)
 
 # %% ../../nbs/motion/04_network.ipynb #09-038-850ab0
 @dataclass

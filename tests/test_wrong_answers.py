@@ -1,0 +1,78 @@
+"""Checks of exercises fail for plausible wrong answers: a solution in which one thing is replaced by a mistake."""
+import importlib
+import math
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_exercises import NOTEBOOKS, of_chapter
+
+WRONG = {  # chapter: {function: two mistakes (what the solution says, what a student might say)}
+    "hearing/01_spectra": {
+        "samples_for": [("config.receptive_field + (states - 1) * config.hop", "states * config.hop"),
+                        ("(states - 1)", "states")],
+        "deltas": [('mode="replicate"', 'mode="reflect"'),
+                   ("(2 * sum(n * n for n in steps))", "sum(n * n for n in steps)")]},
+    "hearing/02_features": {
+        "linear_accuracy": [("value=1.0", "value=0.0"), (".argmax(1) == new_y", ".argmax(1) == y")],
+        "final_rows": [("max(0, (samples - ahead) // (2 * config.hop))", "(samples - ahead) // (2 * config.hop)"),
+                       ("(2 * config.hop))", "config.hop)")]},
+    "hearing/03_training": {
+        "shares": [("torch.where(seconds > 0, seconds ** power, 0.0)", "seconds ** power"),
+                   ("weight / weight.sum()", "weight.softmax(0)")],
+        "viseme_loss": [("(scores.logsumexp(-1) - mouth).mean()", "F.cross_entropy(scores, labels)"),
+                        ("(scores.logsumexp(-1) - mouth).mean()",
+                         "-(scores.softmax(-1) * same).sum(-1).log().mean()")]},
+    "motion/01_diffusion": {
+        "ddpm_by_ddim": [("eta=1.0", "eta=0.0"), ("ddim_step(x_t, x0,", "ddim_step(x0, x_t,")],
+        "invert": [("schedule.alpha_bar(later)", "schedule.alpha_bar(t)"), ("/ (1 - a).sqrt()", "/ (1 - a)")]},
+    "motion/02_conditions": {
+        "nod_rate": [("pose[:, 1] - pose[:, 1].mean()", "pose[:, 1]"), ("(up.diff() == 1).sum()", "up.sum()")]},
+    "motion/03_latents": {
+        "clip_of": [("right=True", "right=False"), ("lengths.cumsum(0)", "lengths")],
+        "even_clips": [("window // 2", "window"), ("room.float()", "lengths.float()")],
+        "mirrored": [(" * torch.tensor(signs)", ""), ("motion[:, places]", "motion")]},
+    "motion/04_network": {
+        "attend": [(" / q.shape[1] ** 0.5", ""), ("masked_fill(~mask", "masked_fill(mask")],
+        "causal_mask": [("later <= ahead", "later < ahead"),
+                        ("first = len(config.conditions) + config.context", "first = len(config.conditions)")],
+        "saved": [("2 * config.context", "config.context"), ("own = 1 + config.window", "own = config.window")]},
+    "motion/05_training": {
+        "velocity_error": [("valid[:, 1:] & valid[:, :-1]", "valid[:, :-1]"),
+                           ("error[both].mean()", "(error * both).mean()")],
+        "shares": [("(1 - together) * alone ** 2", "alone ** 2"), ("(1 - together) * 2", "(1 - together)")],
+        "min_snr": [("weight / weight.mean()", "weight"), ("clamp(max=gamma)", "clamp(min=gamma)")]},
+    "motion/06_sampling": {
+        "seam_ratio": [("== window - 1", "== 0"), ("/ steps[~ends].mean()", "/ steps.mean()")],
+        "wander": [("audio.chunk(len(yaws))", "audio.split(len(yaws))"),
+                   ('stream.asked["gaze"] = (yaw, pitch)', 'stream.asked["gaze"] = (pitch, yaw)')],
+        "rescaled": [("x.std((1, 2), keepdim=True)", "x.std()"),
+                     ("spread(plain) / spread(guided)", "spread(guided) / spread(plain)")]},
+    "trust/01_credentials": {
+        "hash_around": [("place + data", "data"), (" + data[start + length:]", "")],
+        "signing": [(" % n", ""), ("return pow(hashed(message), d, n)", "return hashed(message)")]},
+    "trust/02_watermark": {
+        "false_alarms": [("(1 - (1 - 2.0 ** -check) ** looks)", "looks * 2.0 ** -check"),
+                         ("(1 - (1 - 2.0 ** -check) ** looks)", "(1 - 2.0 ** -check) ** looks")],
+        "vote": [("values if soft else values.sign()", "values"),
+                 ("values if soft else values.sign()", "values.sign() if soft else values")],
+        "rounded": [("x + (hard - x).detach()", "hard"), ("< 0.67", "< 0.5")]},
+}
+
+
+@pytest.mark.parametrize("chapter", WRONG)
+def test_checks_fail_for_plausible_mistakes(chapter):
+    found = {re.search(r"def check_(\w+)\(", stub)[1]: (module, stub, solution)
+             for module, _, stub, solution in of_chapter(NOTEBOOKS / f"{chapter}.ipynb")}
+    for name, mistakes in WRONG[chapter].items():
+        module, stub, solution = found[name]
+        assert len(mistakes) == 2
+        for right, wrong in mistakes:
+            assert right in solution, f"{name}: the solution no longer says {right}"
+            names = {**vars(importlib.import_module("vasa_ref." + module)), "torch": torch, "F": F, "math": math}
+            exec(stub, names)
+            exec(solution.replace(right, wrong), names)
+            with pytest.raises((AssertionError, ValueError, RuntimeError)):
+                names["check_" + name](names[name])
+                pytest.fail(f"the check of {name} passes for {wrong}", pytrace=False)
