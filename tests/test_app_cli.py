@@ -207,7 +207,7 @@ class FakePhotograph:
         cls.opened.append((portrait, options))
         return cls()
 
-    def portrait(self, size): return self.opened[-1][0]
+    def encode(self, talker): return self.opened[-1][0]
 
     def paste(self, frames): return frames
 

@@ -263,7 +263,7 @@ class DetailFace(nn.Module):
         return self.identity_encoder(images).float()
 
     def motion(self, images: Tensor, pose: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        "Images (B, 3, S, S) in [0, 1] to pose (B, 6), unless it is given, and z_dyn (B, z_dyn_dim)."
+        "Images (B, 3, S, S) to pose (B, 6), unless it is given, and z_dyn (B, z_dyn_dim)."
         return self.motion_encoder(images, pose)
 
     def read_dynamics(self, z_dyn: Tensor) -> Dynamics:

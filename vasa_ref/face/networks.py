@@ -361,7 +361,7 @@ class FaceModel(nn.Module):
         return self.identity_encoder(images)
 
     def motion(self, images, pose=None):
-        "Images (B, 3, S, S) in [0, 1] to pose (B, 6), unless it is given, and z_dyn (B, z_dyn_dim)."
+        "Images (B, 3, S, S) to pose (B, 6), unless it is given, and z_dyn (B, z_dyn_dim)."
         return self.motion_encoder(images, pose)
 
     def read_dynamics(self, z_dyn):

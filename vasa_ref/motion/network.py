@@ -180,7 +180,8 @@ class MotionTokens(Normalised):
     def placed(self, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
         "The same tokens; to those of sequences the positions of their frames are added."
         past, now = self.position.split([self.config.context, self.config.window])
-        where = {"prev_motion": past, "prev_audio": past, "audio": now[:tokens["audio"].shape[1]]}
+        now = now[:tokens["audio"].shape[1]]
+        where = {"prev_motion": past, "prev_audio": past, "audio": now}
         return {name: x + where.get(name, 0) for name, x in tokens.items()}
 
     def noisy(self, x_t: Tensor) -> Tensor:
