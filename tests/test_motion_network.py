@@ -223,7 +223,8 @@ def written(model, tmp_path):
 def test_the_shipped_weights_are_of_the_preset_and_say_how_they_are_played():
     model = load_motion("laptop")
     assert model.config == MotionConfig.laptop()
-    assert model.sampling == MotionSampling.laptop() == MotionSampling(steps=10, temperature=1.0, lean=0.15, steady=False)
+    assert model.sampling == MotionSampling.laptop()
+    assert model.sampling == MotionSampling(steps=10, temperature=1.0, lean=0.15, steady=False)
 
 
 @torch.no_grad()
@@ -247,7 +248,8 @@ def test_weights_of_one_config_load(written):
         metadata.pop("sampling"), metadata["config"].pop("conditions")
         assert FORMER <= metadata["config"].keys()
     loaded = load_motion(written(as_before))
-    assert loaded.config == CONFIG and loaded.sampling == MotionSampling(steps=7, temperature=0.9, lean=0.15, steady=False)
+    assert loaded.config == CONFIG
+    assert loaded.sampling == MotionSampling(steps=7, temperature=0.9, lean=0.15, steady=False)
 
 
 def test_sampling_and_training_make_no_other_version(written):
