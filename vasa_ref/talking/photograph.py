@@ -352,8 +352,8 @@ class Photograph:
     def open(cls, portrait, crop: str = "auto", face: int | None = None) -> "Photograph":
         """A picture of a person, in any form that `Talker` takes. crop: "auto" finds the face
         and places it as in training; with "none", and where a face is within the trained
-        poses, the centre square stays as it is. face: 1, the default, is the largest. VasaError in one
-        sentence for a face that cannot be animated."""
+        poses, the centre square stays as it is. face: 1, the default, is the largest.
+        VasaError in one sentence for a face that cannot be animated."""
         if crop not in ("auto", "none"): raise VasaError(f"crop {crop!r}: give auto or none")
         if crop == "none" and face: raise VasaError("a face is chosen with crop auto, not none")
         picture = load_picture(portrait)
