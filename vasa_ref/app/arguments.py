@@ -127,7 +127,7 @@ def make_parser():
     sub.add_argument("--stream", action="store_true", help="make frames while the sound arrives, and say how late they "
                      "are; a recording is played at its own pace, and an interrupt ends live sound")
     sub.add_argument("--lookahead", type=number(0, 1000), metavar="MS", help="with --stream: how much of the sound "
-                     "that comes after a frame is waited for, 0 to 1000 ms, in steps of 40 (default: 80); the audio "
+                     "that comes after a frame is waited for, 0 to 1000 ms, in steps of 40 (default: 40); the audio "
                      "encoder hears 160 ms more")
     sub.add_argument("--curves", metavar="FILE", help=f"JSON with {', '.join(clip_conditions())} or some "
                      "of them, each an object of "

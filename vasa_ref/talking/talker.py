@@ -53,7 +53,7 @@ class FeatureStream:
         return audio_features(self.encoder, heard, frames=stop - start, first=first - start)
 
 # %% ../../nbs/talking/03_talker.ipynb #tlk-020-96ac3e
-NEW_FRAMES, LOOKAHEAD = 2, 2                   # of a step of a stream, unless asked otherwise
+NEW_FRAMES, LOOKAHEAD = 3, 1                   # of a step of a stream, unless asked otherwise
 
 
 def check_steps(config: MotionConfig, new_frames: int, lookahead: int) -> None:
