@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -88,6 +89,8 @@ def test_help_of_each_command(vasa, command):
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--emotion", "bored"], "choose from 'neutral', 'happy'"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--emotion-strength", "-1"], "from 0 to 2"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--emotion-strength", "1"], "--emotion-strength needs an --emotion"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--lookahead", "80"], "--lookahead is for --stream"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--stream", "--lookahead", "-1"], "from 0 to 1000"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--cfg-audio", "x"], "'x' is not a number from 0 to 10"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--steps", "0"], "a whole number from 1 to 500"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--temperature", "3"], "from 0 to 2"),
@@ -716,6 +719,12 @@ def test_a_recording_is_streamed_at_its_own_pace(animate):
     (code, out, err), frames = animate(None, None, "--stream")
     assert (code, err, frames) == (0, "", 13) and "0.5 s of video" in out and time.monotonic() - began >= 0.5
     assert all(word in out for word in ("look-ahead", "latency", "95 % within"))
+
+
+def test_the_lookahead_is_chosen_in_milliseconds(animate):
+    waited = [animate(None, None, "--stream", "--lookahead", ms)[0][1] for ms in (0, 80)]
+    seconds = [float(re.search(r"look-ahead ([\d.]+) s", out)[1]) for out in waited]
+    assert seconds[1] - seconds[0] == pytest.approx(0.08, abs=0.011)
 
 
 def test_standard_input_to_standard_output(files, tmp_path):

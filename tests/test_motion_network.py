@@ -228,16 +228,16 @@ def test_the_shipped_weights_are_of_the_preset_and_say_how_they_are_played():
 
 
 @torch.no_grad()
-def test_a_short_window_is_the_beginning_of_what_is_asked(model):
-    "Tokens and masks of the first n frames: the same as a whole window in which nobody sees the others."
+def test_a_short_window_is_the_window_of_a_shorter_model(model):
+    """The first n frames alone give what a model of windows of n frames gives that has the same weights."""
     n, c, (x_t, t) = 7, conditions(), noisy()
     short = replace(c, values=c.values | {"audio": c["audio"][:, :n]}, keep={})
-    mask = attention_mask(CONFIG)
-    seen = mask.shape[1] - 1 - CONFIG.window
-    assert torch.equal(model.mask_of(CONFIG.window), mask)
-    assert torch.equal(model.mask_of(n)[:, seen - CONFIG.window + n:], mask[:1 + n, seen:seen + 1 + n])
-    assert torch.equal(model.mask_of(n)[:, :seen - CONFIG.window + n], mask[:1 + n, :seen - CONFIG.window + n])
-    assert model(x_t[:, :n], t, short).shape == (2, n, CONFIG.motion_dim)
+    config = replace(CONFIG, window=n)
+    shorter, state = MotionModel(config).eval(), model.state_dict()
+    shorter.load_state_dict(state | {"position": state["position"][:CONFIG.context + n]})
+    assert torch.equal(model.mask_of(n), attention_mask(config))
+    assert torch.equal(model.mask_of(CONFIG.window), attention_mask(CONFIG))
+    assert torch.allclose(model(x_t[:, :n], t, short), shorter(x_t[:, :n], t, short), atol=1e-6)
 
 
 def test_weights_of_one_config_load(written):

@@ -18,6 +18,7 @@ from vasa_ref.speed.faster import (
     Graphed,
     Tricks,
     ahead,
+    by_length,
     each_and_all,
     fetch,
     fold,
@@ -251,3 +252,8 @@ def test_tricks_on_a_gpu(talker, tricks):
     compare(lambda t: t.frames(PORTRAIT, speech, seed=4, cfg_scale={"audio": 1.0}))
     compare(lambda t: (frame for pair in zip(t.frames(PORTRAIT, speech, seed=1), t.frames(PORTRAIT, speech, seed=2))
                        for frame in pair))
+
+
+def test_only_whole_windows_meet_the_compiled_denoiser():
+    denoise = by_length(50, lambda *_: "whole", lambda *_: "shorter")
+    assert [denoise(torch.zeros(2, n, 3), None, None) for n in (50, 49, 3)] == ["whole", "shorter", "shorter"]

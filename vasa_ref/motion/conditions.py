@@ -111,7 +111,9 @@ class ClipMotion:
 
 # %% ../../nbs/motion/02_conditions.ipynb #09-009-c01434
 def main_direction(directions: Tensor, bin_size: float = 0.0873) -> Tensor:
-    "The most frequent of directions (T, 2), radians: mean about the fullest bin, (2,)."
+    """The most frequent of directions (T, 2), radians: mean about the fullest bin, (2,).
+
+    VASA-1 sec. 3.2."""
     bins = (directions / bin_size).round()
     values, counts = bins.unique(dim=0, return_counts=True)
     mode = values[counts.argmax()]
