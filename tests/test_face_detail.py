@@ -16,6 +16,7 @@ from vasa_ref.face.detail import (
     pixel_places,
     read_flow,
     sample_map,
+    sharpen,
 )
 from vasa_ref.face.encoders import CloseUps, measure_reading, mirror, moved, train_encoders
 from vasa_ref.face.networks import FaceConfig, FaceModel
@@ -101,7 +102,7 @@ def test_untaught_warps_of_the_same_pose_copy_the_portrait_exactly(face):
     torch.testing.assert_close(drawn.place, pixel_places(16, 16).expand(2, -1, -1, -1), rtol=0, atol=1e-5)
     places = pixel_places(32, 32).expand(2, -1, -1, -1)
     torch.testing.assert_close(sample_map(images, places), images, rtol=0, atol=1e-5)
-    torch.testing.assert_close(drawn.copy, images, rtol=0, atol=1e-4)
+    torch.testing.assert_close(drawn.copy, sharpen(images), rtol=0, atol=1e-4)
 
 
 def test_shares_choose_between_copy_source_and_paint(face):
@@ -122,8 +123,18 @@ def test_networks_may_see_less_than_is_copied():
     assert a.volume.shape[3:] == (4, 4) and [m.shape[-1] for m in a.maps] == [16, 8, 4]
     drawn = small.draw(a, small.identity(images), pose, torch.zeros(2, 57))
     assert drawn.image.shape == drawn.paint.shape == (2, 3, 64, 64) and drawn.logits.shape == (2, 4, 64, 64)
-    torch.testing.assert_close(drawn.copy, images, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(drawn.copy, sharpen(images), rtol=1e-3, atol=1e-3)
     with pytest.raises(ValueError, match="shrink 3"): replace(TINY, shrink=3)
+
+
+def test_sharpening_adds_half_of_what_is_fine():
+    image = torch.full((1, 1, 5, 5), 0.2)
+    image[..., 2, 2] = 0.38                                       # the mean around it is 0.22
+    sharp = sharpen(image)
+    torch.testing.assert_close(sharp[0, 0, 2, 2], torch.tensor(0.46))
+    torch.testing.assert_close(sharp[0, 0, 1, 1], torch.tensor(0.19))
+    torch.testing.assert_close(sharp[0, 0, 0], torch.tensor([0.2] * 5))
+    assert sharpen(torch.eye(8).view(1, 1, 8, 8)).aminmax() == (0, 1)
 
 
 def test_constant_flow_is_read_as_itself():
