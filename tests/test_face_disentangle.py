@@ -138,13 +138,15 @@ def test_face_loss_teaches_everything_but_the_motion_encoder(pool, parts, share,
     face, _, critic = parts
     face.zero_grad(set_to_none=True)
     face.motion_encoder.requires_grad_(False)
-    judge = PatchDiscriminator((8, 16, 24)) if playing else None
-    loss, named = face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(), share, judge)
+    discriminator = PatchDiscriminator((8, 16, 24)) if playing else None
+    loss, named = face_loss(face, critic, pool.draw(2, 3, generator()), LossWeights(), share, discriminator)
     both = {"pixels", "structure", "features", "cycle",
-            "contrast"} | ({"judge", "adversarial", "matching"} if playing else set())
+            "contrast"} | ({"discriminator", "adversarial", "matching"} if playing else set())
     assert set(named) == (both if share == 0 else both | {"consist", "cross_id", "swap_cycle", "swap_contrast"})
     loss.backward()
-    if playing: assert all(p.grad.abs().sum() > 0 for name, p in judge.named_parameters() if name.endswith("weight"))
+    if playing:
+        weights = [p for name, p in discriminator.named_parameters() if name.endswith("weight")]
+        assert all(p.grad.abs().sum() > 0 for p in weights)
     dead = {n.split(".")[0] for n, p in face.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
     assert dead == {"motion_encoder"}
 

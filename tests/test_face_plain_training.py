@@ -14,7 +14,7 @@ from vasa_ref.world import frames as world_frames
 from vasa_ref.world.frames import Pool
 
 PLAN = FaceTraining(people=16, frames=3, pretrain_pairs=2, pretrain_frames=2, pretrain_steps=4, pairs=2, drivers=2,
-                    steps=4, alone=2, judge=2, lr=2e-3)
+                    steps=4, alone=2, adversary_from=2, lr=2e-3)
 
 
 def generator(seed=0): return torch.Generator().manual_seed(seed)
@@ -75,8 +75,8 @@ def test_the_discriminator_is_clipped_apart(pool, tmp_path, monkeypatch):
     seen, fit = [], plain_training.fit
     monkeypatch.setattr(plain_training, "fit",
                         lambda recipe, *args, **options: seen.append(recipe) or fit(recipe, *args, **options))
-    train(pool, 2, dataclasses.replace(PLAN, judge=1), out=tmp_path)
-    assert [recipe.apart for recipe in seen] == [(), ("judge",)] and "judge" in seen[1].modules
+    train(pool, 2, dataclasses.replace(PLAN, adversary_from=1), out=tmp_path)
+    assert [recipe.apart for recipe in seen] == [(), ("discriminator",)] and "discriminator" in seen[1].modules
 
 
 def test_training_writes_weights_that_load(pool, tmp_path):

@@ -16,7 +16,7 @@ from vasa_ref.measure import metrics
 from vasa_ref.measure.estimator import (
     LIDS,
     EstimatorConfig,
-    Lessons,
+    FaceDataset,
     MetricsTraining,
     MotionEstimator,
     Reading,
@@ -24,8 +24,8 @@ from vasa_ref.measure.estimator import (
     correlation,
     estimator_loss,
     face_crop,
+    face_dataset,
     lesson,
-    lessons_for,
     load_metrics,
     mirror,
     mouth_opening,
@@ -317,19 +317,19 @@ def test_frame_codes_do_not_depend_on_batches(estimator):
 
 def test_a_folder_without_instruments_gets_the_shipped_ones(tmp_path):
     torch.manual_seed(0)
-    ears = PhonemeRecogniser(Wav2Vec2Config.tiny())
-    save_weights(tmp_path / "audio.safetensors", ears, ears.config, phonemes=PHONEMES)
+    audio_encoder = PhonemeRecogniser(Wav2Vec2Config.tiny())
+    save_weights(tmp_path / "audio.safetensors", audio_encoder, audio_encoder.config, phonemes=PHONEMES)
     shipped, here = load_instruments("laptop"), load_instruments(tmp_path)
-    assert here.ears.config == shipped.ears.config
-    judges = Judges(SyncConfig.tiny(audio_dim=ears.config.hidden_size))
+    assert here.audio_encoder.config == shipped.audio_encoder.config
+    judges = Judges(SyncConfig.tiny(audio_dim=audio_encoder.config.hidden_size))
     save_weights(tmp_path / "sync.safetensors", judges, judges.config, ears=fingerprint(load_audio_encoder(tmp_path)))
-    assert load_instruments(tmp_path).ears.config == ears.config
-    save_weights(tmp_path / "sync.safetensors", judges, judges.config, ears=fingerprint(shipped.ears))
+    assert load_instruments(tmp_path).audio_encoder.config == audio_encoder.config
+    save_weights(tmp_path / "sync.safetensors", judges, judges.config, ears=fingerprint(shipped.audio_encoder))
     with pytest.raises(VasaError, match="another audio encoder"):
         load_instruments(tmp_path)
 
 
-def random_lessons(n, size, seed=0):
+def random_dataset(n, size, seed=0):
     "Images uint8 (n, 3, S, S), pose (n, 6) and dynamics (n, 54) that have nothing to do with each other."
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8, generator=generator)
@@ -361,7 +361,7 @@ def test_crops_do_not_see_where_the_head_is():
 
 
 def test_mirror_twice_is_nothing():
-    data = random_lessons(2, 32)
+    data = random_dataset(2, 32)
     assert all(torch.equal(a, b) for a, b in zip(data, mirror(*mirror(*data))))
     images, pose, dynamics = mirror(*data)
     assert torch.equal(dynamics[:, UNIT["eyeBlinkLeft"]], data[2][:, UNIT["eyeBlinkRight"]])
@@ -382,19 +382,19 @@ def test_lessons_are_of_people_who_do_anything_and_of_talks():
 def test_fewer_lessons_than_are_kept_are_the_first(tmp_path):
     path = tmp_path / "lessons.safetensors"
     plan = lambda people: MetricsTraining(people=people, frames=2)
-    three = lessons_for(plan(3), 16, kept=path)
-    before, two = path.read_bytes(), lessons_for(plan(2), 16, kept=path)
+    three = face_dataset(plan(3), 16, kept=path)
+    before, two = path.read_bytes(), face_dataset(plan(2), 16, kept=path)
     assert len(three.images) == 6 and path.read_bytes() == before
     assert all(torch.equal(a, b[:4]) for a, b in zip(two.all(), three.all()))
 
 
 def test_lessons_of_a_pool_are_its_frames(tmp_path):
     pool = Pool.make(tmp_path, 16, 1, 32, quiet=True)
-    lessons = Lessons.of_pool(tmp_path, 16)
-    assert lessons.images.shape == (16, 3, 16, 16) and lessons.pose.shape == (16, 6)
-    assert lessons.dynamics.shape == (16, 54)
+    dataset = FaceDataset.of_pool(tmp_path, 16)
+    assert dataset.images.shape == (16, 3, 16, 16) and dataset.pose.shape == (16, 6)
+    assert dataset.dynamics.shape == (16, 54)
     frames = pool.files[0].get_tensor("images").float().flatten(0, 1)
-    assert (torch.nn.functional.avg_pool2d(frames, 2) - lessons.images).abs().mean() < 4
+    assert (torch.nn.functional.avg_pool2d(frames, 2) - dataset.images).abs().mean() < 4
 
 
 def test_spoil_keeps_shape_and_range_and_repeats():
@@ -413,8 +413,8 @@ def test_estimator_reads_bytes_and_floats_alike(estimator):
 
 
 def test_every_part_of_the_estimator_gets_a_gradient():
-    model, lessons = MotionEstimator(EstimatorConfig.tiny()), Lessons.cat([random_lessons(4, 48)])
-    estimator_loss(model, lessons, 4, torch.Generator().manual_seed(0))[0].backward()
+    model, dataset = MotionEstimator(EstimatorConfig.tiny()), FaceDataset.cat([random_dataset(4, 48)])
+    estimator_loss(model, dataset, 4, torch.Generator().manual_seed(0))[0].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
@@ -457,12 +457,12 @@ def test_bench_measures_any_weights(tmp_path, estimator, monkeypatch):
     monkeypatch.setattr(metrics, "held_out_truth",
                         lambda seed, language="en", seconds=0: held_out_truth(seed, language=language, seconds=0.4))
     talker = Talker.random("tiny")
-    ears = PhonemeRecogniser(Wav2Vec2Config.tiny())
+    audio_encoder = PhonemeRecogniser(Wav2Vec2Config.tiny())
     save_weights(tmp_path / "face.safetensors", talker.face, talker.face.config)
     save_weights(tmp_path / "motion.safetensors", talker.motion_model, talker.motion_model.config)
-    save_weights(tmp_path / "audio.safetensors", ears, ears.config, phonemes=PHONEMES)
+    save_weights(tmp_path / "audio.safetensors", audio_encoder, audio_encoder.config, phonemes=PHONEMES)
     save_weights(tmp_path / "metrics.safetensors", estimator, estimator.config, errors={})
-    judges = Judges(SyncConfig.tiny(audio_dim=ears.config.hidden_size))
+    judges = Judges(SyncConfig.tiny(audio_dim=audio_encoder.config.hidden_size))
     save_weights(tmp_path / "sync.safetensors", judges, judges.config, ears=fingerprint(load_audio_encoder(tmp_path)))
     figures = bench(tmp_path, quick=True, quiet=True)
     assert set(figures) <= set(KEYS)

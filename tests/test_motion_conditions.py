@@ -43,7 +43,7 @@ def seeded(seed=0):
 
 
 @pytest.fixture(scope="module")
-def ears():
+def audio_encoder():
     torch.manual_seed(0)
     return Wav2Vec2(Wav2Vec2Config.tiny()).eval()
 
@@ -59,7 +59,7 @@ def animate_help(capsys):
     return capsys.readouterr().out
 
 
-def test_a_new_row_is_taken_up_everywhere_and_leaves_no_trace(capsys, ears, clips, tmp_path):
+def test_a_new_row_is_taken_up_everywhere_and_leaves_no_trace(capsys, audio_encoder, clips, tmp_path):
     before, plain_help = dict(CONDITIONS), animate_help(capsys)
     plain = MotionModel(MotionConfig.tiny()).state_dict().keys()
     with added(NODS):
@@ -87,7 +87,7 @@ def test_a_new_row_is_taken_up_everywhere_and_leaves_no_trace(capsys, ears, clip
         slider.value = 40
         assert panel.settings.conditions["nod_rate"] == 40 and panel.still.value != still and panel.message.value == ""
 
-        latents = make_latents(ears, 2, clips=clips, path=tmp_path / "latents.safetensors", quiet=True)
+        latents = make_latents(audio_encoder, 2, clips=clips, path=tmp_path / "latents.safetensors", quiet=True)
         assert latents.conditions["nod_rate"][1].item() == NODS.tell(ClipMotion(clips[1].truth.motion.pose, None, None))
         kept = Latents.load(tmp_path / "latents.safetensors")
         assert torch.equal(kept.conditions["nod_rate"], latents.conditions["nod_rate"])
@@ -149,22 +149,22 @@ def test_shipped_weights_are_of_this_version():
     assert all(getattr(model.config, name) == told[name] for name in vars(model.config).keys() - {"conditions"})
 
 
-def test_latents_that_lack_a_condition_of_the_table_are_made_anew(ears, clips, tmp_path):
+def test_latents_that_lack_a_condition_of_the_table_are_made_anew(audio_encoder, clips, tmp_path):
     path = tmp_path / "latents.safetensors"
-    old = make_latents(ears, 2, clips=clips, path=path, quiet=True)
+    old = make_latents(audio_encoder, 2, clips=clips, path=path, quiet=True)
     assert set(dict(old.items())) == {"motion", "audio", "lengths", *OURS}
     with added(NODS):
         assert made_with(path) is None
-        assert "nod_rate" in make_latents(ears, 2, clips=clips, path=path, quiet=True).conditions
-    again = make_latents(ears, 2, clips=[], path=path, quiet=True)                          # more than enough is there
+        assert "nod_rate" in make_latents(audio_encoder, 2, clips=clips, path=path, quiet=True).conditions
+    again = make_latents(audio_encoder, 2, clips=[], path=path, quiet=True)       # more than enough is there
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(old.items(), again.items()))
 
 
-def test_every_chance_of_drop_out_is_in_the_config(monkeypatch, ears, clips):
+def test_every_chance_of_drop_out_is_in_the_config(monkeypatch, audio_encoder, clips):
     given = {}
     monkeypatch.setattr("vasa_ref.motion.training.drop_conditions",
                         lambda conditions, generator, **chances: given.update(chances))
-    latents = make_latents(ears, 2, clips=clips, quiet=True)
+    latents = make_latents(audio_encoder, 2, clips=clips, quiet=True)
     model = MotionModel(MotionConfig.tiny(audio_dim=latents.audio.shape[1]))
     random_conditions(model, latents, seeded(), MotionTraining.tiny(drop_start_prob=0.7))
     assert given == dict(drop_prob=0.1, drop_prev_prob=0.5, drop_start_prob=0.7,

@@ -26,7 +26,7 @@ from vasa_ref.world.head import UNIT, look_direction
 
 
 @pytest.fixture(scope="module")
-def ears():
+def audio_encoder():
     torch.manual_seed(0)
     return Wav2Vec2(Wav2Vec2Config.tiny()).eval()
 
@@ -75,9 +75,9 @@ def test_latents_are_saved_and_refused(tmp_path):
             read(tmp_path / "bad")
 
 
-def test_encode_clip_is_told_the_truth(ears, face, clips):
-    got, known = encode_clip(clips[0], ears), clips[0].truth.motion
-    assert got.motion.shape == (10, 63) and got.audio.shape == (10, ears.config.hidden_size)
+def test_encode_clip_is_told_the_truth(audio_encoder, face, clips):
+    got, known = encode_clip(clips[0], audio_encoder), clips[0].truth.motion
+    assert got.motion.shape == (10, 63) and got.audio.shape == (10, audio_encoder.config.hidden_size)
     assert torch.equal(got.motion[:, :6], known.pose)
     assert torch.equal(got.motion[:, 6:], to_z_dyn(known.units, known.gaze, known.body))
     assert torch.allclose(got.conditions["gaze"][0], known.main_gaze)
@@ -85,17 +85,17 @@ def test_encode_clip_is_told_the_truth(ears, face, clips):
     assert abs(got.conditions["distance"].item() - known.distance) < 1e-6
     assert abs(got.conditions["head_motion"].item() - delta_p(known.pose)) < 1e-6
     assert got.conditions["blink_rate"].item() == blink_rate(known.units)
-    unneeded = encode_clip(clips[0], ears, face)                             # a face model changes nothing
+    unneeded = encode_clip(clips[0], audio_encoder, face)                             # a face model changes nothing
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(got.items(), unneeded.items()))
 
 
 @pytest.mark.parametrize("kind", ["detail", "plain"])
-def test_encode_clip_without_truth_reads_frames(ears, footage, kind):
+def test_encode_clip_without_truth_reads_frames(audio_encoder, footage, kind):
     "What a face model reads, in whatever code it reads it; the batches do not matter."
     torch.manual_seed(0)
     face = (DetailFace(FaceConfig.tiny_detail()) if kind == "detail" else FaceModel(FaceConfig.tiny())).eval()
-    got = encode_clip(footage, ears, face, batch=4)
-    assert torch.allclose(got.motion, encode_clip(footage, ears, face).motion, atol=1e-4)
+    got = encode_clip(footage, audio_encoder, face, batch=4)
+    assert torch.allclose(got.motion, encode_clip(footage, audio_encoder, face).motion, atol=1e-4)
     pose, z_dyn = got.motion.split([6, face.config.z_dyn_dim], 1)
     with torch.no_grad():
         units, eyes, _ = face.read_dynamics(z_dyn)
@@ -105,42 +105,43 @@ def test_encode_clip_without_truth_reads_frames(ears, footage, kind):
     assert told["blink_rate"].item() == blink_rate(units)
 
 
-def test_encode_clip_needs_truth_or_frames_and_a_face(ears, face, footage):
+def test_encode_clip_needs_truth_or_frames_and_a_face(audio_encoder, face, footage):
     for clip, reader in ((footage, None), (replace(footage, frames=None), face)):
         with pytest.raises(ValueError, match="needs frames and a face model"):
-            encode_clip(clip, ears, reader)
+            encode_clip(clip, audio_encoder, reader)
 
 
-def test_poses_of_footage_are_smoothed(ears, face, footage, monkeypatch):
+def test_poses_of_footage_are_smoothed(audio_encoder, face, footage, monkeypatch):
     pose = torch.randn(10, 6, generator=seeded())
     monkeypatch.setattr(face, "motion", lambda images: (pose, torch.zeros(10, 57)))
-    got = encode_clip(footage, ears, face, batch=10)
+    got = encode_clip(footage, audio_encoder, face, batch=10)
     by_hand = torch.stack([pose[max(0, i - 1):i + 2].mean(0) for i in range(10)])
     assert torch.allclose(got.motion[:, :6], by_hand, atol=1e-6)
     assert abs(got.conditions["head_motion"].item() - delta_p(by_hand)) < 1e-4
 
 
-def test_latents_grow_and_are_made_anew_for_other_encoders(ears, face, clips, tmp_path):
+def test_latents_grow_and_are_made_anew_for_other_encoders(audio_encoder, face, clips, tmp_path):
     path = tmp_path / "latents.safetensors"
-    two = make_latents(ears, 2, clips=iter(clips), path=path, quiet=True)
-    three = make_latents(ears, 3, clips=iter(clips), path=path, quiet=True)
+    two = make_latents(audio_encoder, 2, clips=iter(clips), path=path, quiet=True)
+    three = make_latents(audio_encoder, 3, clips=iter(clips), path=path, quiet=True)
     assert len(two) == 2 and len(three) == 3 and torch.equal(three.motion[:20], two.motion)
-    assert torch.equal(three.motion, make_latents(ears, 3, clips=iter(clips), quiet=True).motion)
+    assert torch.equal(three.motion, make_latents(audio_encoder, 3, clips=iter(clips), quiet=True).motion)
     before = path.read_bytes()
-    fewer = make_latents(ears, 2, clips=iter(clips), path=path, quiet=True)               # of what is there, the first
+    fewer = make_latents(audio_encoder, 2, clips=iter(clips), path=path, quiet=True)   # of what is there, the first
     assert len(fewer) == 2 and path.read_bytes() == before
     for (name, values), (_, first) in zip(fewer.items(), two.items()):
         assert torch.equal(values, first) or name == "emotion", name
     torch.testing.assert_close(fewer.conditions["emotion"], two.conditions["emotion"], equal_nan=True)
-    assert len(make_latents(ears, 3, clips=iter(clips), minutes=0, quiet=True)) == 1
+    assert len(make_latents(audio_encoder, 3, clips=iter(clips), minutes=0, quiet=True)) == 1
     torch.manual_seed(1)
     other = Wav2Vec2(Wav2Vec2Config.tiny()).eval()
-    names = [fingerprint(ears), fingerprint(other), fingerprint(ears, face), fingerprint(ears, source="elsewhere")]
+    names = [fingerprint(audio_encoder), fingerprint(other), fingerprint(audio_encoder, face),
+             fingerprint(audio_encoder, source="elsewhere")]
     assert made_with(path) == names[0] and len(set(names)) == 4
     anew = make_latents(other, 1, clips=iter(clips), path=path, quiet=True)
     assert len(anew) == 1 and made_with(path) == names[1]
     with pytest.raises(VasaError, match="no clips"):
-        make_latents(ears, 3, clips=iter([]), quiet=True)
+        make_latents(audio_encoder, 3, clips=iter([]), quiet=True)
 
 
 def test_delta_p_and_blink_rate():

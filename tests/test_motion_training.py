@@ -141,8 +141,8 @@ def test_training_makes_the_mouth_follow_the_audio():
 @pytest.fixture
 def folder(tmp_path):
     torch.manual_seed(0)
-    ears = Wav2Vec2Config.tiny()
-    save_weights(tmp_path / "audio.safetensors", PhonemeRecogniser(ears), ears, phonemes=PHONEMES)
+    audio_encoder = Wav2Vec2Config.tiny()
+    save_weights(tmp_path / "audio.safetensors", PhonemeRecogniser(audio_encoder), audio_encoder, phonemes=PHONEMES)
     make_clips(range(2), seconds=0.8, workers=1, folder=tmp_path / "clips", render_frames=False, quiet=True)
     return tmp_path
 

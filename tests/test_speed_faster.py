@@ -24,7 +24,7 @@ from vasa_ref.speed.faster import (
     fold,
     named,
     painter,
-    stirred,
+    perturbed,
     trick_table,
 )
 from vasa_ref.talking.talker import Talker
@@ -43,7 +43,7 @@ def talker(request):
     face = build_face(getattr(FaceConfig, request.param)()).eval().requires_grad_(False)
     audio = Talker.random("tiny").audio
     motion = MotionModel(MotionConfig.tiny(motion_dim=6 + face.config.z_dyn_dim, audio_dim=audio.config.hidden_size))
-    return stirred(Talker(face, audio, motion.eval().requires_grad_(False)))
+    return perturbed(Talker(face, audio, motion.eval().requires_grad_(False)))
 
 
 def standardised(module): return sum(isinstance(m, WeightStandardised) for m in module.modules())

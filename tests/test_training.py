@@ -179,17 +179,17 @@ def test_gradients_are_clipped_and_their_norm_is_logged():
 def test_modules_that_stand_apart_are_clipped_by_themselves():
     """A huge gradient of the discriminator does not shorten the generator's."""
     moved = {}
-    for apart in ((), ("judge",)):
-        modules = {"face": nn.Linear(1, 1, bias=False), "judge": nn.Linear(1, 1, bias=False)}
-        loss = lambda step, g: (modules["face"].weight.sum() + 1e6 * modules["judge"].weight.sum(), {})
+    for apart in ((), ("discriminator",)):
+        modules = {"face": nn.Linear(1, 1, bias=False), "discriminator": nn.Linear(1, 1, bias=False)}
+        loss = lambda step, g: (modules["face"].weight.sum() + 1e6 * modules["discriminator"].weight.sum(), {})
         seen = []
         for p in modules["face"].parameters(): p.register_post_accumulate_grad_hook(lambda p: seen.append(p))
         loop = training.Loop(Recipe("gan", modules, loss, apart=apart, precision="no"), Run(max_steps=1))
         loss(0, None)[0].backward()
         length = training.clip_gradients(loop).item()
-        moved[apart] = seen[0].grad.item(), modules["judge"].weight.grad.item(), length
+        moved[apart] = seen[0].grad.item(), modules["discriminator"].weight.grad.item(), length
     assert moved[()][0] == pytest.approx(1e-6) and moved[()][2] == pytest.approx(1e6)
-    assert moved[("judge",)] == pytest.approx((1.0, 1.0, 1.0), rel=1e-3)
+    assert moved[("discriminator",)] == pytest.approx((1.0, 1.0, 1.0), rel=1e-3)
 
 
 def test_a_run_shares_its_time():

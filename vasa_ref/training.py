@@ -245,8 +245,8 @@ def save_checkpoint(loop: Loop, folder: Path | None) -> None:
     keys = sorted({k for entry in loop.log for k in entry})
     tensors |= {f"log/{k}": torch.tensor([e.get(k, math.nan) for e in loop.log],
                                          dtype=torch.float64) for k in keys}
-    told = {"step": loop.step, "seed": loop.run.seed, "name": loop.recipe.name}
-    save_tensors(folder / CHECKPOINT, tensors, told)
+    metadata = {"step": loop.step, "seed": loop.run.seed, "name": loop.recipe.name}
+    save_tensors(folder / CHECKPOINT, tensors, metadata)
 
 # %% ../nbs/01_training.ipynb #t01-038-ab1fcc
 def read_checkpoint(folder: Path) -> tuple[dict, int]:
@@ -256,11 +256,11 @@ def read_checkpoint(folder: Path) -> tuple[dict, int]:
     if not path.is_file():
         raise VasaError(
             f"cannot resume: no checkpoint at {path}, expected a folder that training wrote")
-    try: tensors, told = read_tensors(path)
+    try: tensors, metadata = read_tensors(path)
     except VasaError as error: raise VasaError(f"cannot resume: {error}") from error
-    if "step" not in told:
+    if "step" not in metadata:
         raise VasaError(f"cannot resume: {path} is no checkpoint of this package")
-    return tensors, told["step"]
+    return tensors, metadata["step"]
 
 
 def load_checkpoint(loop: Loop, folder: Path) -> None:

@@ -74,8 +74,8 @@ def print_table(figures):
 def read_curves(path, given):
     """{"gaze": {seconds: value}, ...} of a --curves file; `given` are the options that would contradict it."""
     try:
-        told = json.loads(Path(path).read_text(encoding="utf-8-sig"))   # a byte-order mark is no part of it
-        curves = {name: {float(t): value for t, value in curve.items()} for name, curve in told.items()}
+        written = json.loads(Path(path).read_text(encoding="utf-8-sig"))   # a byte-order mark is no part of it
+        curves = {name: {float(t): value for t, value in curve.items()} for name, curve in written.items()}
     except (ValueError, AttributeError, RecursionError):
         raise VasaError(f"--curves {path}: accepted is a JSON object of objects, seconds to values") from None
     if unknown := sorted(set(curves) - set(clip_conditions())):
@@ -83,7 +83,7 @@ def read_curves(path, given):
     if twice := sorted(set(curves) & given):
         raise VasaError(f"{', '.join(twice)}: either in --curves or as an option of its own, not both")
     for name, curve in curves.items():
-        if not curve or len(curve) < len(told[name]):
+        if not curve or len(curve) < len(written[name]):
             raise VasaError(f"--curves {path}: {name} has {'two key frames at one time' if curve else 'no key frames'}")
     return curves
 
@@ -258,11 +258,11 @@ def preset_of(args):
 
 def told_preset(folder):
     """The preset that an earlier training left word of in `folder`; None if there is no word."""
-    told = Path(folder) / "training.json"
+    record = Path(folder) / "training.json"
     try:
-        return json.loads(told.read_text())["preset"] if told.is_file() else None
+        return json.loads(record.read_text())["preset"] if record.is_file() else None
     except (ValueError, KeyError, TypeError):
-        raise VasaError(f"{told} is damaged: remove it, and say --preset") from None
+        raise VasaError(f"{record} is damaged: remove it, and say --preset") from None
 
 
 def train(args):

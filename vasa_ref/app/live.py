@@ -82,18 +82,18 @@ def read_header(data):
     The number is None where the header does not know it, as in a pipe. VasaError for samples of another kind."""
     if data[:4] != b"RIFF":
         raise VasaError(f"the WAV on standard input is of a kind that cannot be streamed; {STANDARD_INPUT}")
-    at, told = 12, None
+    at, header = 12, None
     while len(data) >= at + 8:
         name, size = struct.unpack("<4sI", data[at:at + 8])
-        if name == b"data" and told:
+        if name == b"data" and header:
             return at + 8, size if 0 < size < 0x7FFF0000 else None
         if name == b"data":
             raise VasaError(f"the WAV on standard input does not say what it holds; {STANDARD_INPUT}")
         if len(data) < at + 8 + size:
             return None
         if name == b"fmt ":
-            told = struct.unpack("<HHIIHH", data[at + 8:at + 24].ljust(16, b"\0"))
-            coding, channels, rate, bits = *told[:3], told[5]
+            header = struct.unpack("<HHIIHH", data[at + 8:at + 24].ljust(16, b"\0"))
+            coding, channels, rate, bits = *header[:3], header[5]
             if coding == 0xFFFE:   # extensible: the coding stands further back
                 coding = int.from_bytes(data[at + 32:at + 34], "little")
             if (coding, channels, rate, bits) != (1, 1, SAMPLE_RATE, 16):

@@ -59,8 +59,8 @@ def pixels(path, report):
         return "cannot be decoded"
     if found is None:
         return "no mark of this package is read from them"
-    told = report.facts.get("mark")
-    same = ("" if told is None else ", as the credentials say" if told == f"{found.number:08x}" else
+    stated = report.facts.get("mark")
+    same = ("" if stated is None else ", as the credentials say" if stated == f"{found.number:08x}" else
             ", NOT what the credentials say")
     return f"made by this package, mark {found.number:08x}{same}"
 

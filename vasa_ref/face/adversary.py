@@ -41,15 +41,16 @@ def feature_matching(maps, true_maps):
     return sum((a - b.detach()).abs().mean() for a, b in zip(maps, true_maps)) / len(maps)
 
 
-def adversarial_losses(judge, images, truth):
-    """{"judge", "adversarial", "matching"} for drawn images and their truth (B, 3, S, S); add
-    them with weights.
+def adversarial_losses(discriminator, images, truth):
+    """{"discriminator", "adversarial", "matching"} for drawn images and their truth
+    (B, 3, S, S); add them with weights.
 
-    One backward pass for both sides: "judge" teaches only the discriminator, the other two only
+    One backward pass for both sides: "discriminator" teaches only that one, the other two only
     the images."""
-    frozen = {name: p.detach() for name, p in judge.named_parameters()}
-    logits, maps = functional_call(judge, frozen, (images,))
-    true_logits, true_maps = judge(truth)
-    return {"judge": hinge_loss(true_logits.float(), judge(images.detach())[0].float()),
+    frozen = {name: p.detach() for name, p in discriminator.named_parameters()}
+    logits, maps = functional_call(discriminator, frozen, (images,))
+    true_logits, true_maps = discriminator(truth)
+    drawn_logits = discriminator(images.detach())[0]
+    return {"discriminator": hinge_loss(true_logits.float(), drawn_logits.float()),
             "adversarial": -logits.float().mean(),
             "matching": feature_matching(maps, true_maps)}

@@ -82,17 +82,17 @@ class LossWeights:
     matching: float = 1.0
 
 
-def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge=None, vgg=None,
-              generator=None):
+def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, discriminator=None,
+              vgg=None, generator=None):
     """Stage two on frames (P, K >= 3): the first is the source, the others drive it; then
     people drive one another.
 
     P is even and at least 4, neighbours share their dynamics. `disentangle` in 0..1 is the
-    weight of all that is asked of swapped pictures, 0 during the first steps; `judge` is a
-    `PatchDiscriminator` that plays against the decoder, or None; `vgg` a `VGG19` that compares
-    features, or None. Where the motion encoder learns too, it reads dynamics from frames
-    augmented by the `generator`, and what is read from drawn pictures is compared with the
-    frozen critic's reading of true ones.
+    weight of all that is asked of swapped pictures, 0 during the first steps;
+    `discriminator` is a `PatchDiscriminator` that plays against the decoder, or None; `vgg` a
+    `VGG19` that compares features, or None. Where the motion encoder learns too, it reads
+    dynamics from frames augmented by the `generator`, and what is read from drawn pictures is
+    compared with the frozen critic's reading of true ones.
     Returns the loss and its weighed parts.
     """
     people, k = frames.pose.shape[:2]
@@ -101,8 +101,9 @@ def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge
     pose = face.motion_encoder.read_pose(every)
     learns = pose.requires_grad
     z_dyn = face.motion_encoder.read_z_dyn(augment(every, generator) if learns else every, pose)
-    with torch.no_grad(): told = critic.motion.read_z_dyn(every, pose) if learns else z_dyn
-    pose, z_dyn, told = (x.float().unflatten(0, (people, k)) for x in (pose, z_dyn, told))
+    with torch.no_grad(): dynamics = critic.motion.read_z_dyn(every, pose) if learns else z_dyn
+    pose, z_dyn, dynamics = (x.float().unflatten(0, (people, k))
+                             for x in (pose, z_dyn, dynamics))
     z_id = face.identity(source)
     volume = face.appearance(source, z_id, (pose[:, 0], z_dyn[:, 0]))
     repeat = lambda x: x.repeat_interleave(k - 1, dim=0)
@@ -118,15 +119,15 @@ def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge
              "structure": weights.structure * (1 - ssim(images, drivers).mean()),
              "features": weights.features * (feature_loss(seen[0], truth[0])
                                              + feature_loss(seen[2], truth[2])),
-             "cycle": weights.cycle * agreement(seen[1], told[:, 1])}
+             "cycle": weights.cycle * agreement(seen[1], dynamics[:, 1])}
     if vgg is not None:
         parts["vgg"] = weights.vgg * feature_loss(vgg(images[some]), vgg(drivers[some]))
     # a pair's are the same
-    keys, pair = told[::2].flatten(0, 1), torch.arange(people, device=pose.device) // 2
+    keys, pair = dynamics[::2].flatten(0, 1), torch.arange(people, device=pose.device) // 2
     parts["contrast"] = weights.contrast * cosface(seen[1], keys, pair * k + 1)
-    if judge is not None:
-        game = adversarial_losses(judge, images[some], drivers[some])
-        parts |= {"judge": game["judge"],
+    if discriminator is not None:
+        game = adversarial_losses(discriminator, images[some], drivers[some])
+        parts |= {"discriminator": game["discriminator"],
                   "adversarial": weights.adversarial * game["adversarial"],
                   "matching": weights.matching * game["matching"]}
     if disentangle > 0:
@@ -142,7 +143,7 @@ def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, judge
                               pose[other, 2])
         with torch.no_grad(): source_code = critic.recogniser(source)
         parts["cross_id"] = disentangle * weights.cross_id * l_cross_id(swapped[3], source_code)
-        cycle = agreement(swapped[1], told[other, 2])
+        cycle = agreement(swapped[1], dynamics[other, 2])
         contrast = cosface(swapped[1], keys, pair[other] * k + 2)
         parts["swap_cycle"] = disentangle * weights.cycle * cycle
         parts["swap_contrast"] = disentangle * weights.contrast * contrast

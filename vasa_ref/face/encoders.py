@@ -147,8 +147,8 @@ def read_loss(motion: MotionReader, frames: Frames, close: CloseUps,
     jitter = lambda n: torch.randn(n, 6, generator=generator) * miss
     device = whole.device
     with torch.autocast(device.type, enabled=False):
-        pose, told = (x.flatten(0, 1) for x in (frames.pose, true_dynamics(frames)))
-        whole, pose, told = mirrored(whole, pose, told, generator)
+        pose, truth = (x.flatten(0, 1) for x in (frames.pose, true_dynamics(frames)))
+        whole, pose, truth = mirrored(whole, pose, truth, generator)
         whole, pose = moved(whole, pose, generator)
         whole = augment_light(resize(whole, motion.whole.size), generator)
         images, placed, z_dyn = mirrored(close.images, close.pose, close.z_dyn, generator)
@@ -160,7 +160,7 @@ def read_loss(motion: MotionReader, frames: Frames, close: CloseUps,
     gaze_weight = 2 * (1 - lids).clamp(0, 1).square().expand(-1, 2)
     weight = torch.cat([torch.ones_like(face[:, :52]), gaze_weight], dim=1)
     parts = {"pose": pose_loss(seen_pose, pose),
-             "body": 0.3 * (body - told[:, 54:]).square().mean(),
+             "body": 0.3 * (body - truth[:, 54:]).square().mean(),
              "face": 3 * (weight * (face - z_dyn).square()).mean()}
     return sum(parts.values()), parts
 
@@ -175,16 +175,16 @@ def measure_reading(motion: MotionReader, frames: Frames) -> dict:
     are open, of shoulders."""
     pose, read = (torch.cat(x).float()
                   for x in zip(*(motion(images) for images in frames.images)))
-    told, true = true_dynamics(frames).flatten(0, 1), frames.pose.flatten(0, 1)
-    variance = lambda told: told.var(0, correction=0).clamp_min(1e-6)
-    fit_of = lambda read, told: 1 - (read - told).square().mean(0) / variance(told)
-    r2, moving = fit_of(read, told), (told[:, :52] * SPREAD[:52].to(told)).std(0) > 0.05
+    truth, true = true_dynamics(frames).flatten(0, 1), frames.pose.flatten(0, 1)
+    variance = lambda truth: truth.var(0, correction=0).clamp_min(1e-6)
+    fit_of = lambda read, truth: 1 - (read - truth).square().mean(0) / variance(truth)
+    r2, moving = fit_of(read, truth), (truth[:, :52] * SPREAD[:52].to(truth)).std(0) > 0.05
     seen = frames.dynamics.flatten(0, 1)[:, LIDS].amax(1) < 0.5
     miss = (pose - true).abs()
     figures = {"pose_deg": miss[:, :3].mean().rad2deg(), "place_px": miss[:, 3:5].mean() * 128,
                "distance": (pose[:, 5] / true[:, 5]).log().abs().mean(),
                "units_r2": r2[:52][moving].mean(),
-               "gaze_r2": fit_of(read[seen, 52:54], told[seen, 52:54]).mean(),
+               "gaze_r2": fit_of(read[seen, 52:54], truth[seen, 52:54]).mean(),
                "shoulders_r2": r2[54:].mean()}
     figures |= {name: r2[UNIT[name]] for name in SEEN}
     return {name: round(float(x), 4) for name, x in figures.items()}

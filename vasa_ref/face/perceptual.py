@@ -96,14 +96,16 @@ class VGG19(nn.Module):
     def load(self, path):
         if not Path(path).is_file():
             raise VasaError(f"no file at {path}: expected VGG19's weights as safetensors")
-        try: told = {name.removeprefix("features."): x for name, x in load_file(path).items()}
+        try:
+            tensors = {name.removeprefix("features."): x for name, x in load_file(path).items()}
         except (SafetensorError, OSError) as error:
             raise VasaError(f"{path} is no safetensors file ({error})") from error
         own = self.features.state_dict()
-        if any(name not in told or told[name].shape != x.shape for name, x in own.items()):
+        if any(name not in tensors or tensors[name].shape != x.shape
+               for name, x in own.items()):
             raise VasaError(f"{path} is not torchvision's VGG19: expected 0.weight to 28.bias "
                             "of vgg19().features")
-        self.features.load_state_dict({name: told[name].float() for name in own})
+        self.features.load_state_dict({name: tensors[name].float() for name in own})
 
     def forward(self, images):
         x, maps = (images - self.mean) / self.std, []

@@ -37,7 +37,7 @@ class FaceTraining:
     drivers: int = 5
     steps: int = 300_000
     alone: int = 20_000          # steps of stage two before the disentangling losses come in
-    judge: int | None = 40_000   # steps before the discriminator plays; None: it does not
+    adversary_from: int | None = 40_000   # steps before the discriminator plays; None: never
     pretrain_contrast: float = 0.1
     augmented: bool = True       # of the drivers in stage one
     together: bool = False  # the motion encoder learns in stage two as well, as in the paper
@@ -47,7 +47,7 @@ class FaceTraining:
     @classmethod
     def tiny(cls):
         return cls(people=32, frames=4, pretrain_pairs=6, pretrain_frames=3, pretrain_steps=60,
-                   pairs=3, drivers=2, steps=120, alone=60, judge=90, lr=2e-3)
+                   pairs=3, drivers=2, steps=120, alone=60, adversary_from=90, lr=2e-3)
 
     @classmethod
     def paper(cls): return cls()
@@ -131,8 +131,8 @@ def train_face(preset="tiny", *, config=None, training=None, vgg19=None, pool=No
 
     encoder_steps = 0
     if pretrained and pretrained.is_file():
-        tensors, told = read_tensors(pretrained)
-        encoder_steps = told.get("steps", 0)
+        tensors, metadata = read_tensors(pretrained)
+        encoder_steps = metadata.get("steps", 0)
         for name, module in stage_one.items():
             part = {k.removeprefix(name + "/"): v for k, v in tensors.items()
                     if k.startswith(name + "/")}
@@ -154,16 +154,18 @@ def train_face(preset="tiny", *, config=None, training=None, vgg19=None, pool=No
     critic = Critic(face.motion_encoder, recogniser)
     stage_two = dict(face.named_children())
     if not plan.together: stage_two.pop("motion_encoder").eval().requires_grad_(False)
-    if plan.judge is not None:
-        stage_two["judge"] = replace(run, seed=run.seed + 1).new(PatchDiscriminator)
+    if plan.adversary_from is not None:
+        stage_two["discriminator"] = replace(run, seed=run.seed + 1).new(PatchDiscriminator)
     def loss_two(step, generator):
         frames = draw(plan.pairs, plan.drivers + 1, generator)
         ramp = min(1.0, max(0.0, (step - plan.alone) / max(1, plan.alone)))
-        judge = stage_two["judge"] if plan.judge is not None and step >= plan.judge else None
-        return face_loss(face, critic, frames, plan.weights, ramp, judge, vgg, generator)
+        plays = plan.adversary_from is not None and step >= plan.adversary_from
+        discriminator = stage_two["discriminator"] if plays else None
+        return face_loss(face, critic, frames, plan.weights, ramp, discriminator, vgg,
+                         generator)
     log = fit(Recipe("face-joint", stage_two, loss_two,
                      lr=inverse_sqrt(plan.lr, plan.steps // 4), steps=plan.steps,
-                     apart=("judge",)), run, folder=run.place("face-joint"), anew=True)
+                     apart=("discriminator",)), run, folder=run.place("face-joint"), anew=True)
     if place := run.place("face.safetensors"):
         save_weights(place, face, config, dtype=torch.float16,
                      steps={"encoders": encoder_steps, "all": len(log)})

@@ -44,23 +44,23 @@ def weighed(error: Tensor, weight: Tensor) -> Tensor:
 
 # %% ../../nbs/face/13_training.ipynb #f09-012-ee382a
 def point_losses(face: DetailFace, sources: Appearance, a: Appearance, drawn: Drawn,
-                 flow: Tensor, pose: Tensor, rest: Tensor, told: tuple, points: Tensor,
+                 flow: Tensor, pose: Tensor, rest: Tensor, places: tuple, points: Tensor,
                  seen: Tensor, weight: Tensor) -> dict:
     """How far the warps miss the true places of surface points, in voxel coordinates
     (1 is half a picture).
 
-    rest and told[0] (P, N, 3): the sources' points at rest and where they are; told[1]
+    rest and places[0] (P, N, 3): the sources' points at rest and where they are; places[1]
     (B, N, 3) the same for each driver; points and seen (B, N, .): of the drivers; weight (N,)
     of the points. to: from rest to the source; back: from the driver to rest; depth: of the
     surface that is seen; place: from the driver through all to the source."""
     again = lambda x: x.repeat_interleave(len(points) // len(x), dim=0)
     shown = weight * seen
     at = at_points(drawn.depth, points), at_points(drawn.place, points)
-    return {"to": weighed(face.find_source(rest, sources) - told[0],
+    return {"to": weighed(face.find_source(rest, sources) - places[0],
                           weight.expand(len(rest), -1)),
             "back": weighed(face.find_rest(points, pose, flow) - again(rest), shown),
             "depth": weighed(at[0] - points[..., 2:], shown),
-            "place": weighed(at[1] - told[1][..., :2], shown)}
+            "place": weighed(at[1] - places[1][..., :2], shown)}
 
 # %% ../../nbs/face/13_training.ipynb #f09-016-03c8dd
 def draw_frames(face: DetailFace, frames: Frames):
@@ -155,8 +155,8 @@ def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan, weight: Tensor,
     pose, points, seen, truth, mask, marks = (x[:, 1:].flatten(0, 1) for x in (
         frames.pose, frames.points, frames.seen, frames.images, frames.masks, frames.marks))
     again = lambda x: x.repeat_interleave(n, dim=0)
-    told = frames.points[:, 0], again(frames.points[:, 0])
-    parts = point_losses(face, sources, a, drawn, flow, pose, frames.rest, told,
+    places = frames.points[:, 0], again(frames.points[:, 0])
+    parts = point_losses(face, sources, a, drawn, flow, pose, frames.rest, places,
                          points, seen, weight)
     parts = {name: plan.points * x * (0.5 if name == "depth" else 1)
              for name, x in parts.items()}
@@ -177,9 +177,10 @@ def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan, weight: Tensor,
     if discriminator is not None:
         drawn_windows, true_windows = windows(torch.stack([drawn.image, truth]),
                                               plan.window, generator)
-        told = adversarial_losses(discriminator, drawn_windows, true_windows)
-        parts |= {"judge": told["judge"], "adversarial": plan.adversary * told["adversarial"],
-                  "matching": plan.matching * told["matching"]}
+        game = adversarial_losses(discriminator, drawn_windows, true_windows)
+        parts |= {"discriminator": game["discriminator"],
+                  "adversarial": plan.adversary * game["adversarial"],
+                  "matching": plan.matching * game["matching"]}
     return sum(parts.values()), parts
 
 # %% ../../nbs/face/13_training.ipynb #f09-034-e60f2e

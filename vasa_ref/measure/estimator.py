@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FACE_CENTRE', 'FACE_REACH', 'POSE_MEAN', 'POSE_STD', 'LIDS', 'SIDES', 'face_crop', 'EstimatorConfig', 'ConvNet',
-           'opening_weights', 'mouth_opening', 'Reading', 'MotionEstimator', 'to_size', 'as_bytes', 'lesson', 'Lessons',
-           'soften', 'spoil', 'mirror', 'estimator_loss', 'acted', 'learn_emotions', 'classify_emotion', 'correlation',
-           'instrument_errors', 'MetricsTraining', 'lessons_for', 'train_metrics', 'load_metrics']
+           'opening_weights', 'mouth_opening', 'Reading', 'MotionEstimator', 'to_size', 'as_bytes', 'lesson',
+           'FaceDataset', 'soften', 'spoil', 'mirror', 'estimator_loss', 'acted', 'learn_emotions', 'classify_emotion',
+           'correlation', 'instrument_errors', 'MetricsTraining', 'face_dataset', 'train_metrics', 'load_metrics']
 
 # %% ../../nbs/measure/01_estimator.ipynb #12-003-5713b9
 import math
@@ -187,7 +187,7 @@ def lesson(number, frames, size, seed=0, device="cpu"):
 
 
 @dataclass
-class Lessons:
+class FaceDataset:
     "Frames with their truth: images uint8 (N, 3, S, S), pose (N, 6), dynamics (N, 54)."
     images: Tensor
     pose: Tensor
@@ -197,7 +197,7 @@ class Lessons:
 
     @classmethod
     def cat(cls, parts):
-        "`Lessons` of tuples of images, pose and dynamics."
+        "`FaceDataset` of tuples of images, pose and dynamics."
         return cls(*(torch.cat(x) for x in zip(*parts)))
 
     @classmethod
@@ -244,13 +244,13 @@ def mirror(images, pose, dynamics):
             torch.cat([units[:, SIDES], gaze * gaze.new_tensor([-1, 1])], 1))
 
 # %% ../../nbs/measure/01_estimator.ipynb #12-022-a76837
-def estimator_loss(model, lessons, batch, generator):
+def estimator_loss(model, dataset, batch, generator):
     "Loss and parts on `batch` random lessons, half of them mirrored, all of them spoilt."
-    device = lessons.pose.device
-    index = torch.randint(len(lessons.images), (batch,), generator=generator).to(device)
+    device = dataset.pose.device
+    index = torch.randint(len(dataset.images), (batch,), generator=generator).to(device)
     flip = (torch.rand(batch, generator=generator) < 0.5).to(device)
-    images = lessons.images[index].float() / 255
-    pose, dynamics = lessons.pose[index], lessons.dynamics[index]
+    images = dataset.images[index].float() / 255
+    pose, dynamics = dataset.pose[index], dataset.dynamics[index]
     pairs = zip((images, pose, dynamics), mirror(images, pose, dynamics))
     images, pose, dynamics = (
         torch.where(flip.view(-1, *[1] * (a.ndim - 1)), b, a) for a, b in pairs)
@@ -344,21 +344,21 @@ class MetricsTraining:
                               test_clips=7, acted_frames=2)
 
 
-def lessons_for(plan, size, *, kept=None, pool=None, minutes=None, seed=0, device="cpu",
-                quiet=True):
-    "`Lessons` of a plan, and a pool's; what file `kept` lacks is drawn, as `minutes` allow."
+def face_dataset(plan, size, *, kept=None, pool=None, minutes=None, seed=0, device="cpu",
+                 quiet=True):
+    "`FaceDataset` of a plan and of a pool; what the file `kept` lacks is drawn."
     numbers = range(1, plan.people, 2) if pool else range(plan.people)    # a pool has the even
-    told = {"frames": plan.frames, "size": size, "seed": seed, "every": numbers.step}
+    made_with = {"frames": plan.frames, "size": size, "seed": seed, "every": numbers.step}
     begun, made_of = read_tensors(kept) if kept and kept.is_file() else (None, None)
-    parts = [Lessons(**begun)] if made_of == told else []
-    if parts: parts = [Lessons(*(x[:len(numbers) * plan.frames] for x in parts[0].all()))]
+    parts = [FaceDataset(**begun)] if made_of == made_with else []
+    if parts: parts = [FaceDataset(*(x[:len(numbers) * plan.frames] for x in parts[0].all()))]
     if missing := numbers[len(parts[0].pose) // plan.frames if parts else 0:]:
-        made = Lessons.make(missing, plan.frames, size, seed, minutes=minutes, device=device,
-                            quiet=quiet)
-        parts = [Lessons.cat(map(Lessons.all, (*parts, made)))]
-        if kept: save_tensors(kept, vars(parts[0]), told)
-    if pool: parts.append(Lessons.of_pool(pool, size))
-    return Lessons.cat([x.to(device) for x in part.all()] for part in parts)
+        made = FaceDataset.make(missing, plan.frames, size, seed, minutes=minutes,
+                                device=device, quiet=quiet)
+        parts = [FaceDataset.cat(map(FaceDataset.all, (*parts, made)))]
+        if kept: save_tensors(kept, vars(parts[0]), made_with)
+    if pool: parts.append(FaceDataset.of_pool(pool, size))
+    return FaceDataset.cat([x.to(device) for x in part.all()] for part in parts)
 
 
 def train_metrics(preset="laptop", *, pool=None, **asked):
@@ -372,11 +372,11 @@ def train_metrics(preset="laptop", *, pool=None, **asked):
         raise VasaError(f"unknown preset {preset!r}: accepted are tiny, laptop, paper")
     run, tiny = Run(**asked), preset == "tiny"
     config, plan = (c.tiny() if tiny else c() for c in (EstimatorConfig, MetricsTraining))
-    lessons = lessons_for(plan, config.size, kept=run.place("metrics-pool.safetensors"),
+    dataset = face_dataset(plan, config.size, kept=run.place("metrics-pool.safetensors"),
                           pool=pool, seed=run.seed, minutes=run.left(0.3), device=run.device,
                           quiet=run.quiet)
     model = run.new(MotionEstimator, config)
-    loss = lambda step, generator: estimator_loss(model, lessons, plan.batch, generator)
+    loss = lambda step, generator: estimator_loss(model, dataset, plan.batch, generator)
     rate = lambda step: plan.lr * min(1.0, 600 / (step + 1)) ** 0.5
     log = fit(Recipe("metrics", {"metrics": model}, loss, lr=rate, steps=plan.steps, warmup=50,
                      average=0.995), run, share=0.85)
@@ -385,7 +385,7 @@ def train_metrics(preset="laptop", *, pool=None, **asked):
     model.errors = instrument_errors(model, plan.test_clips, **options)
     if run.out is not None:
         save_weights(Path(run.out) / "metrics.safetensors", model, config, dtype=torch.float16,
-                     preset=preset, steps=len(log), frames=len(lessons.images),
+                     preset=preset, steps=len(log), frames=len(dataset.images),
                      errors=model.errors)
     return model.requires_grad_(False)
 

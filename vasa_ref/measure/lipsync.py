@@ -265,18 +265,19 @@ def train_sync(preset="laptop", *, workers=None, **asked) -> Judges:
     run = Run(**asked)
     folders = [Path(f) for f in (run.out, run.resume) if f]
     near = [f for f in folders if (f / "audio.safetensors").is_file()]
-    ears = load_audio_encoder(near[0] if near else weights_folder("laptop"))
+    audio_encoder = load_audio_encoder(near[0] if near else weights_folder("laptop"))
     make = SyncConfig.tiny if preset == "tiny" else SyncConfig
-    config = make(audio_dim=ears.config.hidden_size)
-    told = {"talks": config.talks, "ears": fingerprint(ears)}
+    config = make(audio_dim=audio_encoder.config.hidden_size)
+    made_with = {"talks": config.talks, "ears": fingerprint(audio_encoder)}
     pools = [pool for f in folders if (pool := f / "sync-pool.safetensors").is_file()]
-    fits = [talks for talks, made_of in map(read_tensors, pools) if made_of == told]
+    fits = [talks for talks, made_of in map(read_tensors, pools) if made_of == made_with]
     if fits: talks = Talks(**fits[0])
     else:
-        talks = make_talks(range(config.talks), ears, config, workers=workers, quiet=run.quiet,
+        talks = make_talks(range(config.talks), audio_encoder, config, workers=workers,
+                           quiet=run.quiet,
                            minutes=run.left(0.7))
         if run.out and len(talks) == config.talks:
-            save_tensors(Path(run.out) / "sync-pool.safetensors", vars(talks), told)
+            save_tensors(Path(run.out) / "sync-pool.safetensors", vars(talks), made_with)
     talks = Talks(**{name: values.to(run.device) for name, values in vars(talks).items()})
     judges = run.new(Judges, config)
     judges.capp.set_statistics(talks)
@@ -286,18 +287,18 @@ def train_sync(preset="laptop", *, workers=None, **asked) -> Judges:
                      weight_decay=0.05, average=0.99, precision="no"), run)
     if run.out is not None:
         save_weights(Path(run.out) / "sync.safetensors", judges, config, dtype=torch.float16,
-                     preset=preset, steps=len(log), talks=len(talks), ears=told["ears"])
+                     preset=preset, steps=len(log), talks=len(talks), ears=made_with["ears"])
     return judges.requires_grad_(False)
 
 
-def load_judges(folder="laptop", ears=None, device="cpu") -> Judges:
+def load_judges(folder="laptop", audio_encoder=None, device="cpu") -> Judges:
     """The `Judges` of `folder/sync.safetensors` (a folder or a shipped preset's name), eval and
     frozen.
 
-    Raises VasaError where they learned from another audio encoder than `ears`."""
+    Raises VasaError where they learned from another audio encoder than `audio_encoder`."""
     path = weights_folder(folder) / "sync.safetensors"
     state, metadata = load_weights(path, SyncConfig)
-    if ears is not None and metadata.get("ears") != fingerprint(ears):
+    if audio_encoder is not None and metadata.get("ears") != fingerprint(audio_encoder):
         raise VasaError(f"{path} was trained with another audio encoder: train it again, "
                         f"vasa train sync --resume {folder}")
     judges = load_into(Judges(config_from(SyncConfig, metadata, path)), state, path)

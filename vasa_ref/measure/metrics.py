@@ -209,7 +209,7 @@ class Instruments:
     that CAPP was trained with."""
     estimator: MotionEstimator
     judges: Judges
-    ears: torch.nn.Module
+    audio_encoder: torch.nn.Module
 
 
 def load_instruments(folder="laptop", device="cpu"):
@@ -218,9 +218,9 @@ def load_instruments(folder="laptop", device="cpu"):
     has = lambda name: (weights_folder(folder) / name).is_file()
     own = lambda name: folder if has(name) else PRETRAINED / "laptop"
     judges = own("sync.safetensors")
-    ears = load_audio_encoder(judges)
+    audio_encoder = load_audio_encoder(judges)
     estimator = load_metrics(own("metrics.safetensors"), device)
-    return Instruments(estimator, load_judges(judges, ears), ears)
+    return Instruments(estimator, load_judges(judges, audio_encoder), audio_encoder)
 
 
 def perform_truth(talker, truth, seed=0, **controls):
@@ -245,7 +245,7 @@ def make_take(talker, instruments, truth, seed=0, **controls):
 def look_at(instruments, truth, motion, frames):
     "The `Take` of frames uint8 (T, H, W, 3)."
     estimator = instruments.estimator
-    features = audio_features(instruments.ears, truth.speech.waveform, len(frames))
+    features = audio_features(instruments.audio_encoder, truth.speech.waveform, len(frames))
     return Take(truth, motion, estimator.read(frames), frame_codes(estimator, frames), features)
 
 
@@ -255,8 +255,8 @@ def true_take(instruments, truth):
     motion, estimator = truth.motion, instruments.estimator
     figures = make_figures(truth.people.to(estimator.pose_mean.device))
     frames = render_motion(figures, motion, estimator.config.size)
-    told = torch.cat([motion.pose, to_z_dyn(motion.units, motion.gaze, motion.body)], 1)
-    return look_at(instruments, truth, told, frames)
+    truth = torch.cat([motion.pose, to_z_dyn(motion.units, motion.gaze, motion.body)], 1)
+    return look_at(instruments, truth, truth, frames)
 
 
 def asked_emotion(motion):

@@ -37,7 +37,7 @@ def capp_tables(instruments, talks=24, seed=0, progress=lambda: None):
     for i in range(talks):
         clip = make_clip(1000 * seed + i, seconds=6.0, held_out=True, render_frames=False)
         pose = clip.truth.motion.pose
-        features = audio_features(instruments.ears, clip.waveform, len(clip))
+        features = audio_features(instruments.audio_encoder, clip.waveform, len(clip))
         mean, score = pose.mean(0), partial(instruments.judges.capp_score, features=features)
         for shift in SHIFTS: shifted[shift] += score(pose, shift=shift) / talks
         for factor in FACTORS: scaled[factor] += score(mean + factor * (pose - mean)) / talks

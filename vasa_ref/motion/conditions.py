@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Tensor', 'CONDITIONS', 'DEFAULT_SCALE', 'numbers', 'check_limits', 'Condition', 'ClipMotion', 'main_direction',
-           'delta_p', 'blink_rate', 'to_radians', 'told_gaze', 'told_distance', 'told_emotion', 'told_head_motion',
+           'delta_p', 'blink_rate', 'to_radians', 'clip_gaze', 'told_distance', 'told_emotion', 'told_head_motion',
            'told_blink_rate', 'clip_conditions', 'rows', 'added']
 
 # %% ../../nbs/motion/02_conditions.ipynb #cnd-003-23a2fc
@@ -137,7 +137,7 @@ def to_radians(angles: Iterable[float]) -> list[float]:
     return list(map(math.radians, angles))
 
 
-def told_gaze(clip: ClipMotion) -> Tensor:
+def clip_gaze(clip: ClipMotion) -> Tensor:
     "the most frequent direction of the look"
     from vasa_ref.geometry import look_direction
     if clip.truth is not None: return clip.truth.main_gaze
@@ -169,7 +169,7 @@ CONDITIONS = {row.name: row for row in (
               "main gaze, yaw positive to the viewer's right, pitch positive upwards",
               metavar=("YAW", "PITCH"), limits=((-45, 45), (-30, 30)),
               learnt=((-20, 20), (-12, 12)), default=(0.0, 0.0),
-              by_default="0 0, at the viewer", step=1.0, to_model=to_radians, tell=told_gaze),
+              by_default="0 0, at the viewer", step=1.0, to_model=to_radians, tell=clip_gaze),
     Condition("distance", 1, "relative to the mean", "distance of head and camera",
               limits=((0.5, 2.0),), learnt=((0.85, 1.25),), default=1.0, by_default="1",
               step=0.01, tell=told_distance, track="pose"),

@@ -87,7 +87,7 @@ def encode_clip(clip: Clip, audio_encoder: nn.Module, face: nn.Module | None = N
     Raises ValueError for a clip without truth if it has no frames or there is no face model."""
     if truth := clip.truth:
         known = truth.motion
-        told = ClipMotion(known.pose, known.units, known.gaze, known)
+        clip_motion = ClipMotion(known.pose, known.units, known.gaze, known)
         z_dyn = to_z_dyn(known.units, known.gaze, known.body)
     else:
         if clip.frames is None or face is None:
@@ -96,12 +96,12 @@ def encode_clip(clip: Clip, audio_encoder: nn.Module, face: nn.Module | None = N
         images = (x.to(device).permute(0, 3, 1, 2) / 255 for x in clip.frames.split(batch))
         pose, z_dyn = (torch.cat(x).float() for x in zip(*map(face.motion, images)))
         units, gaze, _ = face.read_dynamics(z_dyn)
-        told = ClipMotion(smooth_pose(pose), units, gaze)
+        clip_motion = ClipMotion(smooth_pose(pose), units, gaze)
     sound = clip.waveform.to(next(audio_encoder.parameters()).device)
     audio = audio_features(audio_encoder, sound, len(clip)).float().cpu()
     def row(values): return torch.as_tensor(values, dtype=torch.float32).reshape(1, -1).cpu()
-    conditions = {name: row(CONDITIONS[name].tell(told)) for name in clip_conditions()}
-    motion = torch.cat([told.pose, z_dyn], 1).cpu()
+    conditions = {name: row(CONDITIONS[name].tell(clip_motion)) for name in clip_conditions()}
+    motion = torch.cat([clip_motion.pose, z_dyn], 1).cpu()
     return Latents(motion, audio, torch.tensor([len(clip)]), conditions)
 
 # %% ../../nbs/motion/03_latents.ipynb #09-026-1d9977

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['synchronise', 'timed', 'plain', 'fold', 'Graphed', 'Tricks', 'named', 'compiled', 'in_full_batches', 'painter',
-           'ahead', 'fetch', 'by_length', 'FastTalker', 'stirred', 'trick_table', 'each_and_all']
+           'ahead', 'fetch', 'by_length', 'FastTalker', 'perturbed', 'trick_table', 'each_and_all']
 
 # %% ../../nbs/speed/01_faster.ipynb #13-003-d2bab8
 import copy
@@ -231,7 +231,7 @@ class FastTalker(Talker):
 
 
 @torch.no_grad()
-def stirred(talker: Talker, amount: float = 0.05) -> Talker:
+def perturbed(talker: Talker, amount: float = 0.05) -> Talker:
     """A random talker after a little noise on the face model's weights: what starts at zero
     hides what it multiplies."""
     generator = torch.Generator().manual_seed(0)

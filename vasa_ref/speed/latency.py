@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from ..face.networks import FaceModel
 from ..hearing.features import audio_features
-from .faster import (FastTalker, Tricks, each_and_all, stirred, synchronise,
+from .faster import (FastTalker, Tricks, each_and_all, perturbed, synchronise,
                                    timed, trick_table)
 from ..talking.talker import LOOKAHEAD, NEW_FRAMES, Talker
 from ..units import FPS, FRAME
@@ -311,10 +311,10 @@ def peak_memory_mb(device) -> float:
 
 def trick_figures(talker, best, batches=(1, 2, 4, 16, 32)) -> dict:
     """The `trick_table` of each trick, of all and of other batches, flat, with the talker's
-    weights `stirred`."""
+    weights `perturbed`."""
     wanted = each_and_all(talker.device, best.batch)
     wanted += [replace(best, batch=n) for n in batches if n != best.batch]
-    rows = trick_table(stirred(talker, 0.01), wanted, repeats=3)
+    rows = trick_table(perturbed(talker, 0.01), wanted, repeats=3)
     return {f"decode_{key} ({row['tricks']})": row[name] for row in rows
             for key, name in (("ms", "ms_per_frame"), ("error", "error"))}
 

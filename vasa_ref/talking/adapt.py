@@ -189,9 +189,9 @@ class Likeness:
 def wear(image: Tensor, read: tuple, fitted: Fitted,
          landmarks: Tensor | None = None) -> Likeness:
     "The fitted head with a portrait (1, 3, S, S) as its skin."
-    told, mesh = from_z_dyn(read[1]), load_mesh(True, "cpu")
+    shown, mesh = from_z_dyn(read[1]), load_mesh(True, "cpu")
     figure = make_figures(undressed(fitted.shape))
-    drawn, truth = render(figure, fitted.pose, fitted.units, told.gaze, told.body,
+    drawn, truth = render(figure, fitted.pose, fitted.units, shown.gaze, shown.body,
                           size=image.shape[-1], maps=True, samples=1)
     v, screen = len(mesh.rest), flat(truth.screen[0])
     place = screen if landmarks is None else bend(screen, landmarks)
@@ -235,8 +235,8 @@ def rehearse(face: DetailFace, like: Likeness, count: int,
              generator: torch.Generator | None = None) -> Frames:
     "`Frames` of one person: the portrait, the portrait again, and so many drawn from it."
     turn = uniform((count, 6), [-x for x in TURNS], list(TURNS), generator)
-    pose, told = like.fitted.pose + turn, from_z_dyn(like.read[1])
-    dynamics, body = random_dynamics(count, generator), told.body.expand(count, -1)
+    pose, shown = like.fitted.pose + turn, from_z_dyn(like.read[1])
+    dynamics, body = random_dynamics(count, generator), shown.body.expand(count, -1)
     z_id = face.identity(like.image)
     appearance, parts = face.appearance(like.image, z_id, like.read), []
     for i in torch.arange(count).split(4):
@@ -246,16 +246,16 @@ def rehearse(face: DetailFace, like: Likeness, count: int,
         parts.append((torch.lerp(around, drawn, head), head, *place_points(truth, pose[i]),
                       marks_of(truth)))
     images, head, points, seen, marks = map(torch.cat, zip(*parts))
-    own = draw_likeness(like, like.fitted.pose, like.fitted.units, told.gaze, told.body)[1]
+    own = draw_likeness(like, like.fitted.pose, like.fitted.units, shown.gaze, shown.body)[1]
     all_of = lambda first, others: torch.cat([first, first, others])[None]
     index = kept_points()[0]
     skin = index < load_mesh(True, "cpu").rest.shape[0]                 # hair is not fitted
     rest = torch.cat([like.figure.heads.vertices, like.figure.strands.rest], 1)[:, index]
     return Frames(all_of(like.image, images), torch.where(all_of(own, head) > 0.5, 1.0, 0.02),
                   torch.cat([like.read[0], like.fitted.pose, pose])[None],
-                  torch.cat([torch.cat([told.units, told.gaze], 1),
-                             torch.cat([like.fitted.units, told.gaze], 1), dynamics])[None],
-                  all_of(told.body, body),
+                  torch.cat([torch.cat([shown.units, shown.gaze], 1),
+                             torch.cat([like.fitted.units, shown.gaze], 1), dynamics])[None],
+                  all_of(shown.body, body),
                   all_of(like.points, points), all_of(like.shown, seen) & skin,
                   rest * torch.tensor([1.0, -1.0, -1.0]), all_of(like.marks, marks),
                   like.figure.people.flat())

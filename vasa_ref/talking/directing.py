@@ -102,8 +102,9 @@ def motion_controls(config: MotionConfig, *, emotion_strength=1.0, cfg_scale=Non
     check_sampling(config.times, steps, sampler, temperature)
 
     def read(row: Condition, value):
-        told = row.read(value)
-        return tuple(emotion_strength * v for v in told) if row.name == "emotion" else told
+        numbers = row.read(value)
+        if row.name != "emotion": return numbers
+        return tuple(emotion_strength * v for v in numbers)
 
     for name in config.conditions:
         row, value = known[name], conditions.get(name, known[name].default)

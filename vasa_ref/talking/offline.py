@@ -71,9 +71,9 @@ class Reenactor:
         if isinstance(portrait, Portrait): return portrait
         image = portrait_tensor(portrait, self.size).to(self.device)
         z_id, given = self.face.identity(image), isinstance(portrait, FILES)
-        told = None if image.is_meta else digest(portrait if given else image)
+        source = None if image.is_meta else digest(portrait if given else image)
         motion = None if pose is None else self.face.motion(image, pose[None])
-        return Portrait(self.face.appearance(image, z_id, motion), z_id, told)
+        return Portrait(self.face.appearance(image, z_id, motion), z_id, source)
 
     @float32()
     @torch.inference_mode()
@@ -249,9 +249,9 @@ class OfflineTalker(Reenactor, SpeechToMotion):
         made: consent and key for the credentials of files, as `Made(consent="she agreed")`;
         files are marked, frames are not."""
         take, portrait = self.perform(audio, **controls), self.encode(portrait)
-        told = self.made(portrait, audio, take.waveform, made)
+        record = self.made(portrait, audio, take.waveform, made)
         frames = torch.stack(list(self.film(portrait, take, progress)))
-        return Clip(frames, take.waveform, comment=MADE, made=told)
+        return Clip(frames, take.waveform, comment=MADE, made=record)
 
     def animate_to_file(self, path, portrait, audio, *, crf: int = 18, codec: str = "libx264",
                         through=None, made: Made | None = None, progress=None,
@@ -260,11 +260,11 @@ class OfflineTalker(Reenactor, SpeechToMotion):
         memory does not grow. through: frames to frames, what is done with them on their way,
         such as `Photograph.paste`. made: as in `animate`."""
         take, portrait = self.perform(audio, **controls), self.encode(portrait)
-        told = self.made(portrait, audio, take.waveform, made)
+        record = self.made(portrait, audio, take.waveform, made)
         frames = self.film(portrait, take, progress)
-        frames = told.marked(through(frames) if through else frames)
+        frames = record.marked(through(frames) if through else frames)
         return save_video(path, frames, take.waveform, crf=crf, codec=codec, comment=MADE,
-                          finish=lambda file: told.sign(file, Path(path).name))
+                          finish=lambda file: record.sign(file, Path(path).name))
 
     @float32()
     def still(self, portrait, *, pose=None, **controls):

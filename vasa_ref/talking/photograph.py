@@ -183,9 +183,9 @@ def read_face(image: np.ndarray, x: float, y: float, side: float, near, mesh) ->
         angle, roll = angle + best * math.pi / 2, head_turn(seen[list(HEAD)])[2]
         if upright := abs(roll) < 0.35: break
         angle += roll
-    told = VIEW * torch.tensor([(p.x, p.y) for p in found.location_data.relative_keypoints])[:4]
+    at = VIEW * torch.tensor([(p.x, p.y) for p in found.location_data.relative_keypoints[:4]])
     same = torch.stack([seen[list(which), :2].mean(0) for which in SAME_PLACES])
-    apart = (same - told).norm(dim=1).mean() / (told[1] - told[0]).norm()
+    apart = (same - at).norm(dim=1).mean() / (at[1] - at[0]).norm()
     if not upright or found.score[0] < SURE or apart > APART: return None
     back = Similarity.of(reach / (0.75 * VIEW), angle, (x, y))
     return Face(torch.cat([back(seen[:, :2] - VIEW / 2), back.scale * seen[:, 2:]], 1))

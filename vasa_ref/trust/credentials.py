@@ -199,12 +199,12 @@ IPTC, LABEL = "http://cv.iptc.org/newscodes/digitalsourcetype/", "org.vasa-ref.m
 def consent_text(text: str | None) -> str | None:
     "The user's statement of consent on one line, or `VasaError`."
     if text is None: return None
-    told = " ".join(text.split()) if isinstance(text, str) else ""
-    if not told or len(told) > 1000 or not told.isprintable():
-        given = f"{len(told)} characters" if isinstance(text, str) else type(text).__name__
+    line = " ".join(text.split()) if isinstance(text, str) else ""
+    if not line or len(line) > 1000 or not line.isprintable():
+        given = f"{len(line)} characters" if isinstance(text, str) else type(text).__name__
         raise VasaError(f"the consent is a text of {given}; accepted is a text of 1 to 1000 "
                         "characters, such as 'the person shown agreed by letter on 3 May'")
-    return told
+    return line
 
 
 @dataclass(frozen=True)
@@ -274,10 +274,10 @@ def settings(trusted: str | None = None):
     """c2pa's context: no thumbnails, no network; `trusted`: certificates (PEM) that one trusts,
     and what they have signed."""
     c2pa = c2pa_library()
-    told = {"builder": {"thumbnail": {"enabled": False}}, "verify": {
+    settings = {"builder": {"thumbnail": {"enabled": False}}, "verify": {
         "remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": True}}
-    if trusted: told["trust"] = {"trust_anchors": trusted}
-    return c2pa.Context(c2pa.Settings.from_dict(told))
+    if trusted: settings["trust"] = {"trust_anchors": trusted}
+    return c2pa.Context(c2pa.Settings.from_dict(settings))
 
 
 def sign(path, made: Made, title: str | None = None) -> None:
@@ -349,14 +349,14 @@ def inspect(path, key=None) -> Report:
     path, (chain, number) = existing_file(path, "file", MEDIA), known_certificates(key)
     try:
         reader = c2pa.Reader(str(path), context=settings(chain))
-        told, state = json.loads(reader.json()), reader.get_validation_state()
+        store, state = json.loads(reader.json()), reader.get_validation_state()
     except c2pa.C2paError as error:
         if isinstance(error, c2pa.C2paError.ManifestNotFound): return Report("absent")
         if holds_manifest(path):
             return Report("damaged", problems=(str(error).splitlines()[0],))
         raise VasaError(f"cannot read the file {str(path)!r}: {str(error).splitlines()[0]}; "
                         f"{MEDIA}") from None
-    return report_of(told, state, number)
+    return report_of(store, state, number)
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-028-6c07ef
 def holds_manifest(path) -> bool:
@@ -369,10 +369,10 @@ def holds_manifest(path) -> bool:
     return False
 
 
-def report_of(told: dict, state: str, number: str | None = None) -> Report:
+def report_of(store: dict, state: str, number: str | None = None) -> Report:
     """c2pa's JSON as a `Report`; number: of the known certificate. A statement that is missing,
     or not in the shape one expects, is None."""
-    manifest = told["manifests"][told["active_manifest"]]
+    manifest = store["manifests"][store["active_manifest"]]
     found = {a["label"].split("__")[0]: a.get("data") for a in manifest.get("assertions", [])}
     actions = next((data for label, data in found.items() if label.startswith("c2pa.actions")),
                    None) or {}
@@ -382,7 +382,8 @@ def report_of(told: dict, state: str, number: str | None = None) -> Report:
           or manifest.get("claim_generator"))
     facts = found.get(LABEL) if isinstance(found.get(LABEL), dict) else {}
     signature = manifest.get("signature_info") or {}
-    failed = (told.get("validation_results") or {}).get("activeManifest", {}).get("failure", [])
+    results = store.get("validation_results") or {}
+    failed = results.get("activeManifest", {}).get("failure", [])
     problems = tuple(dict.fromkeys(f["code"] for f in failed if f["code"] != UNTRUSTED))
     return Report("altered" if state == "Invalid" else "intact",
                   signature.get("common_name") or signature.get("issuer"),
