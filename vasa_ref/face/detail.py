@@ -174,7 +174,7 @@ class Plain(nn.Module):
         h = F.silu(self.conv1(x))
         return F.silu(h + self.conv2(h))
 
-
+# %% ../../nbs/face/11_detail.ipynb #f07-027-746c1c-1
 class DetailDecoder(nn.Module):
     """The posed volume and the source to a frame: finds the surface, its places in the source,
     and what to copy.

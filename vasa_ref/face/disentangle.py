@@ -81,7 +81,7 @@ class LossWeights:
     adversarial: float = 0.05
     matching: float = 1.0
 
-
+# %% ../../nbs/face/06_disentangle.ipynb #07-040-d5216d-1
 def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, discriminator=None,
               vgg=None, generator=None):
     """Stage two on frames (P, K >= 3): the first is the source, the others drive it; then

@@ -165,7 +165,7 @@ def swap_table(face, people=16, frames=4, seed=1_000_003, looks="plain",
     drawn, true = torch.cat(energies, dim=1).sum(dim=1)                  # of the last row: swap
     return result | {"sharpness": (drawn / true).item()}
 
-
+# %% ../../nbs/face/08_separation.ipynb #07-015-521966-1
 MOUTH, BROWS = ([UNIT[name] for name in UNITS if name.startswith(part)]
                 for part in (("jaw", "mouth"), "brow"))
 LIDS = [UNIT["eyeBlinkLeft"], UNIT["eyeBlinkRight"]]
@@ -205,7 +205,7 @@ def read_codes(face, cast: Cast):
     truth = {"who": who, "pose": true_pose, "units": dynamics[:, :52], "gaze": dynamics[:, 52:]}
     return codes, truth, {"units": units, "gaze": gaze}
 
-
+# %% ../../nbs/face/08_separation.ipynb #07-019-3b0d5c-1
 def moving(units: Tensor) -> Tensor:
     "Which of the units (N, 52) move enough to be asked for: bool (52,)."
     return units.std(dim=0) > 0.1
@@ -230,7 +230,7 @@ def leak_matrix(codes, truth, fit: Callable = fit_ridge):
     return {name: {factor: ask(code, factor) for factor in truth}
             for name, code in codes.items()}
 
-
+# %% ../../nbs/face/08_separation.ipynb #07-019-3b0d5c-2
 def said_r2(said: Tensor, truth: Tensor) -> Tensor:
     "R2 (T,) of what is said (N, T) as it is, without a probe."
     variance = truth.var(dim=0, correction=0).clamp_min(1e-8)

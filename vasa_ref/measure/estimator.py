@@ -99,7 +99,7 @@ def mouth_opening(units: Tensor) -> Tensor:
     "How far the lips are apart, (..., 52) -> (...,): 0 touching, 1 as by jawOpen alone."
     return (units @ opening_weights().to(units)).clamp(min=0)
 
-
+# %% ../../nbs/measure/01_estimator.ipynb #12-012-f6cf9b-1
 @dataclass
 class Reading:
     "What the frames show: pose (T, 6), units (T, 52), gaze in the head (T, 2), opening (T,)."
@@ -360,7 +360,7 @@ def face_dataset(plan, size, *, kept=None, pool=None, minutes=None, seed=0, devi
     if pool: parts.append(FaceDataset.of_pool(pool, size))
     return FaceDataset.cat([x.to(device) for x in part.all()] for part in parts)
 
-
+# %% ../../nbs/measure/01_estimator.ipynb #12-028-cf2fd1-1
 def train_metrics(preset="laptop", *, pool=None, **asked):
     """Train a `MotionEstimator` on the synthetic world and return it (eval).
 

@@ -231,7 +231,7 @@ class Judges(nn.Module):
         a, b = self.capp(pose, features)
         return (a * b).sum(-1).mean().item()
 
-
+# %% ../../nbs/measure/02_lipsync.ipynb #12-023-b0cc8c-1
 def judges_loss(judges: Judges, talks: Talks, generator: torch.Generator):
     "(loss, parts) of both judges on random pieces of the talks, noised."
     def some(low, high, *shape): return torch.randint(low, high, shape, generator=generator)
@@ -252,7 +252,7 @@ def judges_loss(judges: Judges, talks: Talks, generator: torch.Generator):
     capp = pair_loss(*judges.capp(pose, talks.features[i, rows]), judges.capp.scale)
     return sync + capp, {"sync": sync, "capp": capp}
 
-
+# %% ../../nbs/measure/02_lipsync.ipynb #12-023-b0cc8c-2
 def train_sync(preset="laptop", *, workers=None, **asked) -> Judges:
     """Train the `Judges` on talks of the synthetic world and return them, eval and frozen.
 

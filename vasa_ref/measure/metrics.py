@@ -222,7 +222,7 @@ def load_instruments(folder="laptop", device="cpu"):
     estimator = load_metrics(own("metrics.safetensors"), device)
     return Instruments(estimator, load_judges(judges, audio_encoder), audio_encoder)
 
-
+# %% ../../nbs/measure/03_metrics.ipynb #12-055-6ff37f-1
 def perform_truth(talker, truth, seed=0, **controls):
     """The talker's motion (T, M) for a truth's sound, gaze, distance and emotion; `controls` of
     `Talker.motion`."""

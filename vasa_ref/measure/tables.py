@@ -87,7 +87,7 @@ def paper_tables(preset="laptop", quick=False, seed=0, quiet=False, device="cpu"
     return {"preset": folder.name, "clips": clips, "talks": talks, "seed": seed,
             "capp_shift": by_name(shifted), "capp_scale": by_name(scaled), "guidance": rows}
 
-
+# %% ../../nbs/measure/04_tables.ipynb #12-011-3035a9-1
 def as_text(tables):
     "The tables as lines of text, with the paper's figures beside."
     lines = [f"{'shift, frames':<16}{'CAPP':>8}{'paper':>8}"]

@@ -91,7 +91,7 @@ def by_codec(waveform, codec="libopus", extension="ogg", bitrate="8k"):
         back = load_audio(f"{folder}/out.{extension}")
     return F.pad(back, (0, max(0, len(waveform) - len(back))))[:len(waveform)]
 
-
+# %% ../../nbs/measure/05_voices.ipynb #12-012-e2b808-1
 def situations(clips=4):
     """{name: [`Truth`]}: languages, whispers, songs, and English in noise, music, a hall, a
     telephone, a codec."""

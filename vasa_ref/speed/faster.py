@@ -128,7 +128,7 @@ def named(tricks: Tricks) -> str:
     if tricks.batch > 1: words.append(f"batch {tricks.batch}")
     return ", ".join(words) or "none"
 
-
+# %% ../../nbs/speed/01_faster.ipynb #13-014-d08d65-1
 def compiled(method: Callable) -> Callable:
     """A compiled method for tensors of fixed shapes, with code of its own: torch counts the
     compilations of each piece of code, whoever calls it, and gives up after a few."""

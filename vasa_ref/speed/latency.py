@@ -164,7 +164,7 @@ def spent_by_part(face, inputs, read: Callable) -> dict[str, Tensor]:
     flow, *levels = parts
     return {name: spent[name] for name in (flow, rest, *levels)}
 
-
+# %% ../../nbs/speed/02_latency.ipynb #13-021-a2483b-1
 def decoder_parts(face, repeats: int = 0) -> dict[str, Stage]:
     """The parts of decoding one frame with their MACs and bytes; with `repeats`, their median
     seconds as well."""
@@ -318,7 +318,7 @@ def trick_figures(talker, best, batches=(1, 2, 4, 16, 32)) -> dict:
     return {f"decode_{key} ({row['tricks']})": row[name] for row in rows
             for key, name in (("ms", "ms_per_frame"), ("error", "error"))}
 
-
+# %% ../../nbs/speed/02_latency.ipynb #13-050-9a5ac7-1
 def latency(preset="laptop", device="cpu", quick=False, threads=None, tricks=False) -> dict:
     """What a preset costs with random weights and `Tricks.best`: a flat dict of counts, frames
     per second and delays (VASA-1 sec. 3.3).

@@ -322,7 +322,7 @@ def wear_portrait(face: DetailFace, image: Tensor) -> tuple[Likeness, list[str]]
     else: fitted = fit_head(landmarks, read[0][0], units[0])
     return wear(image, read, fitted, landmarks), notes
 
-
+# %% ../../nbs/talking/06_adapt.ipynb #adapt-035-1
 def adapt(portrait, out, *, weights="laptop", minutes: float | None = 5.0,
           max_steps: int | None = None, crop: str = "auto", face: int | None = None,
           seed: int = 0, device="cpu", quiet: bool = True) -> list[str]:

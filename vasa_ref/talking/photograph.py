@@ -337,7 +337,7 @@ def load_picture(portrait) -> Tensor:
         pixels = colours(image, tuple(max(1, round(n * scale)) for n in image.size))
     return torch.from_numpy((pixels * 255).round().astype(np.uint8)).permute(2, 0, 1)
 
-
+# %% ../../nbs/talking/05_photograph.ipynb #13-047-photo-1
 @dataclass
 class Photograph:
     "A picture and the place in it that is animated: `open` it; then `portrait`, then `paste`."

@@ -166,7 +166,7 @@ def read_identity(path=None) -> Identity:
     if not (algorithm := algorithm_of(key)): raise refuse("is of another kind")
     return Identity(pem(key), *checked_chain(key, chain, refuse), algorithm)
 
-
+# %% ../../nbs/trust/01_credentials.ipynb #t01-018-c35bbc-1
 def pem(key) -> bytes:
     "A private key as PKCS8."
     from cryptography.hazmat.primitives import serialization as form
@@ -242,7 +242,7 @@ class Made:
         "Puts the manifest into the file at `path`, unless it is to have none."
         if self.credentials: sign(path, self, title)
 
-
+# %% ../../nbs/trust/01_credentials.ipynb #t01-021-32cc02-1
 def manifest_of(made: Made, title: str) -> dict:
     "The manifest as `c2pa.Builder` takes it."
     agent = {"name": "vasa_ref", "version": __version__}
@@ -332,7 +332,7 @@ class Report:
         return "\n".join([STATES[self.state],
                           *(f"  {name:<10} {line}" for name, line in lines.items() if line)])
 
-
+# %% ../../nbs/trust/01_credentials.ipynb #t01-027-b196b6-1
 def known_certificates(key) -> tuple[str | None, str | None]:
     """The certificates (PEM) in a key file, or in the user's own if there is one, and the
     number of the end's."""

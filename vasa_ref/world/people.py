@@ -177,7 +177,7 @@ def random_colouring(origin: Tensor, old: Tensor,
     iris = torch.where(light, some(LIGHT_EYES, 0.04), some(DARK_EYES, 0.02))
     return {"melanin": melanin.clamp(0.02, 1), "hair": hair, "grey": grey, "iris": iris}
 
-
+# %% ../../nbs/world/03_people.ipynb #w03-020-b4d169-1
 def random_people(n: int, generator: torch.Generator | None = None, plain: bool = False,
                   held_out: bool = False) -> People:
     """Draw n people on the CPU, the same for the same state of `generator`.
@@ -225,7 +225,7 @@ def random_people(n: int, generator: torch.Generator | None = None, plain: bool 
     look = torch.stack([columns[name].float() for name in LOOKS], 1)
     return People(identity, look, torch.randint(2 ** 23, (n,), generator=generator))
 
-
+# %% ../../nbs/world/03_people.ipynb #w03-020-b4d169-2
 def hold_out(columns: dict[str, Tensor], colours: dict[str, Tensor],
              generator: torch.Generator):
     """Gives each person one of the looks of HELD_OUT, in place: numbers (n,) and

@@ -286,7 +286,7 @@ def draw(figures: Figures, surface: tuple, pose, units, gaze, body, shots, scene
     images = picture * cover + behind * (1 - cover)
     return images, cover, screen, sharp[:, :, ::samples, ::samples], fragments
 
-
+# %% ../../nbs/world/08_picture.ipynb #w08-050-f8e97b-1
 @torch.no_grad()
 def render(
     figures: Figures,

@@ -97,7 +97,7 @@ class Fragments(NamedTuple):
                          torch.cat([p.weights for p in parts]), sum(p.batch for p in parts),
                          parts[0].size)
 
-
+# %% ../../nbs/world/02_raster.ipynb #w02-022-d592f0-1
 ROWS = 400_000                                             # rows of triangles filled at once
 
 

@@ -142,7 +142,7 @@ def lens(rim: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     i = torch.arange(RING, device=rim.device)
     return points, bulge, torch.stack([i, (i + 1) % RING, torch.full_like(i, RING)], 1)
 
-
+# %% ../../nbs/world/06_wardrobe.ipynb #w06-027-99d97a-1
 def trinkets(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Glasses that fit each face, dark lenses and rings in the ears, for who wears them: points
     (B, N, 3), normals, the light that they return (B, N, 3), and triangles (T, 3)."""
@@ -229,7 +229,7 @@ def scarf_grid(width: Tensor) -> tuple[Tensor, Tensor]:
     angle = free + (2 * math.pi - 2 * free) * column
     return angle, height[:, None].expand(len(width), ROWS, COLUMNS)
 
-
+# %% ../../nbs/world/06_wardrobe.ipynb #w06-034-2a5b57-1
 def hats(people: People, heads: Heads, mesh: Mesh) -> tuple[Tensor, Tensor, Tensor]:
     "Hats and scarves (B, N, 3), the light that they return (B, N, 3), and triangles (T, 3)."
     triangles, close = lathe(len(mesh.rest) > 10_000, str(mesh.rest.device))
