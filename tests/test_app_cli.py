@@ -628,6 +628,96 @@ def picture(name, folder):
     return path
 
 
+# ---- many films in one call
+
+def jobs_file(text):
+    Path("jobs.csv").write_text(text, encoding="utf-8")
+    return "jobs.csv"
+
+
+def test_jobs_share_a_talker_and_their_options(vasa, fake_talker):
+    Path("q, r.png").write_bytes(b"x")
+    jobs = jobs_file("portrait,audio,out,gaze,emotion,steps,full\n"
+                     "p.png, s.mp4, a.mp4, -10 5, sad, , yes\n"
+                     '"q, r.png",s.mp4,b.mp4,,,3,no\n'
+                     "p.png,s.mp4,c.mp4,,,,yes\n")
+    code, out, err = vasa("animate", "--jobs", jobs, "--steps", "7", "--emotion", "happy", "--seed", "4")
+    assert (code, out) == (0, "3 films made\n") and "vasa:" not in err
+    loaded, *calls = fake_talker
+    assert loaded["folder"] == Path("shipped"), "the talker is loaded once"
+    assert [call["path"] for call in calls] == [Path("a.mp4"), Path("b.mp4"), Path("c.mp4")]
+    assert [call["steps"] for call in calls] == [7, 3, 7] and {call["seed"] for call in calls} == {4}
+    assert [call["emotion"] for call in calls] == ["sad", "happy", "happy"]
+    assert calls[0]["gaze"] == (-10.0, 5.0) and "gaze" not in calls[1]
+    assert ["through" in call for call in calls] == [True, False, True]
+    assert [one for one, _ in FakePhotograph.opened] == ["p.png", "q, r.png"], "each portrait is opened once"
+
+
+def test_jobs_may_be_lines_of_json(vasa, fake_talker):
+    rows = [{"portrait": "p.png", "audio": "s.mp4", "out": "a.mp4", "gaze": [15, 0], "blink_rate": 30},
+            {"portrait": "p.png", "audio": "s.mp4", "out": "b.mp4", "no-watermark": True, "emotion": None}]
+    jobs = jobs_file("\ufeff" + "\n".join(map(json.dumps, rows)))
+    assert vasa("animate", "--jobs", jobs, "--quiet") == (0, "", "")
+    first, second = fake_talker[1:]
+    assert first["gaze"] == (15.0, 0.0) and first["blink_rate"] == 30.0 and first["made"].watermark
+    assert "emotion" not in second and not second["made"].watermark
+
+
+@pytest.mark.parametrize("text, options, said", [
+    ("", (), "empty"), ("portrait,audio,out\n", (), "no jobs"), ("{\n", (), "cannot be read"),
+    ("portrait,audio\np.png,s.mp4\n", (), "row 1: no out"), ("portrait,audio,out\np.png,s.mp4,a.mp4,b\n", (), "row 1"),
+    ("portrait,audio,out\np.png,s.mp4,a.mp4\nno.png,s.mp4,b.mp4\n", (), "row 2: cannot read the portrait 'no.png'"),
+    ("portrait,audio,out\np.png,s.mp4,a.mp4\np.png,s.mp4,./a.mp4\n", (), "the film of row 1 as well"),
+    ("portrait,audio,out,smile\np.png,s.mp4,a.mp4,1\n", (), "row 1: unrecognized arguments: --smile=1"),
+    ("portrait,audio,out,steps\np.png,s.mp4,a.mp4,0\n", (), "1 to 500"),
+    ("portrait,audio,out,full\np.png,s.mp4,a.mp4,maybe\n", (), "yes or no"),
+    ("portrait,audio,out,stream\np.png,s.mp4,a.mp4,yes\n", (), "the whole call"),
+    ("portrait,audio,out\np.png,-,a.mp4\n", (), "live sound"),
+    ("portrait,audio,out\np.png,s.mp4,a.mp4\n", ("--stream",), "no --stream"),
+    ("portrait,audio,out\np.png,s.mp4,a.mp4\n", ("-o", "b.mp4"), "in its rows")])
+def test_jobs_that_are_wrong_make_no_film(vasa, fake_talker, text, options, said):
+    refused(vasa("animate", "--jobs", jobs_file(text), *options), said)
+    assert fake_talker == []
+
+
+def test_jobs_of_no_file_and_words_without_jobs(vasa, fake_talker):
+    refused(vasa("animate", "--jobs", "no.csv"), "no.csv", "CSV")
+    refused(vasa("animate", "p.png"), "required: AUDIO, -o/--out")
+    refused(vasa("animate", "p.png", "--jobs", jobs_file("portrait,audio,out\n")), "unrecognized arguments: p.png")
+    refused(vasa("animate", "p.png", "s.mp4", "-o", "a.mp4", "--skip-existing"), "--jobs")
+
+
+def test_a_job_that_fails_stops_no_other(vasa, fake_talker, monkeypatch):
+    def fail(self, path, *args, progress, **options):
+        if path.name == "b.mp4":
+            raise VasaError("there is\n no sound")
+        return whole(self, path, *args, progress=progress, **options)
+    whole = FakeTalker.animate_to_file
+    monkeypatch.setattr(FakeTalker, "animate_to_file", fail)
+    jobs = jobs_file("portrait,audio,out\n" + "".join(f"p.png,s.mp4,{name}.mp4\n" for name in "abc"))
+    code, out, err = vasa("animate", "--jobs", jobs)
+    assert code == 2 and out == "2 films made\n" and Path("c.mp4").is_file() and not Path("b.mp4").exists()
+    assert "vasa: row 2: there is no sound\n" in err and err.endswith("vasa: 1 of 3 jobs failed, of rows 2\n")
+    monkeypatch.setattr(FakeTalker, "animate_to_file", whole)
+    fake_talker.clear()
+    code, out, err = vasa("animate", "--jobs", jobs, "--skip-existing")
+    assert (code, out) == (0, "1 films made, 2 were there\n")
+    assert [call["path"].name for call in fake_talker[1:]] == ["b.mp4"]
+
+
+def test_real_jobs_are_the_films_of_single_calls(vasa, files, tmp_path, monkeypatch):
+    from vasa_ref.media.clips import Clip
+    monkeypatch.chdir(tmp_path)
+    options = "--weights", files / "w", "--steps", "2", "--crop", "none", "--quiet", "--no-watermark"
+    jobs = jobs_file("portrait,audio,out,gaze\n" + "".join(f"{files}/p.png,{files}/s.wav,{n}.mp4,{g}\n"
+                                                          for n, g in (("a", ""), ("b", "20 0"))))
+    assert vasa("animate", "--jobs", jobs, *options) == (0, "", "")
+    for name, gaze in ("a", ()), ("b", ("--gaze", "20", "0")):
+        assert vasa("animate", files / "p.png", files / "s.wav", "-o", "one.mp4", *options, *gaze) == (0, "", "")
+        one, job = Clip.load("one.mp4"), Clip.load(f"{name}.mp4")
+        assert torch.equal(one.frames, job.frames) and torch.equal(one.waveform, job.waveform)
+
+
 @pytest.mark.parametrize("name", ["alpha", "grey", "16 bits", "cmyk", "exif", "webp", "palette"])
 def test_pictures_of_any_kind_are_animated(animate, tmp_path, name):
     (code, out, err), frames = animate(picture(name, tmp_path))

@@ -61,8 +61,9 @@ def add_condition(sub, row):
         sub.add_argument(option, nargs=row.size, type=float, metavar=row.metavar, action=Numbers, **about)
 
 
-def make_parser():
-    """The parser of the whole command line."""
+def make_parser(jobs=False):
+    """The parser of the whole command line. jobs: `vasa animate` has its files in the rows of --jobs, so it takes
+    none."""
     layout = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     parser = Parser(prog="vasa", **layout, description="A portrait speaks: a reference implementation of VASA-1.\n"
                     "The shipped weights know the people of a synthetic world, and nobody real.",
@@ -111,16 +112,26 @@ def make_parser():
                   "vasa animate her.png morning.wav -o out.mp4 --gaze -20 5 --distance 1.2 --emotion sad\n"
                   "vasa animate her.png morning.wav -o out.mp4 --curves story.json\n"
                   "vasa animate photo.jpg morning.wav -o out.mp4 --full\n"
+                  "vasa animate --jobs films.csv --emotion happy\n"
                   "arecord -q -t raw -f S16_LE -r 16000 | vasa animate her.png --stream - -o - |\n"
                   "    ffplay -f rawvideo -pixel_format rgb24 -video_size 256x256 -framerate 25 -")
-    sub.add_argument("portrait", metavar="PORTRAIT", help="a picture of any format and size, of a person "
-                     "who has agreed to it; the shipped weights have seen nobody real")
-    sub.add_argument("audio", metavar="AUDIO",
-                     help="speech of any format, rate and number of channels; with --stream also -, "
-                     "for 16 bit, 16 kHz, mono on standard input, raw or as a WAV")
-    sub.add_argument("-o", "--out", required=True, metavar="OUT.mp4",
+    if jobs:
+        sub.set_defaults(portrait=None, audio=None)
+    else:
+        sub.add_argument("portrait", metavar="PORTRAIT", help="a picture of any format and size, of a person "
+                         "who has agreed to it; the shipped weights have seen nobody real")
+        sub.add_argument("audio", metavar="AUDIO",
+                         help="speech of any format, rate and number of channels; with --stream also -, "
+                         "for 16 bit, 16 kHz, mono on standard input, raw or as a WAV")
+    sub.add_argument("-o", "--out", required=not jobs, metavar="OUT.mp4",
                      help="the video: H.264 and AAC, 25 frames per second; with --stream also -, for raw RGB frames on "
                      "standard output")
+    sub.add_argument("--jobs", metavar="FILE",
+                     help="in place of PORTRAIT, AUDIO and -o, many films in one call: a CSV with a header, or a line "
+                     "of JSON for each, with portrait, audio, out and any of these options; what is given here holds for "
+                     "all that do not say otherwise")
+    sub.add_argument("--skip-existing", action="store_true",
+                     help="with --jobs: films that are there already are not made again")
     with_crop(sub)
     sub.add_argument("--full", action="store_true", help="the video shows the whole picture, up to 1280 pixels wide "
                      "or high, and the face in it moves")

@@ -5,9 +5,7 @@ code 2; an output file appears only when it is complete. Heavy imports wait unti
 """
 import importlib
 import io
-import itertools
 import json
-import os
 import signal
 import sys
 import threading
@@ -15,11 +13,11 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..app import live
-from ..app.provenance import BARE, UNMARKED, heard, inspect, say_bare, what_made, world_made
 from ..errors import VasaError
-from ..motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
 from .arguments import make_parser
+from .checks import check_device, check_output, write_json
+from .films import animate
+from .provenance import inspect, say_bare, world_made
 
 __all__ = ["main", "make_parser"]
 
@@ -32,171 +30,9 @@ TRAINERS = {   # part: module, function, where an earlier call left something to
 SHARES = {"audio": 0.15, "face": 0.45, "motion": 0.25, "metrics": 0.1, "sync": 0.05}   # of `vasa train all`'s minutes
 
 
-def check_output(path, *suffixes, inputs=()):
-    """`path` if it can become an output file: known ending, existing folder, not read-only, none of the inputs."""
-    from ..store import output_target
-    path = Path(path)
-    if path.suffix.lower() not in suffixes:
-        raise VasaError(f"output {path} should end in {' or '.join(suffixes)}")
-    if path.is_dir():
-        raise VasaError(f"output {path} is a folder: expected a file name")
-    if not (folder := output_target(path).parent).is_dir():
-        missing = folder if path.is_symlink() else path.parent
-        raise VasaError(f"no folder {missing} for the output {path.name}: make it first")
-    if not os.access(folder, os.W_OK):
-        raise VasaError(f"no permission to write into {folder}")
-    if path.exists() and any(path.samefile(other) for other in inputs):
-        raise VasaError(f"output {path} is also an input: choose another name")
-    return path
-
-
-def check_device(name):
-    """A torch device that works here."""
-    import torch
-    there = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    there += ["mps"] if torch.backends.mps.is_available() else []
-    if name not in there and not (name == "cuda" and "cuda:0" in there):
-        raise VasaError(f"device {name!r} is not on this machine: accepted are {', '.join(there)}")
-    return torch.device(name)
-
-
-def write_json(path, figures):
-    from ..store import atomic_path
-    with atomic_path(path) as beside:
-        beside.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
-
-
 def print_table(figures):
     for key, value in figures.items():
         print(f"{key:<{max(map(len, figures))}}  {f'{value:.4g}' if isinstance(value, float) else value}")
-
-
-def read_curves(path, given):
-    """{"gaze": {seconds: value}, ...} of a --curves file; `given` are the options that would contradict it."""
-    try:
-        written = json.loads(Path(path).read_text(encoding="utf-8-sig"))   # a byte-order mark is no part of it
-        curves = {name: {float(t): value for t, value in curve.items()} for name, curve in written.items()}
-    except (ValueError, AttributeError, RecursionError):
-        raise VasaError(f"--curves {path}: accepted is a JSON object of objects, seconds to values") from None
-    if unknown := sorted(set(curves) - set(clip_conditions())):
-        raise VasaError(f"--curves {path} has {', '.join(unknown)}: accepted are {', '.join(clip_conditions())}")
-    if twice := sorted(set(curves) & given):
-        raise VasaError(f"{', '.join(twice)}: either in --curves or as an option of its own, not both")
-    for name, curve in curves.items():
-        if not curve or len(curve) < len(written[name]):
-            raise VasaError(f"--curves {path}: {name} has {'two key frames at one time' if curve else 'no key frames'}")
-    return curves
-
-
-def animate(args):
-    from ..media.files import PICTURES, SOUNDS, VIDEOS, existing_file
-    from ..store import weights_folder
-    wanted = {name: value for name in clip_conditions() if (value := getattr(args, name)) is not None}
-    if args.curves:
-        wanted |= read_curves(existing_file(args.curves, "curves", "accepted is a JSON file"), set(wanted))
-    if "emotion" not in wanted and args.emotion_strength is not None:
-        raise VasaError("--emotion-strength needs an --emotion: " + CONDITIONS["emotion"].accepted)
-    for name in wanted:
-        if (film := CONDITIONS[name].track) and getattr(args, f"{film}_from"):
-            raise VasaError(f"{name} is part of what --{film}-from sets: expected one of them")
-    if "-" in (args.audio, args.out) and not args.stream:
-        raise VasaError("- stands for standard input and output with --stream only: expected a file")
-    if args.lookahead is not None and not args.stream:
-        raise VasaError("--lookahead is for --stream: without it all of the sound is there")
-    if args.audio == "-" and sys.stdin is None:
-        raise VasaError("standard input is closed: expected 16 bit samples there, raw or as a WAV")
-    strength = 1.0 if args.emotion_strength is None else args.emotion_strength
-    folder = weights_folder(args.weights or args.preset or "laptop")
-    files = [(args.portrait, "portrait", PICTURES)] + [(args.audio, "speech", SOUNDS)] * (args.audio != "-")
-    films = {"pose": args.pose_from, "dynamics": args.dynamics_from}
-    films = {part: existing_file(film, "video", VIDEOS) for part, film in films.items() if film}
-    inputs = [existing_file(*file) for file in files] + list(films.values())
-    out = "-" if args.out == "-" else check_output(args.out, ".mp4", inputs=inputs)
-    args.made = what_made(args, to_file=out != "-")
-    device = check_device(args.device)
-    args.pipe = live.Pipe() if args.audio == "-" else None   # listens from here on, while weights are loaded
-
-    from ..motion.network import MotionConfig
-    from ..talking.directing import motion_controls
-    motion_controls(MotionConfig(), emotion_strength=strength, **wanted)
-    from ..talking.photograph import Photograph
-    args.photo = Photograph.open(args.portrait, crop=args.crop, face=args.face)
-    from ..talking.talker import Talker
-    talker = Talker.from_pretrained(folder, device=device)
-    if args.fast:
-        from ..speed.faster import FastTalker, Tricks
-        talker = FastTalker(talker, Tricks.best(device))
-    read = {film: talker.read(film) for film in set(films.values())}
-    wanted |= {part: read[film] for part, film in films.items()}
-    wanted |= {name: getattr(args, name) for name in ("steps", "sampler", "temperature", "seed")}
-    wanted |= dict(emotion_strength=strength, cfg_scale=DEFAULT_SCALE | dict(audio=args.cfg_audio, gaze=args.cfg_gaze))
-    (play if args.stream else make_video)(args, talker, out, wanted)
-
-
-def say_notes(args):   # once the film has begun: before that, an error is the one line
-    bare = [f"the film {BARE}"] * (not args.credentials) + [UNMARKED] * (not args.watermark)
-    for note in args.photo.notes + bare if not args.quiet else ():
-        print(f"vasa: {note}", file=sys.stderr)
-
-
-def size_of(args, talker):
-    """The film's width and height, as words."""
-    width, height = args.photo.film_size if args.full else (talker.size, talker.size)
-    return f"{width} x {height}"
-
-
-def make_video(args, talker, out, wanted):
-    """The whole recording at once."""
-    from tqdm import tqdm
-    began, frames = time.perf_counter(), 0
-    with tqdm(unit=" frames", leave=False, disable=args.quiet or None) as bar:   # None: only where a person looks
-
-        def progress(done, total):
-            nonlocal frames
-            frames, bar.total = done, total
-            bar.update()
-            if done == 1:
-                say_notes(args)
-
-        portrait, through = args.photo.encode(talker), {"through": args.photo.paste} if args.full else {}
-        talker.animate_to_file(out, portrait, args.audio, progress=progress, codec=args.codec, made=args.made,
-                               **through, **wanted)
-    took, length = time.perf_counter() - began, frames / 25
-    if not args.quiet:
-        print(f"{out}: {length:.1f} s of video, {size_of(args, talker)} pixels, made in {took:.1f} s "
-              f"(real-time factor {took / length:.2f})")
-
-
-def play(args, talker, out, wanted):
-    """While the sound arrives. An interrupt ends the sound; a second one ends the work."""
-    from ..media.clips import MADE, load_audio, save_video
-    from ..media.files import ffmpeg_exe
-    clock = live.Clock(keep=out != "-")
-    if clock.keep:
-        ffmpeg_exe()   # or say that there is none, before sound is lost
-    if args.pipe:
-        def stop(*_):
-            args.pipe.stop()
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGINT, stop)
-    ahead = {} if args.lookahead is None else {"lookahead": round(args.lookahead / 40)}
-    sound = clock.heard(args.pipe or live.in_real_time(load_audio(args.audio)))
-    frames = talker.stream(args.photo.encode(talker), sound, **ahead, **wanted)
-    frames = clock.shown(args.photo.paste(frames) if args.full else frames)
-    if (first := next(frames, None)) is None:
-        raise VasaError("no sound came: expected 16 bit samples on standard input, raw or as a WAV")
-    say_notes(args)
-    frames = args.made.marked(itertools.chain([first], frames))
-    try:
-        (live.to_pipe(frames) if out == "-" else
-         save_video(out, frames, clock.sound, codec=args.codec, comment=MADE,
-                    finish=lambda file: heard(args, clock).sign(file, out.name)))
-    except BrokenPipeError:   # who watched has gone
-        sys.stdout = open(os.devnull, "w")
-    if not args.quiet:
-        words = f"look-ahead {talker.delay(**ahead):.2f} s, {clock.words()}"
-        print(f"{out}: {len(clock.left) / 25:.1f} s of video, {size_of(args, talker)} pixels, {words}",
-              file=sys.stderr if out == "-" else sys.stdout)
 
 
 def adapt(args):
@@ -373,7 +209,9 @@ def main(argv=None):
     for stream in filter(None, (sys.stdout, sys.stderr)):   # a terminal may lack the letters of a file's name
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    args = make_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    args = make_parser(jobs=any(word.split("=")[0] == "--jobs" for word in words)).parse_args(words)
+    args.words = words
     try:
         with ended_in_order():
             COMMANDS[args.command](args)
