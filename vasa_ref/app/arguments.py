@@ -128,8 +128,8 @@ def make_parser(jobs=False):
                      "standard output")
     sub.add_argument("--jobs", metavar="FILE",
                      help="in place of PORTRAIT, AUDIO and -o, many films in one call: a CSV with a header, or a line "
-                     "of JSON for each, with portrait, audio, out and any of these options; what is given here holds for "
-                     "all that do not say otherwise")
+                     "of JSON for each, with portrait, audio, out and any of these options; what is given here holds "
+                     "for all that do not say otherwise")
     sub.add_argument("--skip-existing", action="store_true",
                      help="with --jobs: films that are there already are not made again")
     with_crop(sub)

@@ -157,6 +157,11 @@ class Appearance(NamedTuple):
         again = lambda x: x.repeat_interleave(n, dim=0)
         return Appearance(*map(again, self[:-2]), *(tuple(map(again, x)) for x in self[-2:]))
 
+    def first(self, n: int) -> "Appearance":
+        "The first n portraits."
+        return Appearance(*(x[:n] for x in self[:-2]),
+                          *(tuple(x[:n] for x in many) for many in self[-2:]))
+
     def expand(self, n: int) -> "Appearance":
         "One portrait as n times the same, without a copy; n portraits as they are."
         wide = lambda x: x.expand(n, *x.shape[1:])
