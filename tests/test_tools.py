@@ -83,9 +83,8 @@ def test_wide_cells_and_modules_are_named(tmp_path):
     assert list(check_notebooks.check_width(write(tmp_path / "b.ipynb", *cells[::2]))) == []
     module = tmp_path / "m.py"
     module.write_text("__all__ = [" + '"a", ' * 40 + "\n" + '"b", ' * 40 + "]\n" + "x" * 121 + "\n" * 400)
-    assert list(check_notebooks.check_module(module, narrow=True)) == ["m.py has 402 lines: more than 400",
-                                                                       "m.py has 1 lines of more than 120 columns"]
-    assert list(check_notebooks.check_module(module, narrow=False)) == ["m.py has 402 lines: more than 400"]
+    assert list(check_notebooks.check_module(module)) == ["m.py has 402 lines: more than 400",
+                                                          "m.py has 1 lines of more than 120 columns"]
 
 
 def test_a_notebook_runs_saves_and_skips(tmp_path):
