@@ -1,6 +1,7 @@
 """The training loop: it learns, resumes bit for bit, keeps its budget, and never leaves half a checkpoint."""
 import ast
 import importlib
+import json
 import math
 import os
 import socket
@@ -340,25 +341,101 @@ print("weights", m.weight.detach().flatten().tolist())
 """
 
 
-def test_two_processes_agree(tmp_path):
-    (tmp_path / "two.py").write_text(TWO)
+def team_of_two(folder, code, *args):
+    """The exit codes, outputs and errors of a script in two processes that train together."""
+    (folder / "two.py").write_text(code)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     package = str(Path(training.__file__).parents[1])
     env = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "PYTHONPATH": package,
            "OMP_NUM_THREADS": "1"}
-    runs = [subprocess.Popen([sys.executable, tmp_path / "two.py", tmp_path / "out"], stdout=subprocess.PIPE, text=True,
+    runs = [subprocess.Popen([sys.executable, folder / "two.py", *map(str, args)], stdout=subprocess.PIPE, text=True,
                              stderr=subprocess.PIPE, env=env | {"RANK": str(r), "LOCAL_RANK": str(r)}) for r in (0, 1)]
     try:
         results = [p.communicate(timeout=100) for p in runs]
     finally:
         for p in runs:
             p.kill()
-    assert [p.returncode for p in runs] == [0, 0], results
-    lines = [[line for line in out.splitlines() if line.startswith("weights")] for out, _ in results]
+    return [p.returncode for p in runs], *zip(*results)
+
+
+def weights_of(outputs):
+    return [[line for line in out.splitlines() if line.startswith("weights")] for out in outputs]
+
+
+def test_two_processes_agree(tmp_path):
+    codes, outs, errors = team_of_two(tmp_path, TWO, tmp_path / "out")
+    assert codes == [0, 0], errors
+    lines = weights_of(outs)
     assert len(lines[0]) == 1 and lines[0] == lines[1]
     assert (tmp_path / "out" / "two" / CHECKPOINT).is_file()
+
+
+def test_two_processes_are_torchs_distributed_data_parallel(tmp_path):
+    "The same batches and the same optimiser under DistributedDataParallel give the same weights."
+    theirs = TWO[:TWO.index("fit(")] + """
+from torch.nn.parallel import DistributedDataParallel
+from vasa_ref.training import step_generator, team
+process, _ = team()
+m = DistributedDataParallel(m)
+adam = torch.optim.AdamW(m.parameters(), lr=0.1, betas=(0.9, 0.99), weight_decay=0.0)
+for step in range(20):
+    loss_fn(step, step_generator(0, step, process))[0].backward()
+    nn.utils.clip_grad_norm_(m.parameters(), 1.0)
+    adam.step()
+    adam.zero_grad()
+print("weights", m.module.weight.detach().flatten().tolist())
+"""
+    ours = TWO.replace("m.weight.detach()", "raw").replace('print(', """torch.distributed.barrier()
+raw = __import__("safetensors.torch").torch.load_file(sys.argv[1] + "/two/checkpoint.safetensors")["raw/m/weight"]
+print(""")
+    results = []
+    for code in (ours, theirs):
+        codes, outs, errors = team_of_two(tmp_path, code, tmp_path / "out")
+        assert codes == [0, 0], errors
+        results.append(json.loads(weights_of(outs)[0][0].removeprefix("weights ")))
+    assert results[0] == pytest.approx(results[1], abs=1e-6)
+
+
+def test_a_lost_process_ends_the_others_and_training_goes_on_exactly(tmp_path):
+    script = TWO.replace("max_steps=20, out=sys.argv[1]", "max_steps=20, out=sys.argv[1], save_every=0, "
+                         "resume=sys.argv[2] if len(sys.argv) > 2 else None")
+    assert script != TWO
+    lost = script.replace("def loss_fn(step, generator):", """def loss_fn(step, generator):
+    if step == 12 and __import__("os").environ["RANK"] == "1": __import__("os").kill(__import__("os").getpid(), 9)""")
+    whole = weights_of(team_of_two(tmp_path, script, tmp_path / "whole")[1])
+    codes, _, errors = team_of_two(tmp_path, lost, tmp_path / "out")
+    assert codes[1] == -9 and codes[0] == 1
+    assert errors[0].strip().splitlines()[-1].endswith(
+        "another process of this training has ended: start all of them again, with --resume FOLDER")
+    assert training.read_checkpoint(tmp_path / "out" / "two")[1] == 12
+    codes, outs, errors = team_of_two(tmp_path, script, tmp_path / "out", tmp_path / "out")
+    assert codes == [0, 0], errors
+    assert weights_of(outs) == whole and whole[0] == whole[1]
+
+
+def test_the_first_process_makes_and_the_others_find(tmp_path):
+    code = """
+import sys, time
+from pathlib import Path
+from vasa_ref.training import first_makes, mean_over_team, team
+import torch
+file = Path(sys.argv[1]) / "made"
+def make():
+    if not file.exists():
+        time.sleep(0.5)
+        file.write_text(f"by {team()[0]}")
+    return file.read_text()
+print("weights", first_makes(make))
+mixed = [torch.full((2, 2), float(team()[0])), torch.full((3,), 4.0 * team()[0], dtype=torch.float64), torch.ones(1)]
+mean_over_team(mixed, 2)
+print("weights", [t.flatten().tolist() for t in mixed], mixed[1].dtype)
+"""
+    codes, outs, errors = team_of_two(tmp_path, code, tmp_path)
+    assert codes == [0, 0], errors
+    means = "weights [[0.5, 0.5, 0.5, 0.5], [2.0, 2.0, 2.0], [1.0]] torch.float64"
+    assert weights_of(outs) == [["weights by 0", means]] * 2
 
 
 def test_work_within_minutes_is_begun_and_cut(monkeypatch):

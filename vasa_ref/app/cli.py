@@ -124,6 +124,8 @@ def train(args):
     if (not args.resume or Path(args.resume) != out) and (there := [part for part in parts if begun(part)]):
         raise VasaError(f"{out} holds trained weights ({', '.join(there)}): go on with --resume {out}, "
                         "or give another --out")
+    from ..training import team
+    args.quiet = args.quiet or team()[0] > 0   # of several processes, the first one speaks
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "training.json", {"preset": preset})
     began = time.monotonic()

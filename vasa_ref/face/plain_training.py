@@ -21,7 +21,7 @@ from .warps import in_float32
 from .perceptual import VGG19, Critic
 from .pretraining import Recogniser, pretrain_loss
 from ..store import load_into, read_tensors, save_tensors, save_weights
-from ..training import Recipe, Run, fit, within
+from ..training import Recipe, Run, first_makes, fit, team, within
 from ..world.frames import Frames, Pool, draw_truth, render_frames
 
 # %% ../../nbs/face/07_plain_training.ipynb #07-043-950503
@@ -85,12 +85,13 @@ def make_pool(folder, plan, size, seed=0, minutes=None, quiet=True):
     It lies in a folder of its own within `folder`, named by its numbers; what is there already
     is kept."""
     folder, files = Path(folder) / f"{size}px-{plan.frames}-{seed}", plan.people // 16
-    numbers = tqdm(within(range(files), minutes), total=files, desc="face: rendering",
-                   unit="16 people", disable=quiet)
-    for number in numbers:
-        pool = Pool.make(folder, plan.people, plan.frames, size, seed=seed, quiet=True,
-                         part=(number, files))
-    return pool
+    process, count = team()                                    # processes share the work
+    own = range(process, files, count)
+    for number in tqdm(within(own, minutes), total=len(own), desc="face: rendering",
+                       unit="16 people", disable=quiet):
+        Pool.make(folder, plan.people, plan.frames, size, seed=seed, quiet=True,
+                  part=(number, files))
+    return first_makes(lambda: Pool.open(folder))
 
 # %% ../../nbs/face/07_plain_training.ipynb #07-045-81a5c8
 def train_face(preset="tiny", *, config=None, training=None, vgg19=None, pool=None, **asked):

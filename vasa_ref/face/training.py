@@ -29,7 +29,7 @@ from ..errors import VasaError
 from .networks import FaceConfig, FaceModel
 from .encoders import CloseUps, Progress, true_dynamics, train_encoders
 from .perceptual import psnr, ssim
-from ..training import Recipe, Run, fit
+from ..training import Recipe, Run, first_makes, fit
 from ..store import save_weights
 from ..world.frames import Frames, draw_truth, kept_points, render_frames
 from ..world.picture import SURFACES
@@ -353,8 +353,9 @@ def train_face(preset="laptop", *, plan: FacePlan | None = None, start=None, vgg
         return render_frames(*draw_truth(8, 4, generator, held_out=True),
                              config.size, generator)
 
-    close = CloseUps.make(folder / "face-close-ups.safetensors", plan.close_ups, size,
-                          seed=run.seed, minutes=run.left(0.3), quiet=run.quiet)
+    close = first_makes(lambda: CloseUps.make(
+        folder / "face-close-ups.safetensors", plan.close_ups, size, seed=run.seed,
+        minutes=run.left(0.3), quiet=run.quiet))
     start = None if start is None else load_face(start)
     encoder, encoder_steps = train_encoders(pool, close, held, run, config=config, share=0.5,
                                             steps=plan.encoder_steps,

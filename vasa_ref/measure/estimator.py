@@ -22,7 +22,7 @@ from tqdm import tqdm
 from ..errors import VasaError
 from ..store import (config_from, load_into, load_weights, read_tensors, save_tensors,
                             save_weights, weights_folder)
-from ..training import Recipe, Run, fit, within
+from ..training import Recipe, Run, first_makes, fit, within
 from ..units import EMOTIONS
 from ..world.camera import random_scenes
 from ..world.clips import draw, make_clip, plan_clip, speak
@@ -366,15 +366,15 @@ def train_metrics(preset="laptop", *, pool=None, **asked):
 
     preset: "tiny", or "laptop" and "paper", which are the same instrument. asked: as
     `training.Run`; rendering takes at most 30 % of its minutes. With `out`, metrics.safetensors
-    and the lessons are written there. `pool`: a folder of `world.frames.Pool`, to learn from,
+    and the frames are written there. `pool`: a folder of `world.frames.Pool`, to learn from,
     too. Raises VasaError for an unknown preset or no limit."""
     if preset not in ("tiny", "laptop", "paper"):
         raise VasaError(f"unknown preset {preset!r}: accepted are tiny, laptop, paper")
     run, tiny = Run(**asked), preset == "tiny"
     config, plan = (c.tiny() if tiny else c() for c in (EstimatorConfig, MetricsTraining))
-    dataset = face_dataset(plan, config.size, kept=run.place("metrics-pool.safetensors"),
-                          pool=pool, seed=run.seed, minutes=run.left(0.3), device=run.device,
-                          quiet=run.quiet)
+    dataset = first_makes(lambda: face_dataset(
+        plan, config.size, kept=run.place("metrics-pool.safetensors"), pool=pool, seed=run.seed,
+        minutes=run.left(0.3), device=run.device, quiet=run.quiet))
     model = run.new(MotionEstimator, config)
     loss = lambda step, generator: estimator_loss(model, dataset, plan.batch, generator)
     rate = lambda step: plan.lr * min(1.0, 600 / (step + 1)) ** 0.5

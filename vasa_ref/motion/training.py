@@ -23,7 +23,7 @@ from .latents import (Latents, encode_clip, make_latents, random_windows,
 from .network import (Conditions, MotionConfig, MotionModel, MotionSampling,
                                      load_motion)
 from ..store import save_weights, weights_folder
-from ..training import Recipe, Run, fit, within
+from ..training import Recipe, Run, first_makes, fit, within
 from ..world.clips import read_clips
 
 # %% ../../nbs/motion/05_training.ipynb #trn-011-39133f
@@ -133,9 +133,9 @@ def clip_latents(encoder, run: Run, preset: str, clips, data, voices, workers) -
     given = None if data is None else read_clips(data)
     source = "" if data is None else str(Path(data).resolve())
     count = clips or (len(given) if given else CLIPS[preset])
-    latents = make_latents(encoder, count, clips=given, source=source,
-                           path=run.place("latents.safetensors"), workers=workers,
-                           quiet=run.quiet, minutes=run.left(0.3 if voices else 0.4))
+    latents = first_makes(lambda: make_latents(
+        encoder, count, clips=given, source=source, path=run.place("latents.safetensors"),
+        workers=workers, quiet=run.quiet, minutes=run.left(0.3 if voices else 0.4)))
     if voices:
         spoken = within(recorded_clips(load_speech(voices), run.seed), run.left(0.4))
         latents = Latents.cat([latents, *(encode_clip(clip, encoder) for clip in spoken)])
