@@ -24,7 +24,8 @@ ORDER = ["training", "media.clips", "trust.credentials", "trust.watermark", *WOR
          "face.training", "motion.diffusion", "motion.conditions", "motion.latents", "motion.network",
          "motion.training", "motion.sampling", "talking.directing", "talking.offline", "talking.talker",
          "talking.controls", "talking.photograph", "talking.adapt", "measure.estimator",
-         "measure.lipsync", "measure.metrics", "measure.tables", "measure.voices", "speed.faster", "speed.latency"]
+         "measure.lipsync", "measure.metrics", "measure.tables", "measure.voices", "speed.faster", "speed.latency",
+         "speed.scale"]
 ROOMS = ["media", "trust", "world", "hearing", "face", "motion", "talking", "measure", "speed", "app"]
 
 BLOCK = """

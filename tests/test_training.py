@@ -387,7 +387,8 @@ for step in range(20):
     adam.zero_grad()
 print("weights", m.module.weight.detach().flatten().tolist())
 """
-    ours = TWO.replace("warmup=0", "warmup=0, precision='no'").replace("m.weight.detach()", "raw").replace('print(', """torch.distributed.barrier()
+    ours = TWO.replace("warmup=0", "warmup=0, precision='no'").replace("m.weight.detach()", "raw")
+    ours = ours.replace("print(", """torch.distributed.barrier()
 raw = __import__("safetensors.torch").torch.load_file(sys.argv[1] + "/two/checkpoint.safetensors")["raw/m/weight"]
 print(""")
     results = []

@@ -49,6 +49,11 @@ WRONG = {  # chapter: {function: two mistakes (what the solution says, what a st
                    ('stream.asked["gaze"] = (yaw, pitch)', 'stream.asked["gaze"] = (pitch, yaw)')],
         "rescaled": [("x.std((1, 2), keepdim=True)", "x.std()"),
                      ("spread(plain) / spread(guided)", "spread(guided) / spread(plain)")]},
+    "speed/03_scale": {
+        "joined": [("(gradients * weights[:, None]).sum(0) / weights.sum()", "gradients.mean(0)"),
+                   ("weights.sum()", "len(weights)")],
+        "accumulated": [("    model.zero_grad()\n", ""), (" / parts).backward()", ").backward()")],
+        "fewest": [("2 * (processes - 1) / processes", "2"), ("math.ceil(", "round(")]},
     "trust/01_credentials": {
         "hash_around": [("place + data", "data"), (" + data[start + length:]", "")],
         "signing": [(" % n", ""), ("return pow(hashed(message), d, n)", "return hashed(message)")]},
