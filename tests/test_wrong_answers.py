@@ -1,4 +1,6 @@
-"""Checks of exercises fail for plausible wrong answers: a solution in which one thing is replaced by a mistake."""
+"""Checks of exercises fail for plausible wrong answers: a solution in which one thing is replaced by a mistake.
+
+For some exercises the mistakes are written here; for all others `mistakes` makes small ones until two are refused."""
 import importlib
 import math
 import re
@@ -6,9 +8,24 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from test_exercises import NOTEBOOKS, of_chapter
+from mistakes import mistakes
+from test_exercises import CHAPTERS, NOTEBOOKS, of_chapter
 
 WRONG = {  # chapter: {function: two mistakes (what the solution says, what a student might say)}
+    "face/08_separation": {
+        "by_chance": [("persons[torch.randperm(len(persons), generator=generator)]", "persons"),
+                      ("generator=generator", "generator=torch.Generator().manual_seed(0)")]},
+    "face/10_front": {
+        "flatten": [("transform(matrix, front_points(size).expand(len(image), -1, -1, -1))",
+                     "front_points(size).expand(len(image), -1, -1, -1)"),
+                    ("points[..., :2]", "points[..., [1, 0]]")]},
+    "face/11_detail": {
+        "copy_rigid": [("rigid_matrix(to_pose, inverse=True)", "rigid_matrix(to_pose)"),
+                       ("rigid_matrix(from_pose)", "rigid_matrix(to_pose)")],
+        "fit_table": [("torch.linalg.lstsq(amounts, offsets.flatten(1)).solution",
+                       "(amounts.T @ offsets.flatten(1) / len(amounts))"),
+                      ("torch.linalg.lstsq(amounts, offsets.flatten(1)).solution",
+                       "(torch.linalg.pinv(amounts) @ offsets.flatten(1)).abs()")]},
     "hearing/01_spectra": {
         "samples_for": [("config.receptive_field + (states - 1) * config.hop", "states * config.hop"),
                         ("(states - 1)", "states")],
@@ -63,6 +80,21 @@ WRONG = {  # chapter: {function: two mistakes (what the solution says, what a st
         "vote": [("values if soft else values.sign()", "values"),
                  ("values if soft else values.sign()", "values.sign() if soft else values")],
         "rounded": [("x + (hard - x).detach()", "hard"), ("< 0.67", "< 0.5")]},
+    "world/01_head": {
+        "mirror_units": [("swap.items() if", "list(swap.items())[:1] if"),
+                         ("units[:, [UNIT[name] for name in other]]", "units.flip(1)")],
+        "fit_units": [("torch.linalg.lstsq(targets, offsets.flatten(1).T).solution.T", "offsets.flatten(1) @ targets"),
+                      ("torch.linalg.lstsq(targets, offsets.flatten(1).T).solution.T",
+                       "(offsets.flatten(1) @ targets) / targets.square().sum(0)")]},
+    "world/02_raster": {
+        "on_edge": [("amin(1)", "amax(1)"), ("amin(1)", "mean(1)")]},
+    "world/11_speaking": {
+        "jumping": [("(t[:, None] >= sounds.ends)", "(t[:, None] + 0.1 >= sounds.ends)"),
+                    ("sounds.targets[which]", "sounds.targets[which - 1]")],
+        "whisper": [("0.8", "0.5"), ("[0.0, 1.0, 1.0, 0.0]", "[0.0, 0.0, 0.0, 0.0]")]},
+    "world/14_clips": {
+        "recast": [("Truth(people,", "Truth(clip.truth.people,"),
+                   ("make_figures(people)", "make_figures(clip.truth.people)")]},
 }
 
 
@@ -70,10 +102,10 @@ WRONG = {  # chapter: {function: two mistakes (what the solution says, what a st
 def test_checks_fail_for_plausible_mistakes(chapter):
     found = {re.search(r"def check_(\w+)\(", stub)[1]: (module, stub, solution)
              for module, _, stub, solution in of_chapter(NOTEBOOKS / f"{chapter}.ipynb")}
-    for name, mistakes in WRONG[chapter].items():
+    for name, pair in WRONG[chapter].items():
         module, stub, solution = found[name]
-        assert len(mistakes) == 2
-        for right, wrong in mistakes:
+        assert len(pair) == 2
+        for right, wrong in pair:
             assert right in solution, f"{name}: the solution no longer says {right}"
             names = {**vars(importlib.import_module("vasa_ref." + module)), "torch": torch, "F": F, "math": math}
             exec(stub, names)
@@ -81,3 +113,29 @@ def test_checks_fail_for_plausible_mistakes(chapter):
             with pytest.raises((AssertionError, ValueError, RuntimeError)):
                 names["check_" + name](names[name])
                 pytest.fail(f"the check of {name} passes for {wrong}", pytrace=False)
+
+
+OTHERS = [pytest.param(module, name, stub, solution, id=f"{path.parent.name}/{path.stem}: {name}")
+          for path in CHAPTERS for module, _, stub, solution in of_chapter(path)
+          if (name := re.search(r"def check_(\w+)\(", stub)[1])
+          not in WRONG.get(f"{path.parent.name}/{path.stem}", {})]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("module, name, stub, solution", OTHERS)
+def test_checks_fail_for_small_mistakes(module, name, stub, solution):
+    """Two of the small mistakes that can be made in the solution run, give another answer, and are refused."""
+    refused = 0
+    for _, code in mistakes(solution):
+        names = {**vars(importlib.import_module("vasa_ref." + module)), "torch": torch, "F": F, "math": math}
+        exec(stub, names)
+        try:
+            exec(code, names)
+            names["check_" + name](names[name])
+        except AssertionError:
+            refused += 1
+        except Exception:                      # a mistake that ends in an error shows itself
+            continue
+        if refused == 2:
+            return
+    pytest.fail(f"the check of {name} refuses {refused} small mistakes, of two", pytrace=False)
