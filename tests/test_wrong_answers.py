@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mistakes import mistakes
 from test_exercises import CHAPTERS, NOTEBOOKS, of_chapter
 
-WRONG = {  # chapter: {function: two mistakes (what the solution says, what a student might say)}
+WRONG = {  # chapter: {function: two mistakes or more (what the solution says, what a student might say)}
     "face/08_separation": {
         "by_chance": [("persons[torch.randperm(len(persons), generator=generator)]", "persons"),
                       ("generator=generator", "generator=torch.Generator().manual_seed(0)")]},
@@ -48,7 +48,7 @@ WRONG = {  # chapter: {function: two mistakes (what the solution says, what a st
         "nod_rate": [("pose[:, 1] - pose[:, 1].mean()", "pose[:, 1]"), ("(up.diff() == 1).sum()", "up.sum()")]},
     "motion/03_latents": {
         "clip_of": [("right=True", "right=False"), ("lengths.cumsum(0)", "lengths")],
-        "even_clips": [("window // 2", "window"), ("room.float()", "lengths.float()")],
+        "even_clips": [("window // 2", "window"), ("room.float()", "lengths.float()"), (" + 1", "")],
         "mirrored": [(" * torch.tensor(signs)", ""), ("motion[:, places]", "motion")]},
     "motion/04_network": {
         "attend": [(" / q.shape[1] ** 0.5", ""), ("masked_fill(~mask", "masked_fill(mask")],
@@ -56,7 +56,7 @@ WRONG = {  # chapter: {function: two mistakes (what the solution says, what a st
                         ("first = len(config.conditions) + config.context", "first = len(config.conditions)")],
         "saved": [("2 * config.context", "config.context"), ("own = 1 + config.window", "own = config.window")]},
     "motion/05_training": {
-        "velocity_error": [("valid[:, 1:] & valid[:, :-1]", "valid[:, :-1]"),
+        "velocity_error": [("valid[:, 1:] & valid[:, :-1]", "valid[:, :-1]"), ("valid[:, 1:] & valid[:, :-1]", "valid[:, 1:]"),
                            ("error[both].mean()", "(error * both).mean()")],
         "shares": [("(1 - together) * alone ** 2", "alone ** 2"), ("(1 - together) * 2", "(1 - together)")],
         "min_snr": [("weight / weight.mean()", "weight"), ("clamp(max=gamma)", "clamp(min=gamma)")]},
@@ -73,7 +73,8 @@ WRONG = {  # chapter: {function: two mistakes (what the solution says, what a st
         "fewest": [("2 * (processes - 1) / processes", "2"), ("math.ceil(", "round(")]},
     "trust/01_credentials": {
         "hash_around": [("place + data", "data"), (" + data[start + length:]", "")],
-        "signing": [(" % n", ""), ("return pow(hashed(message), d, n)", "return hashed(message)")]},
+        "signing": [(" % n", ""), ("return pow(hashed(message), d, n)", "return hashed(message)"),
+                    ("return pow(signature, e, n) == hashed(message)", "return pow(hashed(message), d, n) == signature")]},
     "trust/02_watermark": {
         "false_alarms": [("(1 - (1 - 2.0 ** -check) ** looks)", "looks * 2.0 ** -check"),
                          ("(1 - (1 - 2.0 ** -check) ** looks)", "(1 - 2.0 ** -check) ** looks")],
@@ -102,10 +103,10 @@ WRONG = {  # chapter: {function: two mistakes (what the solution says, what a st
 def test_checks_fail_for_plausible_mistakes(chapter):
     found = {re.search(r"def check_(\w+)\(", stub)[1]: (module, stub, solution)
              for module, _, stub, solution in of_chapter(NOTEBOOKS / f"{chapter}.ipynb")}
-    for name, pair in WRONG[chapter].items():
+    for name, pairs in WRONG[chapter].items():
         module, stub, solution = found[name]
-        assert len(pair) == 2
-        for right, wrong in pair:
+        assert len(pairs) >= 2
+        for right, wrong in pairs:
             assert right in solution, f"{name}: the solution no longer says {right}"
             names = {**vars(importlib.import_module("vasa_ref." + module)), "torch": torch, "F": F, "math": math}
             exec(stub, names)
