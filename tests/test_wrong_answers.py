@@ -56,7 +56,8 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
                         ("first = len(config.conditions) + config.context", "first = len(config.conditions)")],
         "saved": [("2 * config.context", "config.context"), ("own = 1 + config.window", "own = config.window")]},
     "motion/05_training": {
-        "velocity_error": [("valid[:, 1:] & valid[:, :-1]", "valid[:, :-1]"), ("valid[:, 1:] & valid[:, :-1]", "valid[:, 1:]"),
+        "velocity_error": [("valid[:, 1:] & valid[:, :-1]", "valid[:, :-1]"),
+                           ("valid[:, 1:] & valid[:, :-1]", "valid[:, 1:]"),
                            ("error[both].mean()", "(error * both).mean()")],
         "shares": [("(1 - together) * alone ** 2", "alone ** 2"), ("(1 - together) * 2", "(1 - together)")],
         "min_snr": [("weight / weight.mean()", "weight"), ("clamp(max=gamma)", "clamp(min=gamma)")]},
@@ -74,7 +75,8 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
     "trust/01_credentials": {
         "hash_around": [("place + data", "data"), (" + data[start + length:]", "")],
         "signing": [(" % n", ""), ("return pow(hashed(message), d, n)", "return hashed(message)"),
-                    ("return pow(signature, e, n) == hashed(message)", "return pow(hashed(message), d, n) == signature")]},
+                    ("return pow(signature, e, n) == hashed(message)",
+                     "return pow(hashed(message), d, n) == signature")]},
     "trust/02_watermark": {
         "false_alarms": [("(1 - (1 - 2.0 ** -check) ** looks)", "looks * 2.0 ** -check"),
                          ("(1 - (1 - 2.0 ** -check) ** looks)", "(1 - 2.0 ** -check) ** looks")],
