@@ -28,6 +28,7 @@ from vasa_ref.trust.detector import Detector, DetectorConfig, auc
 from vasa_ref.world.frames import Frames, Pool, draw_truth, render_frames
 
 FILES, HELD = 40, 4        # files of 16 people to learn from, and of held-out people
+WINDOW = 144               # pixels of what the detector sees in a step
 
 
 def bytes_of(images):
@@ -151,6 +152,8 @@ def train(pairs, coded, steps, seed=0):
         rows = torch.randint(len(pairs), (12,), generator=generator)
         chosen = (coded if torch.rand((), generator=generator) < 0.35 else pairs)[rows]        # twins, damaged alike
         if torch.rand((), generator=generator) < 0.5: chosen = chosen.flip(-1)
+        top, left = torch.randint(chosen.shape[-1] - WINDOW + 1, (2,), generator=generator).tolist()
+        chosen = chosen[..., top:top + WINDOW, left:left + WINDOW]
         twins = torch.cat([damaged(pair, generator) for pair in chosen])
         scores = detector(twins.float() / 255).unflatten(0, (-1, 2))
         loss = F.softplus(scores[:, 0]).mean() + F.softplus(-scores[:, 1]).mean()

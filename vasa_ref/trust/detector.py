@@ -30,7 +30,7 @@ def auc(made: Tensor, true: Tensor) -> float:
 class DetectorConfig:
     "Sizes of a `Detector`."
     size: int = 256                            # pixels of what it looks at
-    widths: tuple[int, ...] = (16, 32, 48, 64)
+    widths: tuple[int, ...] = (12, 24, 48, 64)
 
 
 def residual(images: Tensor) -> Tensor:
@@ -40,7 +40,8 @@ def residual(images: Tensor) -> Tensor:
 
 
 class Detector(nn.Module):
-    "Images (B, 3, S, S) in [0, 1] to scores (B,), above 0 for made. Four levels, each of half the size."
+    """Images (B, 3, H, W) in [0, 1] to scores (B,), above 0 for made. Four levels, each of half
+    the size; what they find is averaged, so windows of a picture will do."""
     def __init__(self, config: DetectorConfig):
         super().__init__()
         self.config, levels, last = config, [], 6
@@ -52,7 +53,7 @@ class Detector(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.levels(torch.cat([2 * images - 1, residual(images)], 1))   # (B, C, S/16, S/16)
-        return self.out(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))[:, 0]
+        return self.out(torch.cat([x.mean((2, 3)), x.square().mean((2, 3))], 1))[:, 0]
 
 # %% ../../nbs/trust/03_detector.ipynb #td-021
 class Verdict(NamedTuple):
