@@ -213,6 +213,10 @@ def make_parser(jobs=False):
     sub.add_argument("--key", metavar="FILE",
                      help="the signer that you expect: a PEM file with certificates (default: your own)")
 
+    sub = command("detect", "is this face drawn by a model? What a small detector of this package says",
+                  "vasa detect out.mp4")
+    sub.add_argument("file", metavar="FILE", help="a film or picture with one face that fills it, of any maker")
+
     sub = command("say", "speech of the synthetic world", "vasa say \"Good morning.\" -o morning.wav\n"
                   "vasa say \"Guten Morgen.\" -o morgen.wav --language de")
     sub.add_argument("text", metavar="TEXT", help="what to say")

@@ -17,7 +17,7 @@ from ..errors import VasaError
 from .arguments import make_parser
 from .checks import check_device, check_output, write_json
 from .films import animate
-from .provenance import inspect, say_bare, world_made
+from .provenance import detect, inspect, say_bare, world_made
 
 __all__ = ["main", "make_parser"]
 
@@ -183,7 +183,8 @@ def report(figures, out, quiet, show=print_table):
         write_json(out, figures)
 
 
-COMMANDS = {run.__name__: run for run in (animate, adapt, portrait, say, inspect, train, bench, tables, latency)}
+COMMANDS = {run.__name__: run for run in (animate, adapt, portrait, say, inspect, detect, train, bench, tables,
+                                          latency)}
 
 
 @contextmanager
