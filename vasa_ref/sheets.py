@@ -15,7 +15,7 @@ from torch import Tensor
 from .media.files import as_jpeg
 from .units import FPS, SAMPLE_RATE
 
-__all__ = ["amplified", "legible", "panels", "sheet", "slider", "table"]
+__all__ = ["amplified", "drawn", "legible", "panels", "sheet", "slider", "table"]
 
 WIDTH, DPI = 7.2, 100                      # inches, dots per inch: a figure is as wide as the site's column, 720 px
 LEGIBLE = {"figure.dpi": DPI, "figure.figsize": (WIDTH, 2.6), "figure.constrained_layout.use": True, "font.size": 10,
