@@ -1,12 +1,13 @@
 """A browser, and the site's pages as they come out of nbdev, as HTML. `make browser` installs what this needs."""
 import html
+import json
 import os
 import re
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
-import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -54,47 +55,60 @@ def tab(browser):
 
 
 def output_html(output):
-    """One output as Quarto's page shows it; markdown stays markdown between blank lines."""
-    data = output.get("data", {})
-    text = lambda kind: "".join(data[kind])
+    """One output as Quarto's page shows it; markdown stays markdown."""
+    data = {kind: "".join(value) for kind, value in output.get("data", {}).items() if kind[:4] in ("text", "imag")}
     picture = next((kind for kind in data if kind.startswith("image/")), None)
-    if output.output_type == "stream": return f"<pre><code>{html.escape(''.join(output.text))}</code></pre>"
-    if "text/html" in data: return f"\n```{{=html}}\n{text('text/html')}\n```\n"
-    if "text/markdown" in data: return "\n" + text("text/markdown") + "\n"
-    if picture == "image/svg+xml": return f"\n```{{=html}}\n{text(picture)}\n```\n"
-    if picture: return f'<img class="figure-img" alt="figure" src="data:{picture};base64,{text(picture).strip()}">'
-    return f"<pre><code>{html.escape(text('text/plain'))}</code></pre>" if "text/plain" in data else ""
+    if output["output_type"] == "stream": return f"<pre><code>{html.escape(''.join(output['text']))}</code></pre>"
+    for kind in ("text/html", "image/svg+xml"):
+        if kind in data: return data[kind]
+    if "text/markdown" in data: return "\n" + data["text/markdown"] + "\n"
+    if picture: return f'<img alt="figure" src="data:{picture};base64,{data[picture].strip()}">'
+    return f"<pre><code>{html.escape(data['text/plain'])}</code></pre>" if "text/plain" in data else ""
 
 
 def page_html(path):
-    """A processed notebook as a page with the site's own style."""
-    parts = []
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type != "code":
-            parts.append(cell.source)
+    """A processed notebook as a page with the site's own style; what is HTML already goes past pandoc."""
+    parts, ready = [], []
+    for cell in json.loads(path.read_text())["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code":
+            parts.append(source)
             continue
-        if not re.search(r"^#\| *echo: *false", cell.source, re.MULTILINE):
-            source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.MULTILINE)
+        if not re.search(r"^#\| *echo: *false", source, re.MULTILINE):
+            source = re.sub(r"^#\|.*\n?", "", source, flags=re.MULTILINE)
             parts.append(f"~~~~~~~~ {{.python .sourceCode}}\n{source}\n~~~~~~~~")
-        shown = [output_html(output) for output in cell.get("outputs", [])]
-        parts += [f'<div class="cell-output">\n{one}\n</div>' for one in shown if one]
+        for shown in filter(None, map(output_html, cell.get("outputs", []))):
+            if shown.startswith("<"):
+                ready.append(shown)
+                shown = f"@@{len(ready) - 1}@@"
+            parts.append(f'<div class="cell-output cell-output-display">\n\n{shown}\n\n</div>')
     body, _ = check_site.pandoc("\n\n".join(parts), "html", "--mathml", "--no-highlight", "--wrap=none")
+    body = re.sub(r"<p>@@(\d+)@@</p>", lambda mark: ready[int(mark[1])], body)
+    body = re.sub(r'(<math display="block".*?</math>)', r'<span class="math display">\1</span>', body, flags=re.DOTALL)
+    title = re.search(r"^title: *(.*)$", parts[0], re.MULTILINE)          # nbdev's header; Quarto makes a heading of it
     style = (ROOT / "nbs" / "styles.css").read_text()
     return (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{path.stem}</title>'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<style>{THEME}{style}</style></head><body><main>{body}</main></body></html>")
+            f"<style>{THEME}{style}</style></head><body><main><h1>{title[1]}</h1>{body}</main></body></html>")
 
 
 @pytest.fixture(scope="session")
 def site():
-    """The folder of the processed notebooks, with an HTML file beside each; made anew where a source is newer."""
-    done, sources = ROOT / "_proc" / "opened", [*(ROOT / "nbs").rglob("*"), *(ROOT / "vasa_ref").rglob("*.py")]
-    newest = max(path.stat().st_mtime for path in sources if "_modidx" not in path.name and path.is_file())
+    """site(name): the page of a notebook. The notebooks are processed anew where one of them, or a module, is newer."""
+    folder, done = ROOT / "_proc", ROOT / "_proc" / "processed"
+    sources = [*(ROOT / "nbs").rglob("*.ipynb"), *(ROOT / "vasa_ref").rglob("*.py")]
+    newest = max(path.stat().st_mtime for path in sources if path.name != "_modidx.py")
     if not done.exists() or done.stat().st_mtime < newest:
         check_site.build()
         done.touch()
-    for path in sorted((ROOT / "_proc").rglob("*.ipynb")): path.with_suffix(".html").write_text(page_html(path))
-    return ROOT / "_proc"
+
+    @cache
+    def page(name):
+        path = folder / f"{name}.html"
+        path.write_text(page_html(path.with_suffix(".ipynb")))
+        return path
+
+    return page
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ WIDE = """() => {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_page_opens_with_all_its_pictures_and_fits_a_phone(tab, site, name):
-    page = tab(site / f"{name}.html", width=390, height=844)
+    page = tab(site(name), width=390, height=844)
     assert page.locator("h1").first.inner_text().strip()
     broken = page.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.alt)")
     assert broken == []
@@ -38,7 +38,7 @@ def seen(twin):
 
 @pytest.mark.parametrize("name", TWINS)
 def test_twins_move_without_a_kernel(tab, site, name):
-    page = tab(site / f"{name}.html", width=1280, height=900)
+    page = tab(site(name), width=1280, height=900)
     for twin in page.locator("div[data-labels]").all():
         assert twin.locator("img:visible").count() == 1
         for i, bar in enumerate(twin.locator("input[type=range]").all()):
@@ -58,7 +58,7 @@ def test_there_are_twins_in_the_chapters_that_have_something_to_play_with():
 
 
 def test_pictures_follow_the_sound(tab, site):
-    page = tab(site / "world/11_speaking.html")
+    page = tab(site("world/11_speaking"))
     twin = page.locator("div[data-labels]", has=page.locator("audio"))
     before = seen(twin)
     twin.locator("audio").evaluate("sound => sound.play()")
