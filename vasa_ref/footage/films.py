@@ -25,8 +25,16 @@ from tqdm import tqdm
 
 from ..errors import VasaError
 from ..media.clips import read_frames
-from ..talking.photograph import (AWAY, INSTALL, Face, Similarity, as_trained,
-                                         centre_square, mediapipe_solutions, without_chatter)
+from vasa_ref.talking.photograph import (
+    AWAY,
+    INSTALL,
+    Face,
+    Similarity,
+    as_trained,
+    centre_square,
+    mediapipe_solutions,
+    without_chatter,
+)
 from ..units import FPS
 
 # %% ../../nbs/footage/01_films.ipynb #ftf-007
