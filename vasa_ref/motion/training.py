@@ -133,13 +133,14 @@ def clip_latents(encoder, run: Run, preset: str, clips, data, voices, workers) -
     given = None if data is None else read_clips(data)
     source = "" if data is None else str(Path(data).resolve())
     count = clips or (len(given) if given else CLIPS[preset])
-    latents = first_makes(lambda: make_latents(
-        encoder, count, clips=given, source=source, path=run.place("latents.safetensors"),
-        workers=workers, quiet=run.quiet, minutes=run.left(0.3 if voices else 0.4)))
-    if voices:
+    def make():
+        latents = make_latents(encoder, count, clips=given, source=source,
+                               path=run.place("latents.safetensors"), workers=workers,
+                               quiet=run.quiet, minutes=run.left(0.3 if voices else 0.4))
+        if not voices: return latents
         spoken = within(recorded_clips(load_speech(voices), run.seed), run.left(0.4))
-        latents = Latents.cat([latents, *(encode_clip(clip, encoder) for clip in spoken)])
-    return latents.to(run.device)
+        return Latents.cat([latents, *(encode_clip(clip, encoder) for clip in spoken)])
+    return first_makes(make).to(run.device)
 
 # %% ../../nbs/motion/05_training.ipynb #trn-062-f0b1d0
 def train_motion(preset: str = "laptop", *, data=None, voices=None, audio=None, start=None,
