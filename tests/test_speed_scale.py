@@ -1,8 +1,16 @@
 """Scale: a ring sums exactly and sends what the formula says; arithmetic is arithmetic."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
+import vasa_ref
 from vasa_ref.speed.scale import Training, budget, efficiency, ring_all_reduce, streams_carried
+from vasa_ref.store import read_tensors
+from vasa_ref.training import read_checkpoint
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 7])
@@ -37,3 +45,53 @@ def test_a_budget_by_hand():
                                                        (0.01, {"cores": 8, "reserve": 0.0, "fps": 50}, 16)])
 def test_streams_that_cores_carry(seconds, options, streams):
     assert streams_carried(seconds, **options) == streams
+
+
+# ---- the command line under torchrun
+
+TRAIN = """
+import os, signal, sys
+import vasa_ref.motion.training as training
+from vasa_ref.app import cli
+train, loss, lost = training.train_motion, training.motion_loss, int(sys.argv[1])
+calls = iter(range(100))
+def short(preset, minutes, **options):
+    return train(preset, max_steps=12, clips=3, workers=1, save_every=0, **options)
+def fatal(*args):
+    if next(calls) == 7 and os.environ["RANK"] == sys.argv[1]: os.kill(os.getpid(), signal.SIGKILL)
+    return loss(*args)
+training.train_motion, training.motion_loss = short, fatal
+sys.exit(cli.main(["train", "motion", *sys.argv[2:]]))
+"""
+
+
+def torchrun(folder, *words, lost=-1):
+    """`vasa train motion` in two processes, of which one kills itself: exit code, stdout, the lines of vasa on stderr."""
+    (folder / "train.py").write_text(TRAIN)
+    package = str(Path(vasa_ref.__file__).parents[1])
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+                           folder / "train.py", str(lost), *map(str, words)], capture_output=True, text=True,
+                          timeout=300, env={**os.environ, "PYTHONPATH": package, "OMP_NUM_THREADS": "1"})
+    lines = [line for line in done.stderr.replace("\r", "\n").splitlines() if line.startswith("vasa:")]
+    return done.returncode, done.stdout, lines
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_killed_process_ends_the_command_with_one_line_and_it_goes_on_bit_for_bit(tmp_path, lost):
+    new = "--preset", "tiny", "--audio", "laptop", "--seed", "5"
+    code, out, lines = torchrun(tmp_path, *new, "--out", tmp_path / "whole")
+    assert (code, lines) == (0, []) and out.count("weights of motion") == 1, "only the first process speaks"
+    code, _, lines = torchrun(tmp_path, *new, "--out", tmp_path / "lost", lost=lost)
+    assert code == 1 and len(lines) == 1 and lines[0].endswith("with --resume FOLDER"), lines
+    files = {path.name for path in (tmp_path / "lost").rglob("*") if path.is_file()}
+    assert files == {"training.json", "latents.safetensors", "checkpoint.safetensors"}, "nothing half-written"
+    assert read_checkpoint(tmp_path / "lost" / "motion")[1] == 7
+    code, out, lines = torchrun(tmp_path, "--resume", tmp_path / "lost", "--audio", "laptop", "--seed", "5")
+    assert (code, lines) == (0, [])
+    ours, theirs = (read_tensors(tmp_path / name / "motion.safetensors")[0] for name in ("lost", "whole"))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_mistake_of_the_user_is_said_by_one_process(tmp_path):
+    code, out, lines = torchrun(tmp_path, "--preset", "tiny", "--out", tmp_path / "out")
+    assert code == 1 and len(lines) == 1 and "no weights called 'tiny'" in lines[0]

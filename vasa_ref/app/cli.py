@@ -6,6 +6,7 @@ code 2; an output file appears only when it is complete. Heavy imports wait unti
 import importlib
 import io
 import json
+import os
 import signal
 import sys
 import threading
@@ -241,21 +242,45 @@ def main(argv=None):
     words = sys.argv[1:] if argv is None else list(argv)
     args = make_parser(jobs=any(word.split("=")[0] == "--jobs" for word in words)).parse_args(words)
     args.words = words
-    try:
-        with ended_in_order():
+    with ended_in_order():
+        try:
             COMMANDS[args.command](args)
-    except (VasaError, OSError, FloatingPointError, MemoryError) as error:
-        print(f"vasa: {explain(error)}", file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":   # torch's, of an accelerator: torch is not imported here
+        except (VasaError, OSError, FloatingPointError, MemoryError) as error:
+            return ended(explain(error), 2)
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":   # torch's, of an accelerator: torch is not imported here
+                raise
+            return ended("not enough memory on the device", 2)
+        except KeyboardInterrupt:
+            return ended("interrupted", 130)
+        except SystemExit as stop:
+            if several() and stop.code == 128 + signal.SIGTERM:   # so a launcher ends those who are left
+                ended("ended from outside, as when another process has failed: go on with --resume FOLDER", stop.code)
             raise
-        print("vasa: not enough memory on the device", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("vasa: interrupted", file=sys.stderr)
-        return 130
     return 0
+
+
+def several():
+    """Whether this process trains together with others."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+
+
+def ended(text, code):
+    """Why the command ended, as a line on stderr; the exit code. Of processes that train together, the first that ends
+    says why; what the others would say follows from it."""
+    first = True
+    if several():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)   # a launcher's, while the line is said
+        from datetime import timedelta
+        from torch.distributed import TCPStore
+        try:
+            store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=timedelta(seconds=5))
+            first = store.add("vasa/ended", 1) == 1
+        except (RuntimeError, KeyError):   # whoever kept the store has ended
+            pass
+    if first:
+        print(f"vasa: {text}", file=sys.stderr, flush=True)
+    return code
 
 
 def explain(error):

@@ -375,6 +375,7 @@ def train_metrics(preset="laptop", *, pool=None, **asked):
     dataset = first_makes(lambda: face_dataset(
         plan, config.size, kept=run.place("metrics-pool.safetensors"), pool=pool, seed=run.seed,
         minutes=run.left(0.3), device=run.device, quiet=run.quiet))
+    dataset = FaceDataset(*(x.to(run.device) for x in dataset.all()))         # each its own
     model = run.new(MotionEstimator, config)
     loss = lambda step, generator: estimator_loss(model, dataset, plan.batch, generator)
     rate = lambda step: plan.lr * min(1.0, 600 / (step + 1)) ** 0.5

@@ -134,16 +134,20 @@ def clip_latents(encoder, run: Run, preset: str, clips, data, voices, footage,
     given = None if data is None else read_clips(data)
     source = "" if data is None else str(Path(data).resolve())
     count = clips or (len(given) if given else CLIPS[preset])
-    latents = first_makes(lambda: make_latents(
-        encoder, count, clips=given, source=source, path=run.place("latents.safetensors"),
-        workers=workers, quiet=run.quiet, minutes=run.left(0.3 if voices or footage else 0.4)))
-    if voices:
-        spoken = within(recorded_clips(load_speech(voices), run.seed), run.left(0.4))
-        latents = Latents.cat([latents, *(encode_clip(clip, encoder) for clip in spoken)])
-    if footage:
-        read = [encode_clip(clip, encoder) for clip in within(footage, run.left(0.4))]
-        latents = Latents.cat([latents, *read * max(1, len(latents) // len(read))])
-    return latents.to(run.device)
+    def make():
+        latents = make_latents(encoder, count, clips=given, source=source,
+                               path=run.place("latents.safetensors"), workers=workers,
+                               quiet=run.quiet,
+                               minutes=run.left(0.3 if voices or footage else 0.4))
+        parts = [latents]
+        if voices:
+            spoken = within(recorded_clips(load_speech(voices), run.seed), run.left(0.4))
+            parts += [encode_clip(clip, encoder) for clip in spoken]
+        if footage:
+            read = [encode_clip(clip, encoder) for clip in within(footage, run.left(0.4))]
+            parts += read * max(1, sum(map(len, parts)) // len(read))
+        return Latents.cat(parts)
+    return first_makes(make).to(run.device)
 
 # %% ../../nbs/motion/05_training.ipynb #trn-062-f0b1d0
 def train_motion(preset: str = "laptop", *, data=None, voices=None, footage=None, audio=None,
