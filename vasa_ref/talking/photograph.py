@@ -278,9 +278,7 @@ def crop_picture(picture: Tensor, place: Similarity, size: int) -> Tensor:
         part = F.interpolate(part, smaller, mode="bilinear", antialias=True)
     image = F.grid_sample(part, grid[None], "bicubic", "border", align_corners=False)
     beyond = (grid.abs() - 1).clamp(min=0) * sides / (2 * place.scale)    # in crops
-    if not beyond.any(): return image.clamp(0, 1)
-    wide = 2 * (size // 8) + 1
-    blurred = F.pad(image, (size // 8,) * 4, mode="replicate")
+    blurred, wide = F.pad(image, (size // 8,) * 4, mode="replicate"), 2 * (size // 8) + 1
     for kernel in ((wide, 1), (1, wide)): blurred = F.avg_pool2d(blurred, kernel, stride=1)
     return torch.lerp(image, blurred, (10 * beyond.norm(dim=-1)).clamp(max=1)).clamp(0, 1)
 
