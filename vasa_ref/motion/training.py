@@ -158,11 +158,11 @@ def train_motion(preset: str = "laptop", *, data=None, voices=None, footage=None
     data: folder of clips that `make_clips` wrote; None: `clips` clips of the synthetic world.
     voices: a file of tools/natural_voices.py, whose pieces are performed, too. footage: clips
     of `footage.clips.open_clips`, half of what is learned from; the statistics stay those of
-    `start`. audio: folder of the audio encoder's weights; None: `out`, else `resume`, else the shipped `preset`; or what
-    `Wav2Vec2.from_pretrained` takes, of which `out` keeps a copy. start: weights to begin with,
-    a folder. asked: as `training.Run`; latents take at most 40 % of its minutes. With `out` or
-    `resume` writes motion.safetensors there. Raises VasaError for unknown presets, absent
-    weights or no limit."""
+    `start`. audio: folder of the audio encoder's weights; None: `out`, else `resume`, else the
+    shipped `preset`; or what `Wav2Vec2.from_pretrained` takes, of which `out` keeps a copy.
+    start: weights to begin with, a folder. asked: as `training.Run`; latents take at most 40 %
+    of its minutes. With `out` or `resume` writes motion.safetensors there. Raises VasaError for
+    unknown presets, absent weights or no limit."""
     if preset not in CLIPS:
         raise VasaError(f"no motion preset {preset!r}: accepted are {', '.join(CLIPS)}")
     run, training = Run(**asked), getattr(MotionTraining, preset)()
