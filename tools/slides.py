@@ -7,7 +7,8 @@ nothing beside it, no network either: open it in a browser, move by arrows, spac
 one slide a page. All that stands on slides is read from the chapters: title and aims, each formula with the paragraph
 before it, each saved picture and slider with the prose that leads to it, deviations from the paper, 'In short', and
 the questions without their answers. A cell that should not become a slide is marked as Jupyter marks it, slide type
-*Skip* ({"slideshow": {"slide_type": "skip"}} in its metadata). A page of 3 MB or more is refused.
+*Skip* ({"slideshow": {"slide_type": "skip"}} in its metadata). Pictures are kept at the best of three qualities
+with which a page stays below 3 MB; where none does, it is refused.
 """
 import argparse
 import ast
@@ -24,7 +25,7 @@ import nbformat
 from check_site import pandoc
 
 ROOT = Path(__file__).resolve().parents[1]
-LIMIT, WIDEST, QUALITY, CAPTION = 3_000_000, 1080, 64, 260      # bytes, pixels, of WebP, letters
+LIMIT, WIDEST, CAPTION, QUALITIES = 3_000_000, 1080, 260, (64, 45, 30)      # bytes, pixels, letters, of WebP
 HERE = Path(__file__).parent
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SPECIAL = re.compile(r"(^:::+ *\{.*?^:::+ *$|^\$\$.*?\$\$(?: *\{#[^}]*\})?|^#+ [^\n]*$)", re.MULTILINE | re.DOTALL)
@@ -73,13 +74,13 @@ def plain(markdown: str) -> str:
     return re.sub(r"\\[a-zA-Z]+\s?|[\\$*`{}]|^#+ ", "", " ".join(text.split()))
 
 
-def webp(picture: bytes, alt: str) -> str:
+def webp(picture: bytes, alt: str, quality: int) -> str:
     "An <img> that holds a saved picture, not wider than a slide."
     from PIL import Image
     image, stream = Image.open(io.BytesIO(picture)), io.BytesIO()
     image = image.convert("RGBA" if image.mode in ("RGBA", "LA", "P") else "RGB")
     if image.width > WIDEST: image = image.resize((WIDEST, round(image.height * WIDEST / image.width)))
-    image.save(stream, "webp", quality=QUALITY)
+    image.save(stream, "webp", quality=quality)
     return embed(stream.getvalue(), "image/webp", alt)
 
 
@@ -93,19 +94,21 @@ def skipped(cell) -> bool:
     return marked or bool(re.search(r"^#\| *(hide|output: *false|include: *false)\b", cell.source, re.MULTILINE))
 
 
-def pictures(cell, title: str, caption: str):
+def pictures(cell, title: str, caption: str, quality: int):
     "A slide for each saved picture and slider of a code cell."
     written = re.search(r'^#\| *fig-(?:alt|cap): *"?(.*?)"?$', cell.source, re.MULTILINE)
     caption = written[1] if written else caption
     for output in cell.get("outputs", []):
         data = output.get("data", {})
         kind = next((k for k in ("image/png", "image/jpeg", "image/webp") if k in data), None)
-        if kind: yield Slide(title, "", webp(base64.b64decode(data[kind]), plain(caption or title)), caption, "picture")
+        if kind:
+            picture = webp(base64.b64decode(data[kind]), plain(caption or title), quality)
+            yield Slide(title, "", picture, caption, "picture")
         elif "<div data-labels" in data.get("text/html", ""):
             yield Slide(title, "", data["text/html"], caption, "twin")
 
 
-def chapter(path: Path) -> list[Slide]:
+def chapter(path: Path, quality: int = QUALITIES[0]) -> list[Slide]:
     """The slides of a chapter, its title first."""
     cells = [c for c in nbformat.read(path, as_version=4).cells if not skipped(c)]
     prose = "\n\n".join(c.source for c in cells if c.cell_type == "markdown")
@@ -118,7 +121,7 @@ def chapter(path: Path) -> list[Slide]:
     heading, before, section = title, "", ""
     for cell in cells[1:]:
         if cell.cell_type == "code":
-            if not section: slides += pictures(cell, heading, lead(before))
+            if not section: slides += pictures(cell, heading, lead(before), quality)
             if cell.get("outputs"): before = ""
             continue
         for block in SPECIAL.split(FENCED.sub("", re.sub(r"<details>.*?</details>", "", cell.source, flags=re.DOTALL))):
@@ -129,7 +132,8 @@ def chapter(path: Path) -> list[Slide]:
             elif section: continue
             elif block.startswith("$$"):
                 slides.append(Slide(heading, lead(before, from_end=True) + "\n\n" + block.split(" {#")[0]))
-            elif note := CALLOUT.match(block): slides.append(Slide(f"{heading}: {note[1][0].lower()}{note[1][1:]}", note[2]))
+            elif note := CALLOUT.match(block):
+                slides.append(Slide(f"{heading}: {note[1][0].lower()}{note[1][1:]}", note[2]))
             elif paragraphs := [p for p in re.split(r"\n\s*\n", block.strip()) if re.match(r"[^|>!<:\s-]", p)]:
                 before = paragraphs[-1]
     section = lambda name: re.search(rf"^## {name} *$(.*?)(?=^## |\Z)", prose, re.MULTILINE | re.DOTALL)
@@ -151,9 +155,9 @@ def rendered(texts: list[str]) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def deck(name: str, question: str, chapters: list[Path]) -> str:
+def deck(name: str, question: str, chapters: list[Path], quality: int = QUALITIES[0]) -> str:
     "A page of slides."
-    of = [(slides[0].title, slides) for slides in map(chapter, chapters)]
+    of = [(slides[0].title, slides) for slides in (chapter(path, quality) for path in chapters)]
     first = Slide(f"{name}. {question}", "\n".join(f"1. {title}" for title, _ in of), kind="cover")
     listed = [(name, first), *((title, slide) for title, slides in of for slide in slides)]
     parts = iter(rendered([text for _, s in listed for text in (s.title, s.above, s.below)]))
@@ -164,8 +168,9 @@ def deck(name: str, question: str, chapters: list[Path]) -> str:
         title = re.sub(r"^<p>(.*)</p>$|^<h\d[^>]*>(.*)</h\d>$", r"\1\2", title, flags=re.DOTALL)
         figure = f"<figure>{slide.block}{f'<figcaption>{below}</figcaption>' if below else ''}</figure>"
         size = " long" * (len(slide.above) > 420) + " longer" * (len(slide.above) > 700)
-        pages.append(f'<section class="{slide.kind}{size}" id="s{number}"><{head}>{title}</{head}>\n<div class="text">{above}'
-                     f'</div>{figure if slide.block else ""}\n<footer><span>{html.escape(plain(where))}</span>'
+        pages.append(f'<section class="{slide.kind}{size}" id="s{number}"><{head}>{title}</{head}>\n'
+                     f'<div class="text">{above}</div>{figure if slide.block else ""}\n'
+                     f'<footer><span>{html.escape(plain(where))}</span>'
                      f'<span>{number} / {len(listed)}</span></footer></section>')
     page = (HERE / "slides.html").read_text()
     return page.replace("{{title}}", html.escape(plain(first.title))).replace("{{slides}}", "\n".join(pages))
@@ -183,8 +188,11 @@ def main(args=None):
     args.folder.mkdir(parents=True, exist_ok=True)
     for number in chosen:
         question, names = planned[number - 1]
-        page = deck(f"Week {number}", question, [ROOT / "nbs" / f"{name}.ipynb" for name in names]).encode()
-        if len(page) >= LIMIT: raise SystemExit(f"slides: week {number} has {len(page) / 1e6:.1f} MB: skip some cells")
+        chapters = [ROOT / "nbs" / f"{name}.ipynb" for name in names]
+        for quality in QUALITIES:
+            page = deck(f"Week {number}", question, chapters, quality).encode()
+            if len(page) < LIMIT: break
+        else: raise SystemExit(f"slides: week {number} has {len(page) / 1e6:.1f} MB: skip some cells")
         target = args.folder / f"week-{number}.html"
         target.with_suffix(".part").write_bytes(page)
         os.replace(target.with_suffix(".part"), target)

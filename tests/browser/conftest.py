@@ -19,8 +19,8 @@ playwright = pytest.importorskip("playwright.sync_api", reason="`make browser` i
 KINDS = "chromium", "chromium-browser", "google-chrome"
 # what Quarto's theme brings and styles.css relies on; the rest of a page's looks is nbs/styles.css
 THEME = ("body { margin: 0 auto; max-width: 800px; padding: 0 12px; font: 17px/1.5 sans-serif; } "
-         "pre { overflow: auto; font-size: 0.875em; } code { overflow-wrap: break-word; } h1, h2, h3 { overflow-wrap: break-word; } "
-         "img { vertical-align: middle; }")
+         "pre { overflow: auto; font-size: 0.875em; } code { overflow-wrap: break-word; } "
+         "h1, h2, h3 { overflow-wrap: break-word; } img { vertical-align: middle; }")
 
 
 @pytest.fixture(scope="session")

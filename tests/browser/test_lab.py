@@ -24,8 +24,8 @@ def lab(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    paths = {name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR",
-                                                     "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR")}
+    paths = {name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR",
+                                                     "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1",
                f"--ServerApp.root_dir={tmp_path}", "--IdentityProvider.token=", "--LabApp.news_url=None"]
     with open(tmp_path / "log", "w") as log:
@@ -51,7 +51,8 @@ def test_a_slider_of_the_panel_moves_the_picture(browser, lab):
     still.wait_for(timeout=180_000)
     shown = lambda: still.evaluate("""async image => {
       await image.decode();
-      const canvas = Object.assign(document.createElement('canvas'), {width: 64, height: 64}), pen = canvas.getContext('2d');
+      const canvas = Object.assign(document.createElement('canvas'), {width: 64, height: 64});
+      const pen = canvas.getContext('2d');
       pen.drawImage(image, 0, 0, 64, 64);
       return [...pen.getImageData(0, 0, 64, 64).data];
     }""")

@@ -6,7 +6,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NAMES = re.findall(r"- (\S+)\.ipynb", (ROOT / "nbs" / "sidebar.yml").read_text())
-TWINS = [name for name in NAMES if '<div data-labels' in (ROOT / "nbs" / f"{name}.ipynb").read_text().replace('\\"', '"')]
+TWINS = [name for name in NAMES if "<div data-labels" in (ROOT / "nbs" / f"{name}.ipynb").read_text()]
 # what is wider than a window although nothing around it scrolls
 WIDE = """() => {
   const width = document.documentElement.clientWidth;
