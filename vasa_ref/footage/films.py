@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['VIDEO_ENDINGS', 'LEVELS', 'FLOOR', 'TIMES', 'AROUND', 'Tracker', 'NEAR', 'ALIKE', 'PATIENCE', 'SHORTEST', 'LONGEST',
            'SAME', 'ENLARGED', 'COMPANY', 'Film', 'time_spans', 'find_films', 'histogram', 'difference', 'find_cuts',
-           'Seen', 'FaceTracker', 'seen_in', 'Track', 'apart', 'follow', 'without_gaps', 'Piece', 'equal_parts',
-           'make_pieces', 'company', 'poses_in', 'fits', 'crop_place', 'find_fault', 'Scan', 'turned', 'upright_turns',
-           'scan']
+           'Seen', 'FaceTracker', 'seen_in', 'without_doubles', 'Track', 'apart', 'follow', 'without_gaps', 'Piece',
+           'equal_parts', 'make_pieces', 'company', 'poses_in', 'fits', 'crop_place', 'find_fault', 'Scan', 'turned',
+           'upright_turns', 'scan']
 
 # %% ../../nbs/footage/01_films.ipynb #ftf-003
 import itertools
@@ -152,6 +152,15 @@ def seen_in(face: Face) -> Seen:
 
 # %% ../../nbs/footage/01_films.ipynb #ftf-021
 NEAR, ALIKE, PATIENCE = 0.5, 1.4, 5                  # head units, times, frames
+
+
+def without_doubles(faces: list[Seen]) -> list[Seen]:
+    "Faces of which no two are in the same place; the first ones are kept."
+    kept = []
+    for face in faces:
+        clear = ((face.x - k.x) ** 2 + (face.y - k.y) ** 2 > (NEAR * k.scale) ** 2 for k in kept)
+        if all(clear): kept.append(face)
+    return kept
 
 
 @dataclass
@@ -336,7 +345,7 @@ def scan(film: Film, make_tracker: Callable[[], Tracker] = FaceTracker, size: in
             here, shape = histogram(frame), tuple(frame.shape[:2])
             differences.append(0.0 if last is None else difference(last, here))
             last = here
-            yield tracker(frame.numpy()) if wanted(time) else []
+            yield without_doubles(tracker(frame.numpy())) if wanted(time) else []
 
     tracks = follow(faces())
     cuts = find_cuts(torch.tensor(differences))
