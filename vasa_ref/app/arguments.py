@@ -131,7 +131,7 @@ def make_parser(jobs=False):
                      "of JSON for each, with portrait, audio, out and any of these options; what is given here holds "
                      "for all that do not say otherwise")
     sub.add_argument("--skip-existing", action="store_true",
-                     help="with --jobs: films that are there already are not made again")
+                     help="with --jobs: films that are there already, whole, are not made again")
     with_crop(sub)
     sub.add_argument("--full", action="store_true", help="the video shows the whole picture, up to 1280 pixels wide "
                      "or high, and the face in it moves")
