@@ -64,7 +64,8 @@ def read_consent(folder) -> dict[str, str]:
         raise VasaError(f"{path} is not filled in: {', '.join(missing)} must be said")
     try: date.fromisoformat(said["date"])
     except ValueError:
-        raise VasaError(f"{path}: date {said['date']!r} is none, accepted is 2026-11-27") from None
+        raise VasaError(f"{path}: date {said['date']!r} is none, accepted is "
+                        "2026-11-27") from None
     return {name: said[name] for name in ASKED}
 
 # %% ../../nbs/footage/02_clips.ipynb #ftc-010
@@ -260,7 +261,7 @@ def make_clips(folder, out, *, size: int = 256, weights="laptop", device="cpu",
                quiet: bool = False) -> list[dict]:
     """Clips of all films in a folder, into the folder `out`; returns the ledger's pages.
 
-    size: px of the crops, even. make_tracker: gives a `Tracker` for a film; None: `FaceTracker`.
+    size: px of the crops, even. make_tracker: gives a `Tracker` for a film, or `FaceTracker`.
     readers: None loads those of `weights`. Films that are in the ledger are not read again.
     VasaError without CONSENT.txt, films, mediapipe, or where not one clip comes out."""
     folder, out = Path(folder).expanduser(), Path(out).expanduser()
