@@ -5,8 +5,8 @@
     python tools/detector.py films FOLDER
     python tools/detector.py measure FOLDER --weights NAME=WEIGHTS ... [--json FILE]
 
-pictures: POOL holds frames of the world (`vasa_ref.world.frames.Pool`, 256 pixels, four of each person); the face models
-of WEIGHTS (laptop, or a face.safetensors), in turns, draw all four from the first one, with their true motion.
+pictures: POOL holds frames of the world (`vasa_ref.world.frames.Pool`, 256 pixels, four of each person); face models of
+WEIGHTS (laptop, or a face.safetensors), in turns, draw all four from the first one, with their true motion.
 train: writes FOLDER/detector.safetensors. films: renders films of held-out people who speak, a minute for five.
 measure: AUCs on held-out people, for the face model of each NAME and for ways of making that no training saw.
 What a step made lies in FOLDER; `films` goes on from what is there.
@@ -201,6 +201,120 @@ def held_out(folder):
             torch.save(render_frames(*truth, 256, generator), path)
         frames.append(torch.load(path, weights_only=False))
     return frames
+
+
+# ---- figures
+
+@torch.inference_mode()
+def scores_of(detector, pictures):
+    return torch.cat([detector(part.float() / 255) for part in pictures.split(32)])
+
+
+def rounded(values):
+    return [round(value, 4) for value in values]
+
+
+def pair_figures(detector, held, faces):
+    """{way of making: {damage: AUCs of frames, and of the means of a person's three}}; scores of true persons after
+    films' codecs."""
+    true = torch.cat([bytes_of(frames.images[:, 1:].flatten(0, 1)) for frames in held])
+    made = {name: torch.cat([made_by(face, frames) for frames in held]) for name, face in faces.items()}
+    first, face = next(iter(made)), next(iter(faces.values()))
+    made |= {f"{first}, marked": marked(made[first]), "true, marked": marked(true)}
+    for frames in held:
+        frames.images[:, 0] = jpeg(bytes_of(frames.images[:, 0]), 50).float() / 255
+    made[f"{first}, from a JPEG"] = torch.cat([made_by(face, frames) for frames in held])
+    for name, work in (("cut-out", cut_out), ("cross-fade", cross_fade)):
+        made[name] = torch.cat([work(frames) for frames in held])
+    made["smoothed"] = smoothed(true)
+    table, persons = {name: {} for name in made}, []
+    person = lambda scores: scores.view(-1, 3).mean(1)
+    for damage, work in tqdm(DAMAGE.items(), unit="damage"):
+        of_true = scores_of(detector, work(true))
+        if damage in ("as made", "crf 23", "crf 28"): persons.append(person(of_true))
+        for name, some in made.items():
+            scores = scores_of(detector, work(some))
+            table[name][damage] = {"frame": round(auc(scores, of_true), 4),
+                                   "person": round(auc(person(scores), person(of_true)), 4),
+                                   "interval": rounded(auc_interval(person(scores), person(of_true)))}
+    return table, torch.cat(persons)
+
+
+def made_films(film, faces, talker):
+    """Films uint8 (T, 3, S, S) of the person in a film's first frame, unmarked: by the talker, from the sound; by each
+    face model, with the film's own motion."""
+    from vasa_ref.talking.offline import Reenactor
+    from vasa_ref.units import EMOTIONS
+    source = film["frames"][0].numpy()
+    emotion = {name: weight for name, weight in zip(EMOTIONS, film["emotion"].tolist()) if weight}
+    motion = talker.motion(film["sound"], gaze=tuple(film["gaze"].rad2deg().tolist()), distance=film["distance"],
+                           emotion=emotion or "neutral")
+    cast = {"talker": (talker, motion)} | {name: (Reenactor(face), film["motion"]) for name, face in faces.items()}
+    return {name: torch.cat(list(by.decode(by.encode(source), moves))).movedim(-1, 1)
+            for name, (by, moves) in cast.items()}
+
+
+def lip_curves(film, talked, following, judges, estimator):
+    """Sync curves of a true film, of the talker's, and of the true one with the sound of another or 0.2 s late."""
+    read = lambda frames: estimator.read(frames.movedim(1, -1)).units
+    true, sound = read(film["frames"].movedim(-1, 1)), film["sound"]
+    late = F.pad(sound, (5 * 640, 0))[:len(sound)]
+    cases = {"true": (true, sound), "talker": (read(talked), sound), "other words": (true, following["sound"]),
+             "0.2 s late": (true, late)}
+    return {name: judges.sync_curve(units, heard, 10) for name, (units, heard) in cases.items()}
+
+
+def film_figures(detector, folder, faces):
+    """({way: {damage: scores of films}}, {case: lip scores})"""
+    from vasa_ref.measure.estimator import load_metrics
+    from vasa_ref.measure.lipsync import load_judges
+    from vasa_ref.talking.talker import Talker
+    from vasa_ref.trust.detector import lip_score
+    every = [torch.load(path) for path in sorted(folder.glob("film-*.pt"))]
+    talker, judges, estimator = Talker.from_pretrained("laptop"), load_judges(), load_metrics()
+    scores, lips = {}, {}
+    for film, following in zip(tqdm(every, unit="film", mininterval=20), [*every[1:], every[0]]):
+        kinds = {"true": film["frames"].movedim(-1, 1)} | made_films(film, faces, talker)
+        kinds["talker, marked"] = marked(kinds["talker"])
+        for name, frames in kinds.items():
+            for damage in CODECS:
+                seen = DAMAGE[damage](frames)[::5]
+                scores.setdefault(name, {}).setdefault(damage, []).append(scores_of(detector, seen).mean())
+        for name, curve in lip_curves(film, kinds["talker"], following, judges, estimator).items():
+            lips.setdefault(name, []).append(lip_score(curve))
+    return ({name: {damage: torch.stack(x) for damage, x in row.items()} for name, row in scores.items()},
+            {name: torch.tensor(x) for name, x in lips.items()})
+
+
+def against(made, true, threshold):
+    return {"auc": round(auc(made, true), 4), "interval": rounded(auc_interval(made, true)),
+            "found": round((made > threshold).float().mean().item(), 4)}
+
+
+def measure(given):
+    state, metadata = load_weights(given.folder / "trained.safetensors", DetectorConfig)
+    detector = load_into(Detector(DetectorConfig()), state, given.folder).eval()
+    faces = {name: load_face(weights) for name, weights in (one.split("=") for one in given.weights)}
+    table, persons = pair_figures(detector, held_out(given.folder), faces)
+    threshold = persons.quantile(0.95).item()
+    films, lips = film_figures(detector, given.folder, dict(list(faces.items())[1:]))
+    true = films.pop("true")
+    figures = {
+        "pairs": table, "people": 16 * HELD, "threshold": round(threshold, 4),
+        "films": {name: {damage: against(x, true[damage], threshold) for damage, x in row.items()}
+                  for name, row in films.items()},
+        "false alarms": {damage: round((x > threshold).float().mean().item(), 4) for damage, x in true.items()},
+        "lips": {name: against(x, lips["true"], lips["true"].quantile(0.95)) for name, x in lips.items()},
+        "lip threshold": round(lips["true"].quantile(0.95).item(), 4),
+        "scores": {name: {damage: rounded(row[damage].tolist()) for damage in ("as made", "crf 28")}
+                   for name, row in ({"true": true} | films).items()},
+        "n films": len(lips["true"]), "seconds": SECONDS, "steps": metadata["steps"], "pictures": metadata["pairs"],
+        "config": asdict(detector.config)}
+    thresholds = {"frames": figures["threshold"], "lips": figures["lip threshold"]}
+    save_weights(given.folder / "detector.safetensors", detector, detector.config, dtype=torch.float16,
+                 thresholds=thresholds, steps=metadata["steps"])
+    print(json.dumps({name: figures[name] for name in ("films", "false alarms", "lips")}, indent=1))
+    if given.json: given.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def main():

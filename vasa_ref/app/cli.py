@@ -16,6 +16,7 @@ from pathlib import Path
 from ..errors import VasaError
 from .arguments import make_parser
 from .checks import check_device, check_output, write_json
+from .detection import detect
 from .films import animate
 from .provenance import inspect, say_bare, world_made
 
@@ -183,7 +184,8 @@ def report(figures, out, quiet, show=print_table):
         write_json(out, figures)
 
 
-COMMANDS = {run.__name__: run for run in (animate, adapt, portrait, say, inspect, train, bench, tables, latency)}
+COMMANDS = {run.__name__: run for run in (animate, adapt, portrait, say, inspect, detect, train, bench, tables,
+                                         latency)}
 
 
 @contextmanager

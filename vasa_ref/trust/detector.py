@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['auc', 'auc_interval', 'DetectorConfig', 'residual', 'Detector', 'detection_loss', 'Verdict', 'load_detector',
-           'to_size', 'detect']
+           'to_size', 'detect', 'lip_score', 'detect_lips']
 
 # %% ../../nbs/trust/03_detector.ipynb #td-003
 from collections.abc import Iterable
@@ -76,25 +76,25 @@ def detection_loss(made: Tensor, true: Tensor) -> Tensor:
 # %% ../../nbs/trust/03_detector.ipynb #td-021
 class Verdict(NamedTuple):
     "What the detector says of a film or picture."
-    score: float          # mean over frames; above `threshold`: made, as far as it can tell
+    score: float          # above `threshold`: made, as far as it can tell
     threshold: float      # what 95 of 100 true films of the world stay below
-    frames: list          # the score of each frame that was looked at
+    frames: list[float]   # the score of each frame that was looked at; `score` is their mean
 
     @property
     def made(self) -> bool: return self.score > self.threshold
 
 
 @lru_cache(maxsize=1)
-def load_detector() -> tuple[Detector, float]:
-    "The shipped detector, and its threshold."
+def load_detector() -> tuple[Detector, dict[str, float]]:
+    "The shipped detector, and its thresholds for frames and for lips."
     path = PRETRAINED / "laptop" / "detector.safetensors"
     state, metadata = load_weights(path, DetectorConfig)
     model = load_into(Detector(config_from(DetectorConfig, metadata, path)), state, path)
-    return model.eval().requires_grad_(False), metadata["threshold"]
+    return model.eval().requires_grad_(False), metadata["thresholds"]
 
 
 def to_size(frames: Tensor, size: int) -> Tensor:
-    "The centre square of frames uint8 (T, H, W, 3) as (T, 3, size, size) in [0, 1]."
+    "The centre squares of frames uint8 (T, H, W, 3) as (T, 3, size, size) in [0, 1]."
     side = min(frames.shape[1:3])
     top, left = ((n - side) // 2 for n in frames.shape[1:3])
     square = frames[:, top:top + side, left:left + side].movedim(-1, 1).float() / 255
@@ -107,8 +107,20 @@ def to_size(frames: Tensor, size: int) -> Tensor:
 def detect(frames: Iterable[Tensor], most: int = 50, every: int = 5) -> Verdict:
     """What the shipped detector says of frames uint8 (H, W, 3), of every fifth of them up to
     `most`. ValueError without a frame."""
-    detector, threshold = load_detector()
+    detector, thresholds = load_detector()
     scores = [detector(to_size(frame[None], detector.config.size)).item()
               for frame in islice(frames, 0, most * every, every)]
     if not scores: raise ValueError("there is no frame to look at")
-    return Verdict(sum(scores) / len(scores), threshold, scores)
+    return Verdict(sum(scores) / len(scores), thresholds["frames"], scores)
+
+# %% ../../nbs/trust/03_detector.ipynb #td-lips
+def lip_score(curve: Tensor) -> float:
+    """How badly lips fit the sound, from SyncNet's distances at shifts of -k..k frames
+    (2 k + 1,): the least at no shift or one frame, less the median. Near 0: no shift fits."""
+    middle = len(curve) // 2
+    return (curve[middle - 1:middle + 2].min() - curve.median()).item()
+
+
+def detect_lips(curve: Tensor) -> Verdict:
+    "The verdict on lips and sound, from `measure.lipsync.Judges.sync_curve` with a reach of 10."
+    return Verdict(lip_score(curve), load_detector()[1]["lips"], [])
