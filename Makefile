@@ -8,6 +8,10 @@ CONSTRAINTS ?= -c constraints.txt
 # Processes for the notebooks' run in `make test`.
 WORKERS ?= 1
 
+# A browser for `make browser`. Empty: the one on this machine, or Playwright's own.
+CHROMIUM ?=
+export CHROMIUM
+
 # OpenMP's threads sleep while they wait for one another, instead of spinning on cores that others could use.
 OMP_WAIT_POLICY ?= PASSIVE
 export OMP_WAIT_POLICY
@@ -32,6 +36,11 @@ $(VENV)/installed: setup.py settings.ini constraints.txt
 $(VENV)/installed-dev: $(VENV)/installed
 	@echo "installing the tools of development into $(VENV)"
 	@$(PIP) -e ".[dev]"
+	@touch $@
+
+$(VENV)/installed-browser: $(VENV)/installed-dev
+	@$(PIP) -e ".[browser]"
+	@[ -n "$(CHROMIUM)" ] || command -v chromium chromium-browser google-chrome > /dev/null || $(BIN)/playwright install chromium
 	@touch $@
 
 demo: $(VENV)/installed  ## a portrait speaks: demo/out.mp4 with the shipped weights
@@ -71,4 +80,10 @@ notebooks: $(VENV)/installed-dev  ## run every notebook and save its outputs
 student: $(VENV)/installed-dev  ## the course without solutions, in student/
 	$(BIN)/python tools/student.py
 
-.PHONY: help demo test lab docs bench readme notebooks student
+slides: $(VENV)/installed-dev  ## slides of each week, in _slides/: pages that need nothing beside them
+	$(BIN)/python tools/slides.py
+
+browser: $(VENV)/installed-browser  ## tests in a browser: pages and slides open, sliders move, nothing overflows a phone
+	$(BIN)/python -m pytest -q tests/browser
+
+.PHONY: help demo test lab docs bench readme notebooks student slides browser

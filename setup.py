@@ -25,7 +25,7 @@ setup(
     package_data={cfg["lib_path"]: ["pretrained/**/*", "world/head.npz"]},
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
-    extras_require={name: cfg[f"{name}_requirements"].split() for name in ("dev", "photo", "judges")},
+    extras_require={name: cfg[f"{name}_requirements"].split() for name in ("dev", "browser", "photo", "judges")},
     entry_points={"console_scripts": cfg["console_scripts"].split(),
                   "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
     classifiers=["Development Status :: 3 - Alpha", "Intended Audience :: Developers", "Natural Language :: English",

@@ -183,6 +183,10 @@ def fake_weights(monkeypatch):
     monkeypatch.setattr(vasa_ref.store, "weights_folder", shipped)
 
 
+FILM = b"".join((8 + len(inside)).to_bytes(4, "big") + kind + inside
+                for kind, inside in ((b"ftyp", b"isom"), (b"moov", b"an index"), (b"mdat", b"pictures")))
+
+
 class FakeTalker:
     """Stands for the talker where a test is about the command line only."""
     calls = []
@@ -198,7 +202,7 @@ class FakeTalker:
         self.calls.append({"path": path, "portrait": portrait, "audio": audio, **options})
         for done in range(50):
             progress(done + 1, 50)
-        Path(path).write_bytes(b"video")
+        Path(path).write_bytes(FILM)
 
 
 class FakePhotograph:
@@ -703,6 +707,38 @@ def test_a_job_that_fails_stops_no_other(vasa, fake_talker, monkeypatch):
     code, out, err = vasa("animate", "--jobs", jobs, "--skip-existing")
     assert (code, out) == (0, "1 films made, 2 were there\n")
     assert [call["path"].name for call in fake_talker[1:]] == ["b.mp4"]
+    Path("a.mp4").write_bytes(FILM[:-1])                          # a copy that broke off
+    Path("c.mp4").write_bytes(b"")
+    code, out, err = vasa("animate", "--jobs", jobs, "--skip-existing")
+    assert (code, out) == (0, "2 films made, 1 were there\n")
+    assert all(Path(f"{name}.mp4").read_bytes() == FILM for name in "abc")
+
+
+def test_a_portrait_is_kept_as_long_as_it_is_needed(vasa, fake_talker, monkeypatch):
+    import gc
+    import weakref
+    kept, most = weakref.WeakSet(), []
+    whole_open, whole_film = FakePhotograph.open.__func__, FakeTalker.animate_to_file
+
+    def opened(cls, portrait, **options):
+        photo = whole_open(cls, portrait, **options)
+        kept.add(photo)
+        return photo
+
+    def film(self, *args, **options):
+        gc.collect()
+        most.append(len(kept))
+        whole_film(self, *args, **options)
+        if len(most) == 3:
+            raise VasaError("no")
+    monkeypatch.setattr(FakePhotograph, "open", classmethod(opened))
+    monkeypatch.setattr(FakeTalker, "animate_to_file", film)
+    for name in "qrst":
+        Path(f"{name}.png").write_bytes(b"x")
+    order = "pqprst"                                              # p is needed twice
+    jobs = jobs_file("portrait,audio,out\n" + "".join(f"{p}.png,s.mp4,{i}.mp4\n" for i, p in enumerate(order)))
+    assert vasa("animate", "--jobs", jobs)[0] == 2
+    assert most == [1, 2, 1, 1, 1, 1] and len(FakePhotograph.opened) == 5
 
 
 def test_real_jobs_are_the_films_of_single_calls(vasa, files, tmp_path, monkeypatch):
@@ -716,6 +752,12 @@ def test_real_jobs_are_the_films_of_single_calls(vasa, files, tmp_path, monkeypa
         assert vasa("animate", files / "p.png", files / "s.wav", "-o", "one.mp4", *options, *gaze) == (0, "", "")
         one, job = Clip.load("one.mp4"), Clip.load(f"{name}.mp4")
         assert torch.equal(one.frames, job.frames) and torch.equal(one.waveform, job.waveform)
+    from vasa_ref.app.jobs import is_whole
+    film = Path("one.mp4").read_bytes()
+    assert is_whole(Path("one.mp4")) and not is_whole(Path("none.mp4"))
+    for length in (0, 4, 12, len(film) // 2, len(film) - 1):
+        Path("cut.mp4").write_bytes(film[:length])
+        assert not is_whole(Path("cut.mp4")), length
 
 
 @pytest.mark.parametrize("name", ["alpha", "grey", "16 bits", "cmyk", "exif", "webp", "palette"])

@@ -25,8 +25,8 @@ ORDER = ["training", "media.clips", "trust.credentials", "trust.watermark", "tru
          "motion.training", "motion.sampling", "talking.directing", "talking.offline", "talking.talker",
          "talking.controls", "talking.photograph", "talking.adapt", "measure.estimator",
          "measure.lipsync", "measure.metrics", "measure.tables", "measure.voices", "speed.faster", "speed.latency",
-         "speed.scale"]
-ROOMS = ["media", "trust", "world", "hearing", "face", "motion", "talking", "measure", "speed", "app"]
+         "speed.scale", "footage.films", "footage.clips"]
+ROOMS = ["media", "trust", "world", "hearing", "face", "motion", "talking", "measure", "speed", "footage", "app"]
 
 BLOCK = """
 import sys
@@ -135,7 +135,7 @@ def test_modules_import_only_from_modules_to_their_left():
 TRAINING = ["vasa_ref.world", "vasa_ref.training", "vasa_ref.hearing.training", "vasa_ref.face.perceptual",
             "vasa_ref.face.adversary", "vasa_ref.face.pretraining", "vasa_ref.face.disentangle",
             "vasa_ref.face.plain_training", "vasa_ref.face.separation", "vasa_ref.face.encoders",
-            "vasa_ref.face.training", "vasa_ref.motion.latents", "vasa_ref.motion.training", "vasa_ref.measure"]
+            "vasa_ref.face.training", "vasa_ref.motion.latents", "vasa_ref.motion.training", "vasa_ref.measure", "vasa_ref.footage"]
 
 
 def test_inference_imports_no_training():

@@ -1,10 +1,13 @@
 """Figures of the notebooks: what is legible, what is named, and what is refused."""
 import base64
+import html
 import io
+import json
 import re
 
 import matplotlib
 import pytest
+import soundfile
 import torch
 from PIL import Image
 
@@ -84,8 +87,49 @@ def test_frames_and_images_make_the_same_sheet():
     assert sheet(frames).data == sheet(frames.permute(0, 3, 1, 2) / 255).data
 
 
+def embedded(page, kind="image/webp"):
+    return [base64.b64decode(data) for data in re.findall(kind + r";base64,([^\"]+)", page)]
+
+
 def test_a_slider_holds_its_frames_and_labels():
-    page = slider(rand(3, 3, 16, 16), ['a "b"', "2", "3"], "age").data
-    frames = re.findall(r"data:image/webp;base64,([^\"]+)", page)
-    assert len(frames) == 3 and all(Image.open(io.BytesIO(base64.b64decode(f))).size == (16, 16) for f in frames)
-    assert 'max="2"' in page and "&quot;" in page and page.count("display:none") == 2
+    page = slider(rand(3, 3, 16, 16), ['a "b"', "2", 3], "age").data
+    frames = embedded(page)
+    assert len(frames) == 3 and all(Image.open(io.BytesIO(f)).size == (16, 16) for f in frames)
+    assert page.count('max="2"') == 1 and page.count("display:none") == 2
+    labels = re.search(r'data-labels="([^"]*)"', page)[1]
+    assert json.loads(html.unescape(labels)) == [['a "b"', "2", "3"]]
+    assert re.findall(r'alt="([^"]*)"', page) == ["age: a &quot;b&quot;", "age: 2", "age: 3"]
+
+
+def test_two_sliders_have_a_picture_for_each_pair():
+    colours = torch.arange(6)[:, None, None, None].expand(6, 3, 8, 8) / 6
+    page = slider(colours, [["left", "right"], [1, 2, 3]], ["gaze", "strength"], quality=100).data
+    assert page.count('type="range"') == 2 and 'max="1"' in page and 'max="2"' in page
+    assert re.findall(r'alt="([^"]*)"', page)[3] == "gaze: right, strength: 1"
+    grey = [Image.open(io.BytesIO(f)).getpixel((4, 4))[0] for f in embedded(page)]
+    assert grey == sorted(grey) and len(set(grey)) == 6
+
+
+def test_a_slider_with_sound_holds_it_without_loss():
+    sound = 0.5 * torch.sin(torch.arange(6400) / 9)
+    page = slider(rand(10, 3, 8, 8), range(10), "frame", sound=sound).data
+    samples, rate = soundfile.read(io.BytesIO(embedded(page, "audio/flac")[0]))
+    assert rate == 16_000 and 'data-rate="25"' in page
+    torch.testing.assert_close(torch.from_numpy(samples).float(), sound, atol=1 / 2 ** 15, rtol=0)
+
+
+def test_a_slider_shows_figures_and_closes_them(drawing):
+    figures = []
+    for level in range(2):
+        panels("a", "s", "m").axhline(level)
+        figures.append(drawing.gcf())
+    page = slider(figures, ["one", "two"], "level").data
+    assert [Image.open(io.BytesIO(f)).size for f in embedded(page)] == [(720, 260)] * 2
+    assert drawing.get_fignums() == []
+
+
+@pytest.mark.parametrize("labels, name, options", [
+    (["a", "b"], "age", {}), ([["a"], ["b", "c"]], ["x", "y"], {}), ([["a", "b", "c"]], ["x", "y"], {}),
+    ([["a", "b", "c"], ["d"]], ["x", "y"], {"sound": torch.zeros(9)})])
+def test_a_slider_without_a_label_for_each_picture_is_refused(labels, name, options):
+    with pytest.raises(ValueError, match="pictures for|a sound goes"): slider(rand(3, 3, 8, 8), labels, name, **options)

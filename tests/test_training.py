@@ -439,6 +439,42 @@ print("weights", [t.flatten().tolist() for t in mixed], mixed[1].dtype)
     assert weights_of(outs) == [["weights by 0", means]] * 2
 
 
+def test_what_the_first_process_makes_is_sent(tmp_path):
+    "Without a file, and cut by a clock: all have the same."
+    code = """
+import torch
+from vasa_ref.training import first_makes, team
+made = first_makes(lambda: {"by": team()[0], "numbers": torch.rand(5)})
+print("weights", made["by"], made["numbers"].tolist())
+"""
+    codes, outs, errors = team_of_two(tmp_path, code)
+    assert codes == [0, 0], errors
+    ours, theirs = weights_of(outs)
+    assert ours == theirs and ours[0].startswith("weights 0 [0.")
+
+
+def test_processes_share_a_pool_and_open_it_when_it_is_whole(tmp_path):
+    code = """
+import sys, time, torch
+from dataclasses import replace
+from pathlib import Path
+from vasa_ref.face.plain_training import FaceTraining, make_pool
+from vasa_ref.store import save_tensors
+from vasa_ref.training import team
+from vasa_ref.world.frames import Pool
+made = []
+def slowly(folder, *numbers, part, **options):               # the second process is late
+    made.append(part[0])
+    time.sleep(2.0 * team()[0])
+    save_tensors(Path(folder) / f"{part[0]}.safetensors", {"pose": torch.zeros(16, 2, 6)}, {})
+Pool.make = slowly
+print("weights", len(make_pool(sys.argv[1], replace(FaceTraining.tiny(), people=64, frames=2), 16)), "people", made)
+"""
+    codes, outs, errors = team_of_two(tmp_path, code, tmp_path / "pool")
+    assert codes == [0, 0], errors
+    assert weights_of(outs) == [["weights 64 people [0, 2]"], ["weights 64 people [1, 3]"]]
+
+
 def test_work_within_minutes_is_begun_and_cut(monkeypatch):
     assert list(within(range(5), None)) == [0, 1, 2, 3, 4]
     assert list(within(range(5), 0)) == [0] and list(within([], 0)) == []

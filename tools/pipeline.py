@@ -21,11 +21,12 @@ BOXES = {  # name: (part that lights it, title, line below, x and y of the middl
     "motion": ("motion", "motion", "diffusion", (384, 112)),
     "talking": ("talking", "talking", "windows, controls", (556, 112)),
     "world": ("world", "world", "people and voices, with the truth: what the others learn from", (62, 186)),
+    "footage": ("footage", "footage", "films to clips", (384, 186)),
     "measure": ("measure", "measure", "how good is it?", (556, 186)),
     "speed": ("speed", "speed", "how fast is it?", (704, 186)),
     "trust": ("trust", "trust", "marked, signed", (704, 112)),
 }
-WIDE = {"world": 426}
+WIDE = {"world": 310}
 ARROWS = [("portrait", "encode"), ("encode", "decode"), ("decode", "video"), ("speech", "hearing"),
           ("hearing", "motion"), ("motion", "talking"), ("talking", "decode"), ("trust", "video")]
 PARTS = sorted({part for part, *_ in BOXES.values()} | {"all"})

@@ -2,16 +2,20 @@
 that are large enough to be seen, and frames behind a slider that needs no kernel.
 """
 import base64
+import html
 import io
+import itertools
 import json
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from .media.files import as_jpeg
+from .units import FPS, SAMPLE_RATE
 
-__all__ = ["amplified", "legible", "panels", "sheet", "slider", "table"]
+__all__ = ["amplified", "drawn", "legible", "panels", "sheet", "slider", "table"]
 
 WIDTH, DPI = 7.2, 100                      # inches, dots per inch: a figure is as wide as the site's column, 720 px
 LEGIBLE = {"figure.dpi": DPI, "figure.figsize": (WIDTH, 2.6), "figure.constrained_layout.use": True, "font.size": 10,
@@ -62,12 +66,24 @@ def amplified(images: Tensor, truth: Tensor, times: float = 4.0) -> Tensor:
     return (0.5 + times * (images - truth) / 2).clamp(0, 1)
 
 
-def as_pictures(images: Tensor) -> list:
-    "Images (N, 3, H, W) in [0, 1], or frames uint8 (N, H, W, 3), as PIL pictures."
+def as_pictures(images: Tensor | Sequence) -> list:
+    """Images (N, 3, H, W) in [0, 1], or frames uint8 (N, H, W, 3), or matplotlib's figures, as PIL pictures; figures
+    are closed."""
     from PIL import Image
+    if not isinstance(images, Tensor): return [drawn(figure) for figure in images]
     values = images.detach().cpu()
     if values.dtype != torch.uint8: values = (values.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1)
     return [Image.fromarray(value.numpy()) for value in values]
+
+
+def drawn(figure):
+    "A matplotlib figure as a PIL picture."
+    import matplotlib.pyplot as plt
+    from PIL import Image
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=figure.dpi)
+    plt.close(figure)
+    return Image.open(stream).convert("RGB")
 
 
 def sheet(images: Tensor, titles: Sequence[str] = (), rows: Sequence[str] = (), columns: int = 0, text: int = 14,
@@ -105,19 +121,50 @@ def sheet(images: Tensor, titles: Sequence[str] = (), rows: Sequence[str] = (), 
     return as_jpeg(page, quality)
 
 
-def slider(images: Tensor, labels: Sequence[str], name: str, quality: int = 70):
-    "Images, as for `sheet`, behind a slider that needs no kernel; labels: what stands beside it at each step."
+# What the browser does when a slider moves: the labels beside the sliders, the picture, and, while it is not playing,
+# the place in the sound. And while a sound plays: the slider follows it.
+SHOW = """const box = this.closest('[data-labels]'), all = JSON.parse(box.dataset.labels);
+const sound = box.querySelector('audio'); let at = 0;
+box.querySelectorAll('input').forEach((bar, i) => {
+  at = at * all[i].length + +bar.value; box.querySelectorAll('output')[i].textContent = all[i][bar.value];
+});
+box.querySelectorAll('img').forEach((one, i) => one.style.display = i == at ? 'block' : 'none');
+if (sound && sound.paused) sound.currentTime = this.value / box.dataset.rate"""
+FOLLOW = """const box = this.closest('[data-labels]'), bar = box.querySelector('input'), step = () => {
+  bar.value = Math.floor(this.currentTime * box.dataset.rate); bar.dispatchEvent(new Event('input'));
+  if (!this.paused) requestAnimationFrame(step);
+}; step()"""
+
+
+def slider(images: Tensor | Sequence, labels: Sequence, name: str | Sequence[str], quality: int = 70,
+           sound: Tensor | None = None):
+    """Pictures behind sliders that need no kernel: images or frames as for `sheet`, or matplotlib's figures.
+
+    One slider: its `name`, and `labels`, what stands beside it at each step. Several: a name and a list of labels for
+    each, and the pictures of all combinations, the last slider's steps next to each other. sound: (N,) at 16 kHz,
+    played with the pictures, 25 a second. ValueError where numbers of labels and pictures differ."""
     from IPython.display import HTML
-    encoded = []
-    for picture in as_pictures(images):
+    names, labels = ([name], [labels]) if isinstance(name, str) else (list(name), list(labels))
+    labels = [list(map(str, steps)) for steps in labels]
+    pictures = as_pictures(images)
+    if len(names) != len(labels) or math.prod(map(len, labels)) != len(pictures):
+        raise ValueError(f"{len(pictures)} pictures for {len(names)} sliders of {list(map(len, labels))} steps")
+    if sound is not None and len(names) > 1: raise ValueError("a sound goes with one slider, its pictures in time")
+    quoted = lambda text: html.escape(text, quote=True)
+    shown = []
+    for i, (picture, steps) in enumerate(zip(pictures, itertools.product(*labels))):
+        stream, what = io.BytesIO(), ", ".join(f"{one}: {step}" for one, step in zip(names, steps))
+        picture.save(stream, "webp", quality=quality, method=6)
+        data = base64.b64encode(stream.getvalue()).decode()
+        shown.append(f'<img src="data:image/webp;base64,{data}" alt="{quoted(what)}" '
+                     f'style="display:{"none" if i else "block"}">')
+    bars = [f'<div><label>{quoted(one)} <input type="range" min="0" max="{len(steps) - 1}" value="0" '
+            f'oninput="{quoted(SHOW)}"></label> <output>{quoted(steps[0])}</output></div>'
+            for one, steps in zip(names, labels)]
+    if sound is not None:
+        import soundfile
         stream = io.BytesIO()
-        picture.save(stream, "webp", quality=quality)
-        encoded.append("data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode())
-    show = ("const box = this.parentElement.parentElement;"
-            "box.querySelector('output').textContent = JSON.parse(box.dataset.labels)[this.value];"
-            "box.querySelectorAll('img').forEach((one, i) => one.style.display = i == this.value ? 'block' : 'none')")
-    shown = "".join(f'<img src="{data}" alt="{name}: {label}" style="display:{"none" if i else "block"}">'
-                    for i, (data, label) in enumerate(zip(encoded, labels)))
-    bar = f'<input type="range" min="0" max="{len(encoded) - 1}" value="0" oninput="{show}">'
-    data = json.dumps(list(labels)).replace('"', "&quot;")
-    return HTML(f'<div data-labels="{data}">{shown}<label>{name} {bar}</label> <output>{labels[0]}</output></div>')
+        soundfile.write(stream, sound.numpy(), SAMPLE_RATE, "PCM_16", format="FLAC")
+        data = base64.b64encode(stream.getvalue()).decode()
+        bars.append(f'<audio controls src="data:audio/flac;base64,{data}" onplay="{quoted(FOLLOW)}"></audio>')
+    return HTML(f'<div data-labels="{quoted(json.dumps(labels))}" data-rate="{FPS}">{"".join([*shown, *bars])}</div>')

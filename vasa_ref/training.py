@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['CHECKPOINT', 'FLUSH_EVERY', 'step_generator', 'fast_precision', 'Recipe', 'Run', 'within', 'team', 'together',
-           'mean_over_team', 'first_makes', 'trainable', 'Loop', 'learning_rate', 'clip_gradients', 'advance',
-           'read_losses', 'averaged', 'save_checkpoint', 'read_checkpoint', 'load_checkpoint', 'is_over', 'fit']
+           'mean_over_team', 'first_makes', 'all_wait', 'trainable', 'Loop', 'learning_rate', 'clip_gradients',
+           'advance', 'read_losses', 'averaged', 'save_checkpoint', 'read_checkpoint', 'load_checkpoint', 'is_over',
+           'fit']
 
 # %% ../nbs/01_training.ipynb #t01-003-a4fbe6
 import atexit
@@ -121,8 +122,11 @@ def team() -> tuple[int, int]:
     "This process's number, and how many train together under `torchrun`; (0, 1) alone."
     if int(os.environ.get("WORLD_SIZE", 1)) == 1: return 0, 1
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo",
-                                timeout=timedelta(days=1))    # the first may make data for long
+        backend, cuda = "gloo", torch.cuda.is_available()
+        if cuda:                                       # gloo still carries what is no tensor
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))      # the meaning of "cuda"
+            backend = "cpu:gloo,cuda:nccl"
+        dist.init_process_group(backend, timeout=timedelta(days=1))   # data may take long
         atexit.register(dist.destroy_process_group)
     return dist.get_rank(), dist.get_world_size()
 
@@ -147,13 +151,19 @@ def mean_over_team(tensors: list[Tensor], count: int) -> None:
 
 
 def first_makes(make: Callable[[], Any]) -> Any:
-    """What make() returns, which keeps its work in a file: the first process makes it while the
-    others wait, and then find it."""
+    """What make() returns: the first process makes it while the others wait, and get a copy. On
+    an accelerator, make it on the CPU and move it."""
     process, count = team()
-    made = make() if process == 0 else None
+    made = [make() if process == 0 else None]
     if count > 1:
+        with together(): dist.broadcast_object_list(made, 0)
+    return made[0]
+
+
+def all_wait() -> None:
+    "Until all processes have come here."
+    if team()[1] > 1:
         with together(): dist.barrier()
-    return make() if process else made
 
 # %% ../nbs/01_training.ipynb #t01-030-9fe819
 def trainable(modules: dict[str, nn.Module]) -> dict[str, nn.Parameter]:

@@ -131,7 +131,7 @@ def make_parser(jobs=False):
                      "of JSON for each, with portrait, audio, out and any of these options; what is given here holds "
                      "for all that do not say otherwise")
     sub.add_argument("--skip-existing", action="store_true",
-                     help="with --jobs: films that are there already are not made again")
+                     help="with --jobs: films that are there already, whole, are not made again")
     with_crop(sub)
     sub.add_argument("--full", action="store_true", help="the video shows the whole picture, up to 1280 pixels wide "
                      "or high, and the face in it moves")
@@ -228,7 +228,20 @@ def make_parser(jobs=False):
     sub.add_argument("--language", metavar="L", default="en",
                      help="a language of the package, such as en, de, fr; a wrong name lists them (default: en)")
 
-    sub = command("train", "train on the synthetic world, which needs no download",
+    sub = command("clips", "films of people talking become training clips",
+                  "vasa clips films -o clips\n"
+                  "vasa train motion --clips clips --out runs/footage --minutes 30")
+    sub.add_argument("folder", metavar="FOLDER",
+                     help="films of any format, of people who have agreed to it, in any folders, also those of "
+                     "VoxCeleb2 and HDTF; CONSENT.txt in it says who agreed to what (a template is written)")
+    sub.add_argument("-o", "--out", required=True, metavar="CLIPS",
+                     help="a folder outside of FOLDER: films that are done are not read again")
+    sub.add_argument("--size", type=number(64, 1024, "pixels", int), default=256, metavar="PX",
+                     help="width and height of the clips, even, 64 to 1024 (default: 256)")
+    with_weights(sub)
+    with_device(sub)
+
+    sub = command("train", "train on the synthetic world, which needs no download, or on footage too",
                   "vasa train all --preset tiny --minutes 4 --out runs/tiny\n"
                   "vasa train face --minutes 10 --resume runs/laptop --device cuda")
     sub.add_argument("part", choices=[*PARTS, "all"], metavar="PART",
@@ -249,6 +262,9 @@ def make_parser(jobs=False):
     sub.add_argument("--voices", metavar="FILE",
                      help="audio and motion learn from these recordings too: labelled speech that "
                      "tools/natural_voices.py wrote")
+    sub.add_argument("--clips", metavar="CLIPS",
+                     help="motion goes on from the shipped weights and learns from this folder too, which `vasa clips` "
+                     "wrote: half of it, and half of the synthetic world")
     with_seed(sub, "of the first weights and of the draws; motion always has the same clips")
     with_device(sub)
 

@@ -6,6 +6,7 @@ code 2; an output file appears only when it is complete. Heavy imports wait unti
 import importlib
 import io
 import json
+import os
 import signal
 import sys
 import threading
@@ -82,6 +83,22 @@ def say(args):
         print(f"{out}: {seconds:.1f} s, voice {speech.voice}, language {speech.language}")
 
 
+def clips(args):
+    from ..store import weights_folder
+    if args.size % 2:
+        raise VasaError(f"--size {args.size} is odd: films have even sizes")
+    weights, device = str(weights_folder(args.weights or args.preset or "laptop")), check_device(args.device)
+    from ..footage import clips as chapter
+    pages = chapter.make_clips(args.folder, args.out, size=args.size, weights=weights, device=device, quiet=args.quiet)
+    for page in filter(lambda page: "problem" in page, pages):
+        print(f"vasa: {page['film']}: {page['problem']}", file=sys.stderr)
+    if not args.quiet:
+        seconds = sum(page.get("clip_seconds", 0) for page in pages)
+        print(f"{args.out}: {sum(len(page['clips']) for page in pages)} clips, {seconds / 60:.1f} of "
+              f"{sum(page.get('seconds', 0) for page in pages) / 60:.1f} minutes, from {len(pages)} films")
+        print(*(f"lost: {line}" for line in chapter.lost_of(pages)), sep="\n")
+
+
 def preset_of(args):
     """The preset of a training: the one asked for, the one of the folder to resume, or laptop."""
     if not args.resume:
@@ -118,6 +135,16 @@ def train(args):
         raise VasaError(f"--voices is for audio and motion, not for {args.part}: expected vasa train audio or motion")
     if args.voices and not Path(args.voices).is_file():
         raise VasaError(f"no file at {args.voices}: expected labelled speech that tools/natural_voices.py wrote")
+    if args.clips and args.part != "motion":
+        raise VasaError(f"--clips is for motion, not for {args.part}: expected vasa train motion; the face needs the true "
+                        "places of every pixel, which only the synthetic world has")
+    footage = {}
+    if args.clips:
+        from ..footage.clips import open_clips
+        footage = {"footage": open_clips(args.clips)}
+        from ..store import shipped_presets
+        if not args.resume and preset in shipped_presets():
+            footage["start"] = preset
     for folder in {str(out), str(args.resume or out)}:
         if (before := told_preset(folder)) not in (None, preset):
             raise VasaError(f"{folder} was trained with --preset {before}, not {preset}: one folder, one preset")
@@ -141,7 +168,7 @@ def train(args):
             origin = f"resumed from {resume}" if resume else "from the start"
             print(f"{part}: {minutes:.1f} minutes, {origin}", flush=True)
         trainer = getattr(importlib.import_module(f"vasa_ref.{module}"), function)
-        asked = {"face": {"vgg19": args.vgg19}, "motion": {"audio": args.audio, "voices": args.voices},
+        asked = {"face": {"vgg19": args.vgg19}, "motion": {"audio": args.audio, "voices": args.voices, **footage},
                  "audio": {"voices": args.voices}}
         extra = {name: value for name, value in asked.get(part, {}).items() if value}
         same = {"out": out, "device": device, "seed": args.seed, "quiet": args.quiet}
@@ -184,8 +211,8 @@ def report(figures, out, quiet, show=print_table):
         write_json(out, figures)
 
 
-COMMANDS = {run.__name__: run for run in (animate, adapt, portrait, say, inspect, detect, train, bench, tables,
-                                         latency)}
+COMMANDS = {run.__name__: run for run in (animate, adapt, portrait, say, inspect, detect, clips, train, bench, tables,
+                                          latency)}
 
 
 @contextmanager
@@ -216,21 +243,45 @@ def main(argv=None):
     words = sys.argv[1:] if argv is None else list(argv)
     args = make_parser(jobs=any(word.split("=")[0] == "--jobs" for word in words)).parse_args(words)
     args.words = words
-    try:
-        with ended_in_order():
+    with ended_in_order():
+        try:
             COMMANDS[args.command](args)
-    except (VasaError, OSError, FloatingPointError, MemoryError) as error:
-        print(f"vasa: {explain(error)}", file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":   # torch's, of an accelerator: torch is not imported here
+        except (VasaError, OSError, FloatingPointError, MemoryError) as error:
+            return ended(explain(error), 2)
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":   # torch's, of an accelerator: torch is not imported here
+                raise
+            return ended("not enough memory on the device", 2)
+        except KeyboardInterrupt:
+            return ended("interrupted", 130)
+        except SystemExit as stop:
+            if several() and stop.code == 128 + signal.SIGTERM:   # so a launcher ends those who are left
+                ended("ended from outside, as when another process has failed: go on with --resume FOLDER", stop.code)
             raise
-        print("vasa: not enough memory on the device", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("vasa: interrupted", file=sys.stderr)
-        return 130
     return 0
+
+
+def several():
+    """Whether this process trains together with others."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+
+
+def ended(text, code):
+    """Why the command ended, as a line on stderr; the exit code. Of processes that train together, the first that ends
+    says why; what the others would say follows from it."""
+    first = True
+    if several():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)   # a launcher's, while the line is said
+        from datetime import timedelta
+        from torch.distributed import TCPStore
+        try:
+            store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=timedelta(seconds=5))
+            first = store.add("vasa/ended", 1) == 1
+        except (RuntimeError, KeyError):   # whoever kept the store has ended
+            pass
+    if first:
+        print(f"vasa: {text}", file=sys.stderr, flush=True)
+    return code
 
 
 def explain(error):

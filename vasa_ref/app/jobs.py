@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 from ..errors import VasaError
@@ -120,26 +121,58 @@ def make_films(args):
         raise VasaError("--jobs makes films of recordings: expected no --stream")
     common = without(without(args.words[1:], "--jobs", 1), "--skip-existing", 0)
     jobs, failed, talkers, faces = checked(read_jobs(args.jobs), common), [], {}, {}
-    there = [job.target.is_file() for job in jobs] if args.skip_existing else [False] * len(jobs)
+    there = [args.skip_existing and is_whole(job.target) for job in jobs]
+    later = Counter(map(portrait_of, jobs))              # films that each portrait is still needed for
     bar = tqdm(jobs, unit="film", disable=args.quiet or None)
     for number, (job, done) in enumerate(zip(bar, there), 1):
-        if done:
-            continue
-        try:
-            make_film(job, talkers, faces)
-        except (VasaError, OSError) as error:
-            failed.append(number)
-            tqdm.write(f"vasa: row {number}: {' '.join(str(error).split())}", file=sys.stderr)
+        if not done:
+            try:
+                make_film(job, talkers, faces)
+            except (VasaError, OSError) as error:
+                failed.append(number)
+                tqdm.write(f"vasa: row {number}: {' '.join(str(error).split())}", file=sys.stderr)
+        job.photo = None
+        later[portrait_of(job)] -= 1
+        if not later[portrait_of(job)]:
+            faces.pop(portrait_of(job), None)            # a photograph is large, and jobs may be thousands
     if not args.quiet:
         print(f"{len(jobs) - len(failed) - sum(there)} films made" + f", {sum(there)} were there" * any(there))
     if failed:
         raise VasaError(f"{len(failed)} of {len(jobs)} jobs failed, of rows {', '.join(map(str, failed))}")
 
 
+def is_whole(path):
+    """Whether a film is there to its end: MP4 is a row of boxes, each of which begins with its size, and a film that
+    was cut, as in a copy that broke off, ends within one or lacks the box with its index."""
+    if not path.is_file():
+        return False
+    place, end, kinds = 0, path.stat().st_size, set()
+    with path.open("rb") as file:
+        while place < end:
+            file.seek(place)
+            head = file.read(16)
+            size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+            size = {0: end - place, 1: int.from_bytes(head[8:16], "big")}.get(size, size)   # to the end; 64 bits
+            if size < 8:
+                return False
+            kinds.add(kind)
+            place += size
+    return place == end and {b"ftyp", b"moov", b"mdat"} <= kinds
+
+
+def weights_of(job):
+    """What a talker is kept by."""
+    return str(job.folder), str(job.where), job.fast
+
+
+def portrait_of(job):
+    """What an encoded portrait is kept by."""
+    return *weights_of(job), str(Path(job.portrait).resolve()), job.crop, job.face
+
+
 def make_film(job, talkers, faces):
     """One film; talkers, and portraits as photograph and latents, are kept for later jobs."""
-    weights = str(job.folder), str(job.where), job.fast
-    portrait = weights, str(Path(job.portrait).resolve()), job.crop, job.face
+    weights, portrait = weights_of(job), portrait_of(job)
     if portrait not in faces:
         open_portrait(job)                               # a face that is not found costs no weights
         if weights not in talkers:

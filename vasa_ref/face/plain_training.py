@@ -21,7 +21,7 @@ from .warps import in_float32
 from .perceptual import VGG19, Critic
 from .pretraining import Recogniser, pretrain_loss
 from ..store import load_into, read_tensors, save_tensors, save_weights
-from ..training import Recipe, Run, first_makes, fit, team, within
+from ..training import Recipe, Run, all_wait, fit, team, within
 from ..world.frames import Frames, Pool, draw_truth, render_frames
 
 # %% ../../nbs/face/07_plain_training.ipynb #07-043-950503
@@ -91,7 +91,8 @@ def make_pool(folder, plan, size, seed=0, minutes=None, quiet=True):
                        unit="16 people", disable=quiet):
         Pool.make(folder, plan.people, plan.frames, size, seed=seed, quiet=True,
                   part=(number, files))
-    return first_makes(lambda: Pool.open(folder))
+    all_wait()                             # a pool that is opened too early stays too small
+    return Pool.open(folder)
 
 # %% ../../nbs/face/07_plain_training.ipynb #07-045-81a5c8
 def train_face(preset="tiny", *, config=None, training=None, vgg19=None, pool=None, **asked):

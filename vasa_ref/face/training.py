@@ -29,7 +29,7 @@ from ..errors import VasaError
 from .networks import FaceConfig, FaceModel
 from .encoders import CloseUps, Progress, true_dynamics, train_encoders
 from .perceptual import psnr, ssim
-from ..training import Recipe, Run, first_makes, fit
+from ..training import Recipe, Run, all_wait, first_makes, fit, team
 from ..store import save_weights
 from ..world.frames import Frames, draw_truth, kept_points, render_frames
 from ..world.picture import SURFACES
@@ -342,8 +342,9 @@ def train_face(preset="laptop", *, plan: FacePlan | None = None, start=None, vgg
     if torch.device(run.device).type != "cpu": pool = FreshFrames(config.size, run.device)
     else:
         earlier = Path(run.resume or folder) / "face-pool"
-        if earlier.parent != folder and earlier.is_dir():
+        if earlier.parent != folder and earlier.is_dir() and team()[0] == 0:
             shutil.copytree(earlier, folder / "face-pool", dirs_exist_ok=True)
+        all_wait()
         minutes = run.left(0.2)
         pool = make_pool(folder / "face-pool", plan, config.size, run.seed, minutes, run.quiet)
 

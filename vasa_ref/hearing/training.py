@@ -23,7 +23,7 @@ from .features import PhonemeRecogniser
 from .spectra import Wav2Vec2Config
 from ..store import (load_into, load_weights, read_tensors, save_tensors, save_weights,
                             weights_folder)
-from ..training import Recipe, Run, fit, within
+from ..training import Recipe, Run, first_makes, fit, within
 from ..units import EMOTIONS, FRAME, PHONEMES, SAMPLE_RATE
 from ..world.prosody import fundamental, loudness
 from ..world.rooms import as_heard
@@ -274,8 +274,8 @@ def train_audio(preset="laptop", *, voices=None, start=None, **asked):
             f"no audio preset {preset!r} to train: accepted are {', '.join(DATASET_SIZES)}")
     run, config = Run(**asked), getattr(Wav2Vec2Config, preset)()
     voices = voices and load_speech(voices)
-    dataset = make_speech(DATASET_SIZES[preset], run.seed, minutes=run.left(0.3),
-                          quiet=run.quiet)
+    dataset = first_makes(lambda: make_speech(
+        DATASET_SIZES[preset], run.seed, minutes=run.left(0.3), quiet=run.quiet))
     model = run.new(PhonemeRecogniser, config)
     mel_start(model.encoder.feature_extractor.conv_layers[0].conv)
     if start is not None:

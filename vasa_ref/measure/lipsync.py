@@ -24,7 +24,7 @@ from ..hearing.spectra import log_mel
 from ..motion.network import EncoderLayer
 from ..store import (config_from, load_into, load_weights, read_tensors, save_tensors,
                             save_weights, weights_folder)
-from ..training import Recipe, Run, fit, within
+from ..training import Recipe, Run, first_makes, fit, within
 from ..units import FRAME
 from ..world.clips import make_clips
 from ..world.head import UNIT
@@ -271,13 +271,14 @@ def train_sync(preset="laptop", *, workers=None, **asked) -> Judges:
     made_with = {"talks": config.talks, "ears": fingerprint(audio_encoder)}
     pools = [pool for f in folders if (pool := f / "sync-pool.safetensors").is_file()]
     fits = [talks for talks, made_of in map(read_tensors, pools) if made_of == made_with]
-    if fits: talks = Talks(**fits[0])
-    else:
+    def speaking():
+        if fits: return Talks(**fits[0])
         talks = make_talks(range(config.talks), audio_encoder, config, workers=workers,
-                           quiet=run.quiet,
-                           minutes=run.left(0.7))
+                           quiet=run.quiet, minutes=run.left(0.7))
         if run.out and len(talks) == config.talks:
             save_tensors(Path(run.out) / "sync-pool.safetensors", vars(talks), made_with)
+        return talks
+    talks = first_makes(speaking)
     talks = Talks(**{name: values.to(run.device) for name, values in vars(talks).items()})
     judges = run.new(Judges, config)
     judges.capp.set_statistics(talks)

@@ -128,31 +128,41 @@ def random_conditions(model: MotionModel, latents: Latents, generator: torch.Gen
 CLIPS = {"tiny": 24, "laptop": 3000, "paper": 20000}
 
 
-def clip_latents(encoder, run: Run, preset: str, clips, data, voices, workers) -> Latents:
+def clip_latents(encoder, run: Run, preset: str, clips, data, voices, footage,
+                 workers) -> Latents:
     "What `train_motion` learns from, on the run's device; its arguments say which clips."
     given = None if data is None else read_clips(data)
     source = "" if data is None else str(Path(data).resolve())
     count = clips or (len(given) if given else CLIPS[preset])
-    latents = first_makes(lambda: make_latents(
-        encoder, count, clips=given, source=source, path=run.place("latents.safetensors"),
-        workers=workers, quiet=run.quiet, minutes=run.left(0.3 if voices else 0.4)))
-    if voices:
-        spoken = within(recorded_clips(load_speech(voices), run.seed), run.left(0.4))
-        latents = Latents.cat([latents, *(encode_clip(clip, encoder) for clip in spoken)])
-    return latents.to(run.device)
+    def make():
+        latents = make_latents(encoder, count, clips=given, source=source,
+                               path=run.place("latents.safetensors"), workers=workers,
+                               quiet=run.quiet,
+                               minutes=run.left(0.3 if voices or footage else 0.4))
+        parts = [latents]
+        if voices:
+            spoken = within(recorded_clips(load_speech(voices), run.seed), run.left(0.4))
+            parts += [encode_clip(clip, encoder) for clip in spoken]
+        if footage:
+            read = [encode_clip(clip, encoder) for clip in within(footage, run.left(0.4))]
+            parts += read * max(1, sum(map(len, parts)) // len(read))
+        return Latents.cat(parts)
+    return first_makes(make).to(run.device)
 
 # %% ../../nbs/motion/05_training.ipynb #trn-062-f0b1d0
-def train_motion(preset: str = "laptop", *, data=None, voices=None, audio=None, start=None,
-                 clips: int | None = None, workers: int | None = None, **asked) -> MotionModel:
+def train_motion(preset: str = "laptop", *, data=None, voices=None, footage=None, audio=None,
+                 start=None, clips: int | None = None, workers: int | None = None,
+                 **asked) -> MotionModel:
     """Train the motion model on the latents of clips (VASA-1 sec. 3.2); returns it frozen.
 
     data: folder of clips that `make_clips` wrote; None: `clips` clips of the synthetic world.
-    voices: a file of tools/natural_voices.py, whose pieces are performed, too. audio: folder of
-    the audio encoder's weights; None: `out`, else `resume`, else the shipped `preset`; or what
-    `Wav2Vec2.from_pretrained` takes, of which `out` keeps a copy. start: weights to begin with,
-    a folder. asked: as `training.Run`; latents take at most 40 % of its minutes. With `out` or
-    `resume` writes motion.safetensors there. Raises VasaError for unknown presets, absent
-    weights or no limit."""
+    voices: a file of tools/natural_voices.py, whose pieces are performed, too. footage: clips
+    of `footage.clips.open_clips`, half of what is learned from; the statistics stay those of
+    `start`. audio: folder of the audio encoder's weights; None: `out`, else `resume`, else the
+    shipped `preset`; or what `Wav2Vec2.from_pretrained` takes, of which `out` keeps a copy.
+    start: weights to begin with, a folder. asked: as `training.Run`; latents take at most 40 %
+    of its minutes. With `out` or `resume` writes motion.safetensors there. Raises VasaError for
+    unknown presets, absent weights or no limit."""
     if preset not in CLIPS:
         raise VasaError(f"no motion preset {preset!r}: accepted are {', '.join(CLIPS)}")
     run, training = Run(**asked), getattr(MotionTraining, preset)()
@@ -160,13 +170,13 @@ def train_motion(preset: str = "laptop", *, data=None, voices=None, audio=None, 
     near = [folder for folder in folders if (folder / "audio.safetensors").is_file()]
     encoder = audio or (near[0] if near else weights_folder(preset))
     encoder = keep_audio_encoder(encoder, run.out).to(run.device)
-    latents = clip_latents(encoder, run, preset, clips, data, voices, workers)
+    latents = clip_latents(encoder, run, preset, clips, data, voices, footage, workers)
     if start is None:
         sizes = dict(motion_dim=latents.motion.shape[1], audio_dim=latents.audio.shape[1])
         config = getattr(MotionConfig, preset)(**sizes)
         model = run.new(MotionModel, config, getattr(MotionSampling, preset)())
     else: model = load_motion(start, run.device).requires_grad_(True)
-    model.set_statistics(**dict(latents.items()))
+    if start is None or not footage: model.set_statistics(**dict(latents.items()))
     def loss(step, generator):
         batch = random_conditions(model, latents, generator, training)
         return motion_loss(model, *batch, generator, training)

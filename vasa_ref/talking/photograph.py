@@ -277,9 +277,9 @@ def crop_picture(picture: Tensor, place: Similarity, size: int) -> Tensor:
         smaller = [max(1, round(n / shrink)) for n in part.shape[2:]]
         part = F.interpolate(part, smaller, mode="bilinear", antialias=True)
     image = F.grid_sample(part, grid[None], "bicubic", "border", align_corners=False)
-    blurred = F.pad(image, (size // 8,) * 4, mode="replicate")
-    blurred = F.avg_pool2d(blurred, 2 * (size // 8) + 1, stride=1)
     beyond = (grid.abs() - 1).clamp(min=0) * sides / (2 * place.scale)    # in crops
+    blurred, wide = F.pad(image, (size // 8,) * 4, mode="replicate"), 2 * (size // 8) + 1
+    for kernel in ((wide, 1), (1, wide)): blurred = F.avg_pool2d(blurred, kernel, stride=1)
     return torch.lerp(image, blurred, (10 * beyond.norm(dim=-1)).clamp(max=1)).clamp(0, 1)
 
 # %% ../../nbs/talking/05_photograph.ipynb #13-040-photo
