@@ -1,11 +1,15 @@
 """Train the detector of made faces, and measure it on people and weights that it has never seen.
 
-    python tools/detector.py POOL FOLDER --train WEIGHTS ... --test NAME=WEIGHTS ... [--steps 1000] [--json FILE]
+    python tools/detector.py pictures FOLDER --pool POOL --weights WEIGHTS ...
+    python tools/detector.py train FOLDER [--steps 1400]
+    python tools/detector.py films FOLDER
+    python tools/detector.py measure FOLDER --weights NAME=WEIGHTS ... [--json FILE]
 
-POOL holds frames of the world (`vasa_ref.world.frames.Pool`, 256 pixels, four of each person); the face model of each
-WEIGHTS (laptop, or a face.safetensors) draws three of a person's frames from the first one, with their true motion.
-FOLDER keeps what was made, and gets detector.safetensors; a second call goes on from the pictures that are there.
---json gets the AUCs on 64 held-out people, for each NAME and for two ways of making that no training saw, after damage.
+pictures: POOL holds frames of the world (`vasa_ref.world.frames.Pool`, 256 pixels, four of each person); face models of
+WEIGHTS (laptop, or a face.safetensors), in turns, draw all four from the first one, with their true motion.
+train: writes FOLDER/detector.safetensors. films: renders films of held-out people who speak, a minute for five.
+measure: AUCs on held-out people, for the face model of each NAME and for ways of making that no training saw.
+What a step made lies in FOLDER; `films` goes on from what is there.
 """
 import argparse
 import io
@@ -20,31 +24,33 @@ import torch.nn.functional as F
 from PIL import Image
 from tqdm import tqdm
 
+from vasa_ref.dynamics import to_z_dyn
 from vasa_ref.face.detail import load_face, sample_map
 from vasa_ref.face.training import draw_frames
 from vasa_ref.media.clips import read_frames, save_video
-from vasa_ref.store import save_weights
-from vasa_ref.trust.detector import Detector, DetectorConfig, auc
+from vasa_ref.store import load_into, load_weights, save_weights
+from vasa_ref.trust.detector import Detector, DetectorConfig, auc, auc_interval, detection_loss
+from vasa_ref.trust.watermark import mark_frames
 from vasa_ref.world.frames import Frames, Pool, draw_truth, render_frames
 
 FILES, HELD = 40, 4        # files of 16 people to learn from, and of held-out people
-WINDOW = 144               # pixels of what the detector sees in a step
+FILMS, SECONDS = 16, 2.0   # of held-out people who speak
+MARK, CROP = 0x5EED1234, 160   # of the watermark; pixels of a window that training sees
 
 
 def bytes_of(images):
     return (images.clamp(0, 1) * 255).round().byte()
 
 
-def true_of(frames):
-    return bytes_of(frames.images[:, 1:].flatten(0, 1))
-
-
 @torch.no_grad()
-def made_by(face, frames):
-    """Three pictures (3 P, 3, S, S) of each person, drawn from the first frame."""
-    parts = [frames.map(lambda x: x[i:i + 4]) for i in range(0, len(frames.pose), 4)]
+def made_by(face, frames, whole=False):
+    """A person's frames but for the first, drawn from the first: (3 P, 3, S, S); whole: the first as well."""
+    order = [0, *range(0 if whole else 1, frames.pose.shape[1])]
+    parts = [frames.map(lambda x: x[i:i + 4][:, order]) for i in range(0, len(frames.pose), 4)]
     return torch.cat([bytes_of(draw_frames(face, part)[3].image) for part in parts])
 
+
+# ---- ways of making that no training sees
 
 def cut_out(frames):
     """The head cut out of the first frame and moved as eyes and mouth say, like a paper puppet; behind it, blur."""
@@ -65,9 +71,19 @@ def cut_out(frames):
     return torch.stack(pictures)
 
 
+def cross_fade(frames):
+    """Half the frame, half the person's next one."""
+    later = frames.images[:, 1:].roll(1, 1)
+    return bytes_of(0.5 * (frames.images[:, 1:] + later).flatten(0, 1))
+
+
 def smoothed(true):
     x = true.float() / 255
     return bytes_of(0.6 * x + 0.4 * F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1))
+
+
+def marked(pictures):
+    return torch.stack(list(mark_frames(pictures.movedim(1, -1), MARK))).movedim(-1, 1)
 
 
 # ---- damage, to pictures uint8 (N, 3, S, S)
@@ -103,33 +119,80 @@ def grain(pictures, generator):
 
 DAMAGE = {"as made": lambda x: x, "JPEG 50": lambda x: jpeg(x, 50), "crf 23": lambda x: h264(x, 23),
           "crf 28": lambda x: h264(x, 28), "crf 35": lambda x: h264(x, 35), "half size": half_size, "blur": blur}
+CODECS = ("as made", "crf 23", "crf 28", "crf 35")
 
 
 def damaged(pictures, generator):
-    """Pictures, each damaged in one way or none."""
+    """Pictures, all damaged in one way or none."""
     kind, amount = torch.rand(2, generator=generator).tolist()
-    if kind < 0.45: return pictures
-    if kind < 0.7: return jpeg(pictures, int(35 + 60 * amount))
-    if kind < 0.8: return half_size(pictures)
-    if kind < 0.9: return blur(pictures)
+    if kind < 0.6: return pictures
+    if kind < 0.75: return jpeg(pictures, int(35 + 60 * amount))
+    if kind < 0.85: return half_size(pictures)
+    if kind < 0.93: return blur(pictures)
     return grain(pictures, generator)
 
 
-def training_pictures(pool, weights, folder):
-    """True and made pictures, one by one twins, and the same again after H.264; kept in the folder."""
-    path = folder / "pictures.pt"
-    if path.is_file(): return torch.load(path)
-    faces, true, made = [load_face(w) for w in weights], [], []
-    for number, file in enumerate(tqdm(Pool.open(pool).files[:FILES], unit="16 people", mininterval=10)):
+# ---- the steps
+
+def pictures(given):
+    """True and made pictures, one by one twins (N, 2, 3, S, S), and the same again after H.264."""
+    faces, true, made = [load_face(w) for w in given.weights], [], []
+    for number, file in enumerate(tqdm(Pool.open(given.pool).files[:FILES], unit="16 people", mininterval=10)):
         frames = Frames(**{f.name: file.get_slice(f.name)[:] for f in fields(Frames)})
         for name in Pool.BYTES: setattr(frames, name, getattr(frames, name).float() / 255)
         frames.points, frames.rest = frames.points.float(), frames.rest.float()
-        made.append(made_by(faces[number % len(faces)], frames)), true.append(true_of(frames))
-    pairs = torch.stack([torch.cat(true), torch.cat(made)], 1)                   # (N, 2, 3, S, S)
-    coded = torch.cat([h264(part.flatten(0, 1), 20 + i % 4 * 5).unflatten(0, (-1, 2))
-                       for i, part in enumerate(pairs.split(60))])
-    torch.save((pairs, coded), path)
-    return pairs, coded
+        # every other file is calm: so each face has wild and calm ones
+        made.append(made_by(faces[number // 2 % len(faces)], frames, whole=True))
+        true.append(bytes_of(frames.images.flatten(0, 1)))
+    sides = torch.cat(true), torch.cat(made)
+    # films of their own: or a made picture would be coded as a change of its twin
+    coded = [torch.cat([h264(part, 20 + i % 4 * 5) for i, part in enumerate(side.split(64))]) for side in sides]
+    torch.save(torch.stack(sides, 1), given.folder / "pairs.pt")
+    torch.save(torch.stack(coded, 1), given.folder / "coded.pt")
+
+
+def train(given):
+    torch.manual_seed(0)
+    pairs, coded = (torch.load(given.folder / name, mmap=True) for name in ("pairs.pt", "coded.pt"))
+    detector, generator = Detector(DetectorConfig()), torch.Generator().manual_seed(0)
+    optimiser = torch.optim.AdamW(detector.parameters(), lr=2e-3, weight_decay=0.02)
+    falling = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=given.steps)
+    recent = []
+    for step in tqdm(range(given.steps), unit="step", mininterval=20):
+        twins = []
+        for row in torch.randint(len(pairs), (10,), generator=generator).tolist():
+            some = torch.rand(2, generator=generator).tolist()
+            pair = (coded if some[0] < 0.45 else pairs)[row]                     # twins, damaged alike
+            twins.append(damaged(pair.flip(-1) if some[1] < 0.5 else pair, generator))
+        top, left = torch.randint(256 - CROP + 1, (2,), generator=generator).tolist()
+        seen = torch.cat(twins)[:, :, top:top + CROP, left:left + CROP].float() / 255
+        with torch.autocast("cpu", torch.bfloat16): scores = detector(seen)
+        true, made = scores.float().view(-1, 2).unbind(1)
+        loss = detection_loss(made, true)
+        optimiser.zero_grad(), loss.backward(), optimiser.step(), falling.step()
+        recent.append(loss.item())
+        if step % 100 == 99: tqdm.write(f"{step + 1} {np.mean(recent[-100:]):.3f}")
+        if step % 250 == 249 or step + 1 == given.steps:
+            save_weights(given.folder / "trained.safetensors", detector, detector.config, steps=step + 1,
+                         pairs=len(pairs))
+
+
+def films(given):
+    """Held-out people who speak, each in one light and scene: frames (T, S, S, 3), motion (T, M), sound, controls."""
+    from vasa_ref.world.camera import random_scenes
+    from vasa_ref.world.clips import draw, make_clip, render_motion
+    from vasa_ref.world.picture import make_figures, random_shots
+    for seed in tqdm(range(FILMS), unit="film", mininterval=20):
+        path = given.folder / f"film-{seed:02d}.pt"
+        if path.is_file(): continue
+        clip = make_clip(seed, seconds=SECONDS, held_out=True, render_frames=False)
+        stage, motion = draw(seed, "stage", True), clip.truth.motion
+        shots, scenes = random_shots(1, stage), random_scenes(1, 256, stage)
+        frames = render_motion(make_figures(clip.truth.people), motion, 256, shots, scenes)
+        z_dyn = to_z_dyn(motion.units, motion.gaze, motion.body)
+        torch.save({"frames": frames, "motion": torch.cat([motion.pose, z_dyn], 1), "sound": clip.waveform,
+                    "units": motion.units, "gaze": motion.main_gaze, "distance": motion.distance,
+                    "emotion": motion.emotion}, path)
 
 
 def held_out(folder):
@@ -143,67 +206,131 @@ def held_out(folder):
     return frames
 
 
-def train(pairs, coded, steps, seed=0):
-    torch.manual_seed(seed)
-    detector, generator = Detector(DetectorConfig()), torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(detector.parameters(), lr=2e-3, weight_decay=0.02)
-    falling = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
-    for step in tqdm(range(steps), unit="step", mininterval=10):
-        rows = torch.randint(len(pairs), (12,), generator=generator)
-        chosen = (coded if torch.rand((), generator=generator) < 0.35 else pairs)[rows]        # twins, damaged alike
-        if torch.rand((), generator=generator) < 0.5: chosen = chosen.flip(-1)
-        top, left = torch.randint(chosen.shape[-1] - WINDOW + 1, (2,), generator=generator).tolist()
-        chosen = chosen[..., top:top + WINDOW, left:left + WINDOW]
-        twins = torch.cat([damaged(pair, generator) for pair in chosen])
-        scores = detector(twins.float() / 255).unflatten(0, (-1, 2))
-        loss = F.softplus(scores[:, 0]).mean() + F.softplus(-scores[:, 1]).mean()
-        optimiser.zero_grad(), loss.backward(), optimiser.step(), falling.step()
-        if step % 100 == 99: tqdm.write(f"{step + 1} {loss.item():.3f}")
-    return detector.eval()
-
+# ---- figures
 
 @torch.inference_mode()
 def scores_of(detector, pictures):
-    return torch.cat([detector(part.float() / 255) for part in pictures.split(48)])
+    return torch.cat([detector(part.float() / 255) for part in pictures.split(32)])
 
 
-def measure(detector, held, faces):
-    """{generator: {damage: {frame, person}}}: AUCs; and the threshold of 5 % false alarms among persons."""
-    true = torch.cat([true_of(frames) for frames in held])
+def rounded(values):
+    return [round(value, 4) for value in values]
+
+
+def pair_figures(detector, held, faces):
+    """{way of making: {damage: AUCs of frames, and of the means of a person's three}}; scores of true persons after
+    films' codecs."""
+    true = torch.cat([bytes_of(frames.images[:, 1:].flatten(0, 1)) for frames in held])
     made = {name: torch.cat([made_by(face, frames) for frames in held]) for name, face in faces.items()}
-    made |= {"cut-out": torch.cat([cut_out(frames) for frames in held]), "smoothed": smoothed(true)}
-    table, threshold = {name: {} for name in made}, 0.0
-    for damage, work in DAMAGE.items():
+    first, face = next(iter(made)), next(iter(faces.values()))
+    made |= {f"{first}, marked": marked(made[first]), "true, marked": marked(true)}
+    for frames in held:
+        frames.images[:, 0] = jpeg(bytes_of(frames.images[:, 0]), 50).float() / 255
+    made[f"{first}, from a JPEG"] = torch.cat([made_by(face, frames) for frames in held])
+    for name, work in (("cut-out", cut_out), ("cross-fade", cross_fade)):
+        made[name] = torch.cat([work(frames) for frames in held])
+    made["smoothed"] = smoothed(true)
+    table, persons = {name: {} for name in made}, []
+    person = lambda scores: scores.view(-1, 3).mean(1)
+    for damage, work in tqdm(DAMAGE.items(), unit="damage"):
         of_true = scores_of(detector, work(true))
-        person = lambda scores: scores.view(-1, 3).mean(1)
-        if damage == "as made": threshold = person(of_true).quantile(0.95).item()
-        for name, pictures in made.items():
-            scores = scores_of(detector, work(pictures))
+        if damage in ("as made", "crf 23", "crf 28"): persons.append(person(of_true))
+        for name, some in made.items():
+            scores = scores_of(detector, work(some))
             table[name][damage] = {"frame": round(auc(scores, of_true), 4),
-                                   "person": round(auc(person(scores), person(of_true)), 4)}
-        print(damage, {name: row[damage] for name, row in table.items()}, flush=True)
-    return table, threshold
+                                   "person": round(auc(person(scores), person(of_true)), 4),
+                                   "interval": rounded(auc_interval(person(scores), person(of_true)))}
+    return table, torch.cat(persons)
+
+
+def made_films(film, faces, talker):
+    """Films uint8 (T, 3, S, S) of the person in a film's first frame, unmarked: by the talker, from the sound; by each
+    face model, with the film's own motion."""
+    from vasa_ref.talking.offline import Reenactor
+    from vasa_ref.units import EMOTIONS
+    source = film["frames"][0].numpy()
+    emotion = {name: weight for name, weight in zip(EMOTIONS, film["emotion"].tolist()) if weight}
+    motion = talker.motion(film["sound"], gaze=tuple(film["gaze"].rad2deg().tolist()), distance=film["distance"],
+                           emotion=emotion or "neutral")
+    cast = {"talker": (talker, motion)} | {name: (Reenactor(face), film["motion"]) for name, face in faces.items()}
+    return {name: torch.cat(list(by.decode(by.encode(source), moves))).movedim(-1, 1)
+            for name, (by, moves) in cast.items()}
+
+
+def lip_curves(film, talked, following, judges, estimator):
+    """Sync curves of a true film, of the talker's, and of the true one with the sound of another or 0.2 s late."""
+    read = lambda frames: estimator.read(frames.movedim(1, -1)).units
+    true, sound = read(film["frames"].movedim(-1, 1)), film["sound"]
+    late = F.pad(sound, (5 * 640, 0))[:len(sound)]
+    cases = {"true": (true, sound), "talker": (read(talked), sound), "other words": (true, following["sound"]),
+             "0.2 s late": (true, late)}
+    return {name: judges.sync_curve(units, heard, 10) for name, (units, heard) in cases.items()}
+
+
+def film_figures(detector, folder, faces):
+    """({way: {damage: scores of films}}, {case: lip scores})"""
+    from vasa_ref.measure.estimator import load_metrics
+    from vasa_ref.measure.lipsync import load_judges
+    from vasa_ref.talking.talker import Talker
+    from vasa_ref.trust.detector import lip_score
+    every = [torch.load(path) for path in sorted(folder.glob("film-*.pt"))]
+    talker, judges, estimator = Talker.from_pretrained("laptop"), load_judges(), load_metrics()
+    scores, lips = {}, {}
+    for film, following in zip(tqdm(every, unit="film", mininterval=20), [*every[1:], every[0]]):
+        kinds = {"true": film["frames"].movedim(-1, 1)} | made_films(film, faces, talker)
+        kinds["talker, marked"] = marked(kinds["talker"])
+        for name, frames in kinds.items():
+            for damage in CODECS:
+                seen = DAMAGE[damage](frames)[::5]
+                scores.setdefault(name, {}).setdefault(damage, []).append(scores_of(detector, seen).mean())
+        for name, curve in lip_curves(film, kinds["talker"], following, judges, estimator).items():
+            lips.setdefault(name, []).append(lip_score(curve))
+    return ({name: {damage: torch.stack(x) for damage, x in row.items()} for name, row in scores.items()},
+            {name: torch.tensor(x) for name, x in lips.items()})
+
+
+def against(made, true, threshold):
+    return {"auc": round(auc(made, true), 4), "interval": rounded(auc_interval(made, true)),
+            "found": round((made > threshold).float().mean().item(), 4)}
+
+
+def measure(given):
+    state, metadata = load_weights(given.folder / "trained.safetensors", DetectorConfig)
+    detector = load_into(Detector(DetectorConfig()), state, given.folder).eval()
+    faces = {name: load_face(weights) for name, weights in (one.split("=") for one in given.weights)}
+    table, persons = pair_figures(detector, held_out(given.folder), faces)
+    threshold = persons.quantile(0.95).item()
+    films, lips = film_figures(detector, given.folder, dict(list(faces.items())[1:]))
+    true = films.pop("true")
+    figures = {
+        "pairs": table, "people": 16 * HELD, "threshold": round(threshold, 4),
+        "films": {name: {damage: against(x, true[damage], threshold) for damage, x in row.items()}
+                  for name, row in films.items()},
+        "false alarms": {damage: round((x > threshold).float().mean().item(), 4) for damage, x in true.items()},
+        "lips": {name: against(x, lips["true"], lips["true"].quantile(0.95)) for name, x in lips.items()},
+        "lip threshold": round(lips["true"].quantile(0.95).item(), 4),
+        "scores": {name: {damage: rounded(row[damage].tolist()) for damage in ("as made", "crf 28")}
+                   for name, row in ({"true": true} | films).items()},
+        "n films": len(lips["true"]), "seconds": SECONDS, "steps": metadata["steps"], "pictures": metadata["pairs"],
+        "config": asdict(detector.config)}
+    thresholds = {"frames": figures["threshold"], "lips": figures["lip threshold"]}
+    save_weights(given.folder / "detector.safetensors", detector, detector.config, dtype=torch.float16,
+                 thresholds=thresholds, steps=metadata["steps"])
+    print(json.dumps({name: figures[name] for name in ("films", "false alarms", "lips")}, indent=1))
+    if given.json: given.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pool"), parser.add_argument("folder", type=Path)
-    parser.add_argument("--train", nargs="+", required=True)
-    parser.add_argument("--test", nargs="+", required=True, metavar="NAME=WEIGHTS")
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("step", choices=("pictures", "train", "films", "measure"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--pool")
+    parser.add_argument("--weights", nargs="+", default=[])
+    parser.add_argument("--steps", type=int, default=1400)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    pairs, coded = training_pictures(given.pool, given.train, given.folder)
-    detector = train(pairs, coded, given.steps)
-    faces = {name: load_face(weights) for name, weights in (one.split("=") for one in given.test)}
-    table, threshold = measure(detector, held_out(given.folder), faces)
-    save_weights(given.folder / "detector.safetensors", detector, detector.config, dtype=torch.float16,
-                 threshold=threshold, steps=given.steps)
-    if given.json:
-        figures = {"auc": table, "threshold": threshold, "people": 16 * HELD, "frames": 3, "steps": given.steps,
-                   "pairs": len(pairs), "config": asdict(detector.config)}
-        given.json.write_text(json.dumps(figures, indent=1) + "\n")
+    globals()[given.step](given)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from pathlib import Path
 from ..errors import VasaError
 from .arguments import make_parser
 from .checks import check_device, check_output, write_json
+from .detection import detect
 from .films import animate
-from .provenance import detect, inspect, say_bare, world_made
+from .provenance import inspect, say_bare, world_made
 
 __all__ = ["main", "make_parser"]
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ..errors import VasaError
 
-__all__ = ["BARE", "UNMARKED", "detect", "heard", "inspect", "say_bare", "what_made", "world_made"]
+__all__ = ["BARE", "UNMARKED", "heard", "inspect", "say_bare", "what_made", "world_made"]
 
 BARE = "carries no credentials: nobody can read from it what made it"
 UNMARKED = "the film carries no mark in its pixels: once its credentials are lost, nothing says that it was made"
@@ -72,20 +72,3 @@ def inspect(args):
         print(f"{args.file}: {report}\n  {'pixels':<10} {pixels(args.file, report)}")
     if report.state in ("altered", "damaged"):
         raise VasaError(f"{args.file} is not as it was when it was signed: {', '.join(report.problems)}")
-
-
-def detect(args):
-    """What the detector says of a film or picture."""
-    from ..media.clips import read_frames
-    from ..media.files import existing_file
-    from ..trust.detector import detect as look
-    path = existing_file(args.file, "film or picture", "accepted are films, and pictures such as JPEG and PNG")
-    verdict = look(read_frames(path))
-    words = ("looks made: it scores higher than 95 of 100 true films of the synthetic world" if verdict.made else
-             "does not look made by what the detector knows")
-    print(f"{path}: {words}")
-    print(f"score {verdict.score:+.2f}, threshold {verdict.threshold:+.2f}, {len(verdict.frames)} "
-          f"frame{'s' * (len(verdict.frames) > 1)} looked at")
-    if not args.quiet:
-        print("The detector learnt from this package's models on drawn people. Of other generators and of real films "
-              "it knows nothing; credentials and marks say more (vasa inspect).")
