@@ -39,7 +39,9 @@ def seen(twin):
 @pytest.mark.parametrize("name", TWINS)
 def test_twins_move_without_a_kernel(tab, site, name):
     page = tab(site(name), width=1280, height=900)
-    for twin in page.locator("div[data-labels]").all():
+    twins = page.locator("div[data-labels]").all()
+    assert twins
+    for twin in twins:
         assert twin.locator("img:visible").count() == 1
         for i, bar in enumerate(twin.locator("input[type=range]").all()):
             before, label = seen(twin), twin.locator("output").nth(i).inner_text()
