@@ -66,7 +66,8 @@ def test_pictures_follow_the_sound(tab, site):
     twin.locator("audio").evaluate("sound => sound.play()")
     page.wait_for_function("+document.querySelector('div[data-labels] audio').closest('[data-labels]')"
                            ".querySelector('input').value > 5")
-    assert seen(twin) != before
     twin.locator("audio").evaluate("sound => sound.pause()")
+    page.wait_for_timeout(200)
+    assert seen(twin) != before
     twin.locator("input").fill("10")                                   # by hand: the sound goes there, too
     page.wait_for_function("document.querySelector('div[data-labels] audio').currentTime === 0.4")
