@@ -1,12 +1,13 @@
-"""Several processes on this machine, training the laptop's motion model and drawing faces: speed and loss curves as JSON.
+"""Several processes on this machine train the laptop's motion model and draw faces: speed and loss curves as JSON.
 
     python tools/scale.py nbs/results/scale.json [--steps 200] [--seeds 3] [--rows 24] [--timed 60]
 
-Training. alone: one process with half of the rows; apart: two such, which know nothing of each other; together: two that
-average their gradients; ddp: two under torch's DistributedDataParallel, on the same batches as `together`; whole: one
-process with all rows, the loss curve to compare with. Drawing: one process with batches of 1, 4 and 16 faces; two processes
-with batches of 4; and making motion from 5 seconds of sound. Each process has one thread. Figures are seconds of a step, or of a frame: `_clock` of the wall, `_cores`
-of the processor. About ten minutes on two free cores; the file says how busy the machine was.
+Training. alone: one process with half of the rows; apart: two such, which know nothing of each other; together: two
+that average their gradients; ddp: two under torch's DistributedDataParallel, on the same batches as `together`; whole:
+one process with all rows, the loss curve to compare with. Drawing: one process with batches of 1, 4 and 16 faces; two
+processes with batches of 4; and making motion from 5 seconds of sound. Each process has one thread. Figures are seconds
+of a step, or of a frame: `_clock` of the wall, `_cores` of the processor. About ten minutes on two free cores; the file
+says how busy the machine was.
 """
 import argparse
 import json
