@@ -175,7 +175,8 @@ def main():
         folder = Path(folder)
         make_latents(load_audio_encoder(weights_folder("laptop")), CLIPS, path=folder / "latents.safetensors",
                      workers=1, quiet=True)
-        for name, count, together in (("alone", 1, False), ("apart", 2, False), ("together", 2, True), ("ddp", 2, True)):
+        for name, count, together in (("alone", 1, False), ("apart", 2, False), ("together", 2, True),
+                                      ("ddp", 2, True)):
             note(name, processes(count, together, folder, "trained", name, half, given.timed, 0))
         ours, theirs = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("together", "ddp"))
         assert ours.keys() == theirs.keys()
