@@ -28,7 +28,8 @@ from tqdm import tqdm
 from ..errors import VasaError
 from ..face.detail import load_face
 from ..face.reading import face_crop
-from .films import FaceTracker, Film, Piece, Scan, crop_place, find_films, poses_in, scan, turned
+from .films import (FaceTracker, Film, Piece, Scan, crop_place, find_films,
+                                    poses_in, scan, turned)
 from ..geometry import look_direction, smooth_pose
 from ..measure.estimator import classify_emotion, load_metrics
 from ..measure.lipsync import load_judges, sync_scores
