@@ -25,16 +25,8 @@ from tqdm import tqdm
 
 from ..errors import VasaError
 from ..media.clips import read_frames
-from vasa_ref.talking.photograph import (
-    AWAY,
-    INSTALL,
-    Face,
-    Similarity,
-    as_trained,
-    centre_square,
-    mediapipe_solutions,
-    without_chatter,
-)
+from ..talking.photograph import (AWAY, INSTALL, Face, Similarity, as_trained,
+                                         centre_square, mediapipe_solutions, without_chatter)
 from ..units import FPS
 
 # %% ../../nbs/footage/01_films.ipynb #ftf-007
@@ -134,7 +126,9 @@ class FaceTracker:
         if (solutions := mediapipe_solutions()) is None:
             raise VasaError("to follow faces in films takes mediapipe, which is not installed: "
                             + INSTALL)
-        with without_chatter(): self.mesh = solutions[0].FaceMesh(max_num_faces=most)
+        with without_chatter():
+            self.mesh = solutions[0].FaceMesh(max_num_faces=most)
+            self.mesh.process(np.zeros((64, 64, 3), np.uint8))       # it starts now, and quietly
 
     def __call__(self, frame: np.ndarray) -> list[Seen]:
         with without_chatter(): seen = self.mesh.process(np.ascontiguousarray(frame))
