@@ -13,7 +13,7 @@ from . import live
 from .checks import check_device, check_output
 from .provenance import BARE, UNMARKED, heard, what_made
 
-__all__ = ["animate", "load_talker", "make_video", "open_portrait", "prepare"]
+__all__ = ["animate", "talker_for", "make_video", "open_portrait", "prepare"]
 
 
 def read_curves(path, given):
@@ -42,7 +42,7 @@ def animate(args):
         raise VasaError("--skip-existing is for --jobs: without it there is one film")
     prepare(args)
     open_portrait(args)
-    talker = load_talker(args)
+    talker = talker_for(args)
     (play if args.stream else make_video)(args, talker)
 
 
@@ -84,7 +84,7 @@ def prepare(args):
     args.wanted = wanted
 
 
-def load_talker(args):
+def talker_for(args):
     """The talker that the arguments ask for."""
     from ..talking.talker import Talker
     talker = Talker.from_pretrained(args.folder, device=args.where)

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import VasaError
 from ..motion.conditions import CONDITIONS
 from .arguments import make_parser
-from .films import load_talker, make_video, open_portrait, prepare
+from .films import talker_for, make_video, open_portrait, prepare
 
 __all__ = ["make_films", "read_jobs"]
 
@@ -176,7 +176,7 @@ def make_film(job, talkers, faces):
     if portrait not in faces:
         open_portrait(job)                               # a face that is not found costs no weights
         if weights not in talkers:
-            talkers[weights] = load_talker(job)
+            talkers[weights] = talker_for(job)
         faces[portrait] = job.photo, job.photo.encode(talkers[weights])
     job.photo, encoded = faces[portrait]
     job.quiet = True                                     # the bar is that of the films
