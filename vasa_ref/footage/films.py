@@ -128,7 +128,7 @@ class FaceTracker:
                             + INSTALL)
         with without_chatter():
             self.mesh = solutions[0].FaceMesh(max_num_faces=most)
-            self.mesh.process(np.zeros((64, 64, 3), np.uint8))       # it starts now, and quietly
+            self.mesh.process(np.zeros((64, 64, 3), np.uint8))      # it starts now, quietly
 
     def __call__(self, frame: np.ndarray) -> list[Seen]:
         with without_chatter(): seen = self.mesh.process(np.ascontiguousarray(frame))
