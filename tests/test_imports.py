@@ -135,7 +135,8 @@ def test_modules_import_only_from_modules_to_their_left():
 TRAINING = ["vasa_ref.world", "vasa_ref.training", "vasa_ref.hearing.training", "vasa_ref.face.perceptual",
             "vasa_ref.face.adversary", "vasa_ref.face.pretraining", "vasa_ref.face.disentangle",
             "vasa_ref.face.plain_training", "vasa_ref.face.separation", "vasa_ref.face.encoders",
-            "vasa_ref.face.training", "vasa_ref.motion.latents", "vasa_ref.motion.training", "vasa_ref.measure", "vasa_ref.footage"]
+            "vasa_ref.face.training", "vasa_ref.motion.latents", "vasa_ref.motion.training", "vasa_ref.measure",
+            "vasa_ref.footage"]
 
 
 def test_inference_imports_no_training():

@@ -65,7 +65,8 @@ def test_what_the_backward_pass_needs_is_counted(device):
     x = torch.zeros(2, 3, 16, 16, device=device)
     whole = kept_for_backward(lambda: conv(x).sigmoid().exp(), conv)
     assert whole == 4 * 2 * 16 * 16 * (3 + 8 + 8), "input of the convolution, outputs of the two functions"
-    assert kept_for_backward(lambda: conv(x.half().float()).relu().flatten(1).view(2, 8, 256), conv) == 4 * 512 * (3 + 8)
+    halves = lambda: conv(x.half().float()).relu().flatten(1).view(2, 8, 256)
+    assert kept_for_backward(halves, conv) == 4 * 512 * (3 + 8)
     assert kept_for_backward(lambda: conv(x).detach(), conv) == 4 * 512 * 3
     frozen = torch.nn.Conv2d(3, 8, 3, device=device).requires_grad_(False)
     assert kept_for_backward(lambda: frozen(x), frozen) == 0
@@ -96,7 +97,7 @@ sys.exit(cli.main(["train", "motion", *sys.argv[2:]]))
 
 
 def torchrun(folder, *words, lost=-1):
-    """`vasa train motion` in two processes, of which one kills itself: exit code, stdout, the lines of vasa on stderr."""
+    """`vasa train motion` in two processes, of which one kills itself: exit code, stdout, what vasa says on stderr."""
     (folder / "train.py").write_text(TRAIN)
     package = str(Path(vasa_ref.__file__).parents[1])
     done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",

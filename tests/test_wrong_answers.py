@@ -83,6 +83,17 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
         "vote": [("values if soft else values.sign()", "values"),
                  ("values if soft else values.sign()", "values.sign() if soft else values")],
         "rounded": [("x + (hard - x).detach()", "hard"), ("< 0.67", "< 0.5")]},
+    "footage/01_films": {
+        "difference_in_parts": [("for rows in spans(height) for columns in spans(width)) / 4",
+                                 "for rows in spans(height) for columns in spans(2 * width)) / 4"),
+                                (" / 4", "")],
+        "find_dissolves": [("far & ~before", "far"), (" + reach).tolist()", ").tolist()")],
+        "posters": [("without_gaps(track.rows)", "track.rows"), (" / rows[:, 2].mean()", "")]},
+    "footage/02_clips": {
+        "fine_offset": [("(a - c)", "(c - a)"), ("if i in (0, len(curve) - 1): return float(i - len(curve) // 2)",
+                                                 "pass")],
+        "split": [("seconds.get(page[\"person\"], 0) + page", "page"), ("total > share", "total >= share")],
+        "two_offsets": [("- least * count", ""), ("i = 1 + min", "i = min")]},
     "world/01_head": {
         "mirror_units": [("swap.items() if", "list(swap.items())[:1] if"),
                          ("units[:, [UNIT[name] for name in other]]", "units.flip(1)")],

@@ -300,7 +300,7 @@ def measure(given):
     faces = {name: load_face(weights) for name, weights in (one.split("=") for one in given.weights)}
     table, persons = pair_figures(detector, held_out(given.folder), faces)
     threshold = persons.quantile(0.95).item()
-    films, lips = film_figures(detector, given.folder, dict(list(faces.items())[1:]))
+    films, lips = film_figures(detector, given.folder, dict(list(faces.items())[-1:]))
     true = films.pop("true")
     figures = {
         "pairs": table, "people": 16 * HELD, "threshold": round(threshold, 4),

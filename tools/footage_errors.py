@@ -1,4 +1,4 @@
-"""What `vasa clips` gets wrong, on films of the synthetic world into which faults are planted: nbs/results/footage.json.
+"""What `vasa clips` gets wrong, on films of the world into which faults are planted: nbs/results/footage.json.
 
     python tools/footage_errors.py WORK [--json nbs/results/footage.json] [--only NAME ...]
 
@@ -252,8 +252,8 @@ def main(args=None):
         films.append(line)
         if name == "nothing": table = readers_table(rows, out, groups, talks, readers)
     if args.only: return None
-    figures = {"how": "12 held-out talks of 3.2 s of the synthetic world, 256 px, joined to films; FaceMesh as tracker; "
-               "the shipped weights; one core",
+    figures = {"how": "12 held-out talks of 3.2 s of the synthetic world, 256 px, joined to films; FaceMesh as "
+               "tracker; the shipped weights; one core",
                "films": films, "readers": table, "cost": costs(talks, args.work)}
     if args.json: args.json.write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures["cost"]), json.dumps(figures["readers"]))

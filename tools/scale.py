@@ -1,12 +1,13 @@
-"""Several processes on this machine, training the laptop's motion model and drawing faces: speed and loss curves as JSON.
+"""Several processes on this machine train the laptop's motion model and draw faces: speed and loss curves as JSON.
 
     python tools/scale.py nbs/results/scale.json [--steps 200] [--seeds 3] [--rows 24] [--timed 60]
 
-Training. alone: one process with half of the rows; apart: two such, which know nothing of each other; together: two that
-average their gradients; ddp: two under torch's DistributedDataParallel, on the same batches as `together`; whole: one
-process with all rows, the loss curve to compare with. Drawing: one process with batches of 1, 4 and 16 faces; two processes
-with batches of 4. Each process has one thread. Figures are seconds of a step, or of a frame: `_clock` of the wall, `_cores`
-of the processor. About ten minutes on two free cores; the file says how busy the machine was.
+Training. alone: one process with half of the rows; apart: two such, which know nothing of each other; together: two
+that average their gradients; ddp: two under torch's DistributedDataParallel, on the same batches as `together`; whole:
+one process with all rows, the loss curve to compare with. Drawing: one process with batches of 1, 4 and 16 faces; two
+processes with batches of 4; and making motion from 5 seconds of sound. Each process has one thread. Figures are seconds
+of a step, or of a frame: `_clock` of the wall, `_cores` of the processor. About ten minutes on two free cores; the file
+says how busy the machine was.
 """
 import argparse
 import json
@@ -74,7 +75,7 @@ def trained(folder, kind, rows, steps, seed):
     lr = task.training_plan.lr
     if kind == "ddp":
         process, _ = team()
-        model = DistributedDataParallel(task, broadcast_buffers=False)
+        model = DistributedDataParallel(task)
         adam, losses = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=0.0, fused=True), []
         for step in range(steps):
             generator = step_generator(seed, step, process)
@@ -115,9 +116,21 @@ def drawn(folder, kind, batch, frames, seed):
     return clock.read(frames // batch * batch)
 
 
+def moved(folder, kind, seconds, repeats, seed):
+    """One process that makes motion from so many seconds of sound: seconds of a frame."""
+    torch.set_num_threads(1)
+    talker, clock = Talker.random("laptop"), Clock()
+    sound = torch.zeros(seconds * 16_000)
+    talker.motion(sound, seed=seed)
+    clock.start()
+    for _ in range(repeats):
+        talker.motion(sound, seed=seed)
+    return clock.read(repeats * seconds * 25)
+
+
 def child(folder, work, rank, kind, *numbers):
     """A process of its own, which leaves its figures in a file."""
-    figures = {"trained": trained, "drawn": drawn}[work](Path(folder), kind, *map(int, numbers))
+    figures = {"trained": trained, "drawn": drawn, "moved": moved}[work](Path(folder), kind, *map(int, numbers))
     (Path(folder) / f"{rank}.json").write_text(json.dumps(figures))
 
 
@@ -162,13 +175,15 @@ def main():
         folder = Path(folder)
         make_latents(load_audio_encoder(weights_folder("laptop")), CLIPS, path=folder / "latents.safetensors",
                      workers=1, quiet=True)
-        for name, count, together in (("alone", 1, False), ("apart", 2, False), ("together", 2, True), ("ddp", 2, True)):
+        for name, count, together in (("alone", 1, False), ("apart", 2, False), ("together", 2, True),
+                                      ("ddp", 2, True)):
             note(name, processes(count, together, folder, "trained", name, half, given.timed, 0))
         ours, theirs = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("together", "ddp"))
         assert ours.keys() == theirs.keys()
         figures["ddp_difference"] = max((ours[k].float() - theirs[k].float()).abs().max().item() for k in ours)
         for name, count, batch in (("draw_1", 1, 1), ("draw_4", 1, 4), ("draw_16", 1, 16), ("draw_4_apart", 2, 4)):
             note(name, processes(count, False, folder, "drawn", name, batch, 2 * given.timed, 0))
+        note("motion", processes(1, False, folder, "moved", "motion", 5, 3, 0))
         for name, count, rows in (("whole", 1, given.rows), ("together", 2, half)):
             curves = [processes(count, count > 1, folder, "trained", name, rows, given.steps, seed)["losses"]
                       for seed in range(given.seeds)]

@@ -80,10 +80,11 @@ def page_html(path):
         for shown in filter(None, map(output_html, cell.get("outputs", []))):
             if shown.startswith("<"):
                 ready.append(shown)
-                shown = f"@@{len(ready) - 1}@@"
+                shown = f"<!-- ready {len(ready) - 1} -->"
             parts.append(f'<div class="cell-output cell-output-display">\n\n{shown}\n\n</div>')
     body, _ = check_site.pandoc("\n\n".join(parts), "html", "--mathml", "--no-highlight", "--wrap=none")
-    body = re.sub(r"<p>@@(\d+)@@</p>", lambda mark: ready[int(mark[1])], body)
+    body, found = re.subn(r"<!-- ready (\d+) -->", lambda mark: ready[int(mark[1])], body)
+    assert found == len(ready), f"{path.name}: {len(ready)} outputs, {found} on the page"
     body = re.sub(r'(<math display="block".*?</math>)', r'<span class="math display">\1</span>', body, flags=re.DOTALL)
     title = re.search(r"^title: *(.*)$", parts[0], re.MULTILINE)          # nbdev's header; Quarto makes a heading of it
     style = (ROOT / "nbs" / "styles.css").read_text()

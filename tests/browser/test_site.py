@@ -39,7 +39,9 @@ def seen(twin):
 @pytest.mark.parametrize("name", TWINS)
 def test_twins_move_without_a_kernel(tab, site, name):
     page = tab(site(name), width=1280, height=900)
-    for twin in page.locator("div[data-labels]").all():
+    twins = page.locator("div[data-labels]").all()
+    assert twins
+    for twin in twins:
         assert twin.locator("img:visible").count() == 1
         for i, bar in enumerate(twin.locator("input[type=range]").all()):
             before, label = seen(twin), twin.locator("output").nth(i).inner_text()
@@ -64,7 +66,8 @@ def test_pictures_follow_the_sound(tab, site):
     twin.locator("audio").evaluate("sound => sound.play()")
     page.wait_for_function("+document.querySelector('div[data-labels] audio').closest('[data-labels]')"
                            ".querySelector('input').value > 5")
-    assert seen(twin) != before
     twin.locator("audio").evaluate("sound => sound.pause()")
+    page.wait_for_timeout(200)
+    assert seen(twin) != before
     twin.locator("input").fill("10")                                   # by hand: the sound goes there, too
     page.wait_for_function("document.querySelector('div[data-labels] audio').currentTime === 0.4")

@@ -136,8 +136,8 @@ def train(args):
     if args.voices and not Path(args.voices).is_file():
         raise VasaError(f"no file at {args.voices}: expected labelled speech that tools/natural_voices.py wrote")
     if args.clips and args.part != "motion":
-        raise VasaError(f"--clips is for motion, not for {args.part}: expected vasa train motion; the face needs the true "
-                        "places of every pixel, which only the synthetic world has")
+        raise VasaError(f"--clips is for motion, not for {args.part}: expected vasa train motion; the face needs the "
+                        "true place of every pixel, which only the synthetic world has")
     footage = {}
     if args.clips:
         from ..footage.clips import open_clips

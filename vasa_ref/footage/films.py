@@ -158,7 +158,8 @@ def without_doubles(faces: list[Seen]) -> list[Seen]:
     "Faces of which no two are in the same place; the first ones are kept."
     kept = []
     for face in faces:
-        clear = ((face.x - k.x) ** 2 + (face.y - k.y) ** 2 > (NEAR * k.scale) ** 2 for k in kept)
+        clear = ((face.x - k.x) ** 2 + (face.y - k.y) ** 2 > (NEAR * k.scale) ** 2
+                 for k in kept)
         if all(clear): kept.append(face)
     return kept
 

@@ -366,15 +366,15 @@ def train_metrics(preset="laptop", *, pool=None, **asked):
 
     preset: "tiny", or "laptop" and "paper", which are the same instrument. asked: as
     `training.Run`; rendering takes at most 30 % of its minutes. With `out`, metrics.safetensors
-    and the frames are written there. `pool`: a folder of `Pool`, to learn from, too. Raises
-    VasaError for an unknown preset or no limit."""
+    and the frames are written there. `pool`: a `world.frames.Pool`'s folder, to learn from too.
+    Raises VasaError for an unknown preset or no limit."""
     if preset not in ("tiny", "laptop", "paper"):
         raise VasaError(f"unknown preset {preset!r}: accepted are tiny, laptop, paper")
     run, tiny = Run(**asked), preset == "tiny"
     config, plan = (c.tiny() if tiny else c() for c in (EstimatorConfig, MetricsTraining))
     made = first_makes(lambda: face_dataset(
         plan, config.size, kept=run.place("metrics-pool.safetensors"), pool=pool, seed=run.seed,
-        minutes=run.left(0.3), quiet=run.quiet))
+        minutes=run.left(0.3), device=run.device, quiet=run.quiet))
     dataset = FaceDataset(*(x.to(run.device) for x in made.all()))
     model = run.new(MotionEstimator, config)
     loss = lambda step, generator: estimator_loss(model, dataset, plan.batch, generator)
@@ -384,9 +384,9 @@ def train_metrics(preset="laptop", *, pool=None, **asked):
     options = dict(frames=plan.acted_frames, size=config.size, device=run.device)
     learn_emotions(model, plan.emotion_clips, **options)
     model.errors = instrument_errors(model, plan.test_clips, **options)
-    if place := run.place("metrics.safetensors"):
-        save_weights(place, model, config, dtype=torch.float16, preset=preset, steps=len(log),
-                     frames=len(made.images), errors=model.errors)
+    if run.out is not None:
+        save_weights(Path(run.out) / "metrics.safetensors", model, config, dtype=torch.float16,
+                     preset=preset, steps=len(log), frames=len(made.pose), errors=model.errors)
     return model.requires_grad_(False)
 
 

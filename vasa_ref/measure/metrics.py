@@ -255,8 +255,8 @@ def true_take(instruments, truth):
     motion, estimator = truth.motion, instruments.estimator
     figures = make_figures(truth.people.to(estimator.pose_mean.device))
     frames = render_motion(figures, motion, estimator.config.size)
-    truth = torch.cat([motion.pose, to_z_dyn(motion.units, motion.gaze, motion.body)], 1)
-    return look_at(instruments, truth, truth, frames)
+    codes = torch.cat([motion.pose, to_z_dyn(motion.units, motion.gaze, motion.body)], 1)
+    return look_at(instruments, truth, codes, frames)
 
 
 def asked_emotion(motion):
