@@ -7,7 +7,7 @@
 
 pictures: POOL holds frames of the world (`vasa_ref.world.frames.Pool`, 256 pixels, four of each person); face models of
 WEIGHTS (laptop, or a face.safetensors), in turns, draw all four from the first one, with their true motion.
-train: writes FOLDER/detector.safetensors. films: renders films of held-out people who speak, a minute for five.
+train: goes on from FOLDER/trained.safetensors, where it is there. films: renders clips of held-out people who speak.
 measure: AUCs on held-out people, for the face model of each NAME and for ways of making that no training saw.
 What a step made lies in FOLDER; `films` goes on from what is there.
 """
@@ -34,7 +34,7 @@ from vasa_ref.trust.watermark import mark_frames
 from vasa_ref.world.frames import Frames, Pool, draw_truth, render_frames
 
 FILES, HELD = 40, 4        # files of 16 people to learn from, and of held-out people
-FILMS, SECONDS = 10, 2.0   # of held-out people who speak
+FILMS, SECONDS = 12, 3.2   # of held-out people who speak
 MARK, CROP = 0x5EED1234, 160   # of the watermark; pixels of a window that training sees
 
 
@@ -117,9 +117,9 @@ def grain(pictures, generator):
     return (pictures.float() + noise).clamp(0, 255).round().byte()
 
 
-DAMAGE = {"as made": lambda x: x, "crf 28": lambda x: h264(x, 28), "crf 35": lambda x: h264(x, 35),
-          "JPEG 50": lambda x: jpeg(x, 50), "half size": half_size, "blur": blur}
-CODECS = ("as made", "crf 28", "crf 35")
+DAMAGE = {"as made": lambda x: x, "crf 28": lambda x: h264(x, 28), "JPEG 50": lambda x: jpeg(x, 50),
+          "half size": half_size}
+CODECS = ("as made", "crf 28")
 
 
 def damaged(pictures, generator):
@@ -154,10 +154,14 @@ def pictures(given):
 def train(given):
     torch.manual_seed(0)
     pairs, coded = (torch.load(given.folder / name, mmap=True) for name in ("pairs.pt", "coded.pt"))
-    detector, generator = Detector(DetectorConfig()), torch.Generator().manual_seed(0)
+    detector, path, done = Detector(DetectorConfig()), given.folder / "trained.safetensors", 0
+    if path.is_file():
+        state, metadata = load_weights(path, DetectorConfig)
+        load_into(detector, state, path)
+        done = metadata["steps"]
+    generator, recent = torch.Generator().manual_seed(done), []
     optimiser = torch.optim.AdamW(detector.parameters(), lr=3e-3, weight_decay=0.02)
-    falling = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=given.steps)
-    recent = []
+    falling = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3 if done == 0 else 2e-3, total_steps=given.steps)
     for step in tqdm(range(given.steps), unit="step", mininterval=20):
         twins = []
         for row in torch.randint(len(pairs), (10,), generator=generator).tolist():
@@ -173,26 +177,13 @@ def train(given):
         recent.append(loss.item())
         if step % 100 == 99: tqdm.write(f"{step + 1} {np.mean(recent[-100:]):.3f}")
         if step % 250 == 249 or step + 1 == given.steps:
-            save_weights(given.folder / "trained.safetensors", detector, detector.config, steps=step + 1,
-                         pairs=len(pairs))
+            save_weights(path, detector, detector.config, steps=done + step + 1, pairs=len(pairs))
 
 
 def films(given):
-    """Held-out people who speak, each in one light and scene: frames (T, S, S, 3), motion (T, M), sound, controls."""
-    from vasa_ref.world.camera import random_scenes
-    from vasa_ref.world.clips import draw, make_clip, render_motion
-    from vasa_ref.world.picture import make_figures, random_shots
-    for seed in tqdm(range(FILMS), unit="film", mininterval=20):
-        path = given.folder / f"film-{seed:02d}.pt"
-        if path.is_file(): continue
-        clip = make_clip(seed, seconds=SECONDS, held_out=True, render_frames=False)
-        stage, motion = draw(seed, "stage", True), clip.truth.motion
-        shots, scenes = random_shots(1, stage), random_scenes(1, 256, stage)
-        frames = render_motion(make_figures(clip.truth.people), motion, 256, shots, scenes)
-        z_dyn = to_z_dyn(motion.units, motion.gaze, motion.body)
-        torch.save({"frames": frames, "motion": torch.cat([motion.pose, z_dyn], 1), "sound": clip.waveform,
-                    "units": motion.units, "gaze": motion.main_gaze, "distance": motion.distance,
-                    "emotion": motion.emotion}, path)
+    """Clips of held-out people who speak."""
+    from vasa_ref.world.clips import make_clips
+    make_clips(range(FILMS), size=256, seconds=SECONDS, held_out=True, workers=1, folder=given.folder / "films")
 
 
 def held_out(folder):
@@ -248,11 +239,12 @@ def made_films(film, faces, talker):
     face model, with the film's own motion."""
     from vasa_ref.talking.offline import Reenactor
     from vasa_ref.units import EMOTIONS
-    source = film["frames"][0].numpy()
-    emotion = {name: weight for name, weight in zip(EMOTIONS, film["emotion"].tolist()) if weight}
-    motion = talker.motion(film["sound"], gaze=tuple(film["gaze"].rad2deg().tolist()), distance=film["distance"],
+    source, true = film.frames[0].numpy(), film.truth.motion
+    emotion = {name: weight for name, weight in zip(EMOTIONS, true.emotion.tolist()) if weight}
+    motion = talker.motion(film.waveform, gaze=tuple(true.main_gaze.rad2deg().tolist()), distance=true.distance,
                            emotion=emotion or "neutral")
-    cast = {"talker": (talker, motion)} | {name: (Reenactor(face), film["motion"]) for name, face in faces.items()}
+    its_own = torch.cat([true.pose, to_z_dyn(true.units, true.gaze, true.body)], 1)
+    cast = {"talker": (talker, motion)} | {name: (Reenactor(face), its_own) for name, face in faces.items()}
     return {name: torch.cat(list(by.decode(by.encode(source), moves))).movedim(-1, 1)
             for name, (by, moves) in cast.items()}
 
@@ -260,9 +252,9 @@ def made_films(film, faces, talker):
 def lip_curves(film, talked, following, judges, estimator):
     """Sync curves of a true film, of the talker's, and of the true one with the sound of another or 0.2 s late."""
     read = lambda frames: estimator.read(frames.movedim(1, -1)).units
-    true, sound = read(film["frames"].movedim(-1, 1)), film["sound"]
+    true, sound = read(film.frames.movedim(-1, 1)), film.waveform
     late = F.pad(sound, (5 * 640, 0))[:len(sound)]
-    cases = {"true": (true, sound), "talker": (read(talked), sound), "other words": (true, following["sound"]),
+    cases = {"true": (true, sound), "talker": (read(talked), sound), "other words": (true, following.waveform),
              "0.2 s late": (true, late)}
     return {name: judges.sync_curve(units, heard, 10) for name, (units, heard) in cases.items()}
 
@@ -273,11 +265,12 @@ def film_figures(detector, folder, faces):
     from vasa_ref.measure.lipsync import load_judges
     from vasa_ref.talking.talker import Talker
     from vasa_ref.trust.detector import lip_score
-    every = [torch.load(path) for path in sorted(folder.glob("film-*.pt"))]
+    from vasa_ref.world.clips import read_clips
+    every = read_clips(folder / "films")
     talker, judges, estimator = Talker.from_pretrained("laptop"), load_judges(), load_metrics()
     scores, lips = {}, {}
     for film, following in zip(tqdm(every, unit="film", mininterval=20), [*every[1:], every[0]]):
-        kinds = {"true": film["frames"].movedim(-1, 1)} | made_films(film, faces, talker)
+        kinds = {"true": film.frames.movedim(-1, 1)} | made_films(film, faces, talker)
         kinds["talker, marked"] = marked(kinds["talker"])
         for name, frames in kinds.items():
             for damage in CODECS:
