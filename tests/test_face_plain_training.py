@@ -42,6 +42,7 @@ def test_a_pool_is_made_once_and_grows_where_its_minutes_had_ended(tmp_path, mon
 def test_a_pool_of_other_numbers_is_another_pool(tmp_path, monkeypatch):
     folders = []
     monkeypatch.setattr(plain_training.Pool, "make", lambda folder, *numbers, **options: folders.append(folder))
+    monkeypatch.setattr(plain_training.Pool, "open", lambda folder: folder)
     for plan, size, seed in ((PLAN, 32, 0), (PLAN, 64, 0), (PLAN, 32, 1), (dataclasses.replace(PLAN, frames=4), 32, 0)):
         make_pool(tmp_path, plan, size, seed)
     assert len(set(folders)) == 4 and all(folder.parent == tmp_path for folder in folders)

@@ -1,13 +1,13 @@
-"""Several processes on this machine train the laptop's motion model and draw faces: speed and loss curves as JSON.
+"""Several processes on this machine, which train the laptop's motion model and draw faces: speed and loss as JSON.
 
     python tools/scale.py nbs/results/scale.json [--steps 200] [--seeds 3] [--rows 24] [--timed 60]
 
 Training. alone: one process with half of the rows; apart: two such, which know nothing of each other; together: two
 that average their gradients; ddp: two under torch's DistributedDataParallel, on the same batches as `together`; whole:
 one process with all rows, the loss curve to compare with. Drawing: one process with batches of 1, 4 and 16 faces; two
-processes with batches of 4; and making motion from 5 seconds of sound. Each process has one thread. Figures are seconds
-of a step, or of a frame: `_clock` of the wall, `_cores` of the processor. About ten minutes on two free cores; the file
-says how busy the machine was.
+processes with batches of 4. Motion: from 5 seconds of sound. Each process has one thread. Figures are seconds of a
+step, or of a frame: `_clock` of the wall, `_cores` of the processor. About ten minutes on two free cores; the file says
+how busy the machine was. Change nothing here while it runs: processes start with this file.
 """
 import argparse
 import json
@@ -175,8 +175,8 @@ def main():
         folder = Path(folder)
         make_latents(load_audio_encoder(weights_folder("laptop")), CLIPS, path=folder / "latents.safetensors",
                      workers=1, quiet=True)
-        for name, count, together in (("alone", 1, False), ("apart", 2, False), ("together", 2, True),
-                                      ("ddp", 2, True)):
+        kinds = ("alone", 1, False), ("apart", 2, False), ("together", 2, True), ("ddp", 2, True)
+        for name, count, together in kinds:
             note(name, processes(count, together, folder, "trained", name, half, given.timed, 0))
         ours, theirs = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("together", "ddp"))
         assert ours.keys() == theirs.keys()
