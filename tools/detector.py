@@ -24,18 +24,16 @@ import torch.nn.functional as F
 from PIL import Image
 from tqdm import tqdm
 
-from vasa_ref.dynamics import to_z_dyn
 from vasa_ref.face.detail import load_face, sample_map
 from vasa_ref.face.training import draw_frames
 from vasa_ref.media.clips import read_frames, save_video
 from vasa_ref.store import load_into, load_weights, save_weights
 from vasa_ref.trust.detector import Detector, DetectorConfig, auc, auc_interval, detection_loss
-from vasa_ref.trust.watermark import mark_frames
 from vasa_ref.world.frames import Frames, Pool, draw_truth, render_frames
 
 FILES, HELD = 40, 4        # files of 16 people to learn from, and of held-out people
 FILMS, SECONDS = 12, 3.2   # of held-out people who speak
-MARK, CROP = 0x5EED1234, 160   # of the watermark; pixels of a window that training sees
+CROP = 160                 # pixels of a window that training sees
 
 
 def bytes_of(images):
@@ -71,19 +69,9 @@ def cut_out(frames):
     return torch.stack(pictures)
 
 
-def cross_fade(frames):
-    """Half the frame, half the person's next one."""
-    later = frames.images[:, 1:].roll(1, 1)
-    return bytes_of(0.5 * (frames.images[:, 1:] + later).flatten(0, 1))
-
-
 def smoothed(true):
     x = true.float() / 255
     return bytes_of(0.6 * x + 0.4 * F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1))
-
-
-def marked(pictures):
-    return torch.stack(list(mark_frames(pictures.movedim(1, -1), MARK))).movedim(-1, 1)
 
 
 # ---- damage, to pictures uint8 (N, 3, S, S)
@@ -117,9 +105,7 @@ def grain(pictures, generator):
     return (pictures.float() + noise).clamp(0, 255).round().byte()
 
 
-DAMAGE = {"as made": lambda x: x, "crf 28": lambda x: h264(x, 28), "JPEG 50": lambda x: jpeg(x, 50),
-          "half size": half_size}
-CODECS = ("as made", "crf 28")
+DAMAGE = {"as made": lambda x: x, "crf 28": lambda x: h264(x, 28)}        # of the test; training has more
 
 
 def damaged(pictures, generator):
@@ -209,23 +195,16 @@ def rounded(values):
 
 
 def pair_figures(detector, held, faces):
-    """{way of making: {damage: AUCs of frames, and of the means of a person's three}}; scores of true persons after
-    films' codecs."""
+    """{way of making: {damage: AUCs of frames, and of the means of a person's three}}; scores of all true persons."""
     true = torch.cat([bytes_of(frames.images[:, 1:].flatten(0, 1)) for frames in held])
     made = {name: torch.cat([made_by(face, frames) for frames in held]) for name, face in faces.items()}
-    first, face = next(iter(made)), next(iter(faces.values()))
-    made |= {f"{first}, marked": marked(made[first]), "true, marked": marked(true)}
-    for frames in held:
-        frames.images[:, 0] = jpeg(bytes_of(frames.images[:, 0]), 50).float() / 255
-    made[f"{first}, from a JPEG"] = torch.cat([made_by(face, frames) for frames in held])
-    for name, work in (("cut-out", cut_out), ("cross-fade", cross_fade)):
-        made[name] = torch.cat([work(frames) for frames in held])
+    made["cut-out"] = torch.cat([cut_out(frames) for frames in held])
     made["smoothed"] = smoothed(true)
     table, persons = {name: {} for name in made}, []
     person = lambda scores: scores.view(-1, 3).mean(1)
     for damage, work in tqdm(DAMAGE.items(), unit="damage"):
         of_true = scores_of(detector, work(true))
-        if damage in ("as made", "crf 28"): persons.append(person(of_true))
+        persons.append(person(of_true))
         for name, some in made.items():
             scores = scores_of(detector, work(some))
             table[name][damage] = {"frame": round(auc(scores, of_true), 4),
@@ -234,32 +213,27 @@ def pair_figures(detector, held, faces):
     return table, torch.cat(persons)
 
 
-def made_films(film, faces, talker):
-    """Films uint8 (T, 3, S, S) of the person in a film's first frame, unmarked: by the talker, from the sound; by each
-    face model, with the film's own motion."""
-    from vasa_ref.talking.offline import Reenactor
+def talked(film, talker):
+    """What the talker makes of a film's first frame and its sound, unmarked: uint8 (T, 3, S, S)."""
     from vasa_ref.units import EMOTIONS
-    source, true = film.frames[0].numpy(), film.truth.motion
+    true = film.truth.motion
     emotion = {name: weight for name, weight in zip(EMOTIONS, true.emotion.tolist()) if weight}
     motion = talker.motion(film.waveform, gaze=tuple(true.main_gaze.rad2deg().tolist()), distance=true.distance,
                            emotion=emotion or "neutral")
-    its_own = torch.cat([true.pose, to_z_dyn(true.units, true.gaze, true.body)], 1)
-    cast = {"talker": (talker, motion)} | {name: (Reenactor(face), its_own) for name, face in faces.items()}
-    return {name: torch.cat(list(by.decode(by.encode(source), moves))).movedim(-1, 1)
-            for name, (by, moves) in cast.items()}
+    return torch.cat(list(talker.decode(talker.encode(film.frames[0].numpy()), motion))).movedim(-1, 1)
 
 
-def lip_curves(film, talked, following, judges, estimator):
+def lip_curves(film, made, following, judges, estimator):
     """Sync curves of a true film, of the talker's, and of the true one with the sound of another or 0.2 s late."""
     read = lambda frames: estimator.read(frames.movedim(1, -1)).units
     true, sound = read(film.frames.movedim(-1, 1)), film.waveform
     late = F.pad(sound, (5 * 640, 0))[:len(sound)]
-    cases = {"true": (true, sound), "talker": (read(talked), sound), "other words": (true, following.waveform),
+    cases = {"true": (true, sound), "talker": (read(made), sound), "other words": (true, following.waveform),
              "0.2 s late": (true, late)}
     return {name: judges.sync_curve(units, heard, 10) for name, (units, heard) in cases.items()}
 
 
-def film_figures(detector, folder, faces):
+def film_figures(detector, folder):
     """({way: {damage: scores of films}}, {case: lip scores})"""
     from vasa_ref.measure.estimator import load_metrics
     from vasa_ref.measure.lipsync import load_judges
@@ -270,10 +244,9 @@ def film_figures(detector, folder, faces):
     talker, judges, estimator = Talker.from_pretrained("laptop"), load_judges(), load_metrics()
     scores, lips = {}, {}
     for film, following in zip(tqdm(every, unit="film", mininterval=20), [*every[1:], every[0]]):
-        kinds = {"true": film.frames.movedim(-1, 1)} | made_films(film, faces, talker)
-        kinds["talker, marked"] = marked(kinds["talker"])
+        kinds = {"true": film.frames.movedim(-1, 1), "talker": talked(film, talker)}
         for name, frames in kinds.items():
-            for damage in CODECS:
+            for damage in DAMAGE:
                 seen = DAMAGE[damage](frames)[::5]
                 scores.setdefault(name, {}).setdefault(damage, []).append(scores_of(detector, seen).mean())
         for name, curve in lip_curves(film, kinds["talker"], following, judges, estimator).items():
@@ -293,7 +266,7 @@ def measure(given):
     faces = {name: load_face(weights) for name, weights in (one.split("=") for one in given.weights)}
     table, persons = pair_figures(detector, held_out(given.folder), faces)
     threshold = persons.quantile(0.95).item()
-    films, lips = film_figures(detector, given.folder, dict(list(faces.items())[-1:]))
+    films, lips = film_figures(detector, given.folder)
     true = films.pop("true")
     figures = {
         "pairs": table, "people": 16 * HELD, "threshold": round(threshold, 4),
@@ -302,7 +275,7 @@ def measure(given):
         "false alarms": {damage: round((x > threshold).float().mean().item(), 4) for damage, x in true.items()},
         "lips": {name: against(x, lips["true"], lips["true"].quantile(0.95)) for name, x in lips.items()},
         "lip threshold": round(lips["true"].quantile(0.95).item(), 4),
-        "scores": {name: {damage: rounded(row[damage].tolist()) for damage in ("as made", "crf 28")}
+        "scores": {name: {damage: rounded(x.tolist()) for damage, x in row.items()}
                    for name, row in ({"true": true} | films).items()},
         "n films": len(lips["true"]), "seconds": SECONDS, "steps": metadata["steps"], "pictures": metadata["pairs"],
         "config": asdict(detector.config)}
