@@ -55,8 +55,8 @@ def test_help_is_fast_and_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": ROOT})
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]"
-    assert all(name in done.stdout for name in ("animate", "adapt", "portrait", "say", "inspect", "clips", "train",
-                                                "bench", "tables", "latency", "examples:"))
+    assert all(name in done.stdout for name in ("animate", "adapt", "portrait", "say", "inspect", "detect", "clips",
+                                                "train", "bench", "tables", "latency", "examples:"))
 
 
 def test_the_module_is_the_command():
@@ -65,12 +65,12 @@ def test_the_module_is_the_command():
     assert done.stdout == f"vasa_ref {vasa_ref.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["animate", "adapt", "portrait", "say", "inspect", "clips", "train",
-                                     "bench", "tables", "latency"])
+@pytest.mark.parametrize("command", ["animate", "adapt", "portrait", "say", "inspect", "detect", "clips",
+                                     "train", "bench", "tables", "latency"])
 def test_help_of_each_command(vasa, command):
     code, out, err = vasa(command, "--help")
     assert code == 0 and err == "" and f"vasa {command}" in out.split("examples:")[1]
-    assert ("--device" in out) == (command not in ("say", "inspect")), "all others draw or train with torch"
+    assert ("--device" in out) == (command not in ("say", "inspect", "detect")), "all others draw or train with torch"
 
 
 @pytest.mark.parametrize("argv, said", [

@@ -17,7 +17,7 @@ TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "matplotlib", "
 WORLD = ["world." + name for name in ("voice", "rooms", "head", "raster", "people", "skin", "hair", "wardrobe",
                                       "camera", "truth", "picture", "speaking", "prosody", "performer",
                                       "clips", "frames")]
-ORDER = ["training", "media.clips", "trust.credentials", "trust.watermark", *WORLD,
+ORDER = ["training", "media.clips", "trust.credentials", "trust.watermark", "trust.detector", *WORLD,
          "hearing.spectra", "hearing.features", "hearing.training",
          "face.warps", "face.networks", "face.perceptual", "face.adversary", "face.pretraining", "face.disentangle",
          "face.plain_training", "face.separation", "face.reading", "face.front", "face.detail", "face.encoders",

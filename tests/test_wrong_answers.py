@@ -77,6 +77,10 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
         "signing": [(" % n", ""), ("return pow(hashed(message), d, n)", "return hashed(message)"),
                     ("return pow(signature, e, n) == hashed(message)",
                      "return pow(hashed(message), d, n) == signature")]},
+    "trust/03_detector": {
+        "counted_auc": [("below / 2", "below"), ("/ len(true)", "/ len(made)")],
+        "threshold_for": [("true[None] > true[:, None]", "true[None] >= true[:, None]"), (".min()", ".max()")],
+        "posterior": [("f if alarm else 1 - f", "f"), ("made / (made + true)", "made")]},
     "trust/02_watermark": {
         "false_alarms": [("(1 - (1 - 2.0 ** -check) ** looks)", "looks * 2.0 ** -check"),
                          ("(1 - (1 - 2.0 ** -check) ** looks)", "(1 - 2.0 ** -check) ** looks")],

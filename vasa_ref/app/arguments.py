@@ -213,6 +213,12 @@ def make_parser(jobs=False):
     sub.add_argument("--key", metavar="FILE",
                      help="the signer that you expect: a PEM file with certificates (default: your own)")
 
+    sub = command("detect", "is this face made? What a small detector says of the pixels, the lips and the sound; it "
+                  "knows this package's models and drawn people",
+                  "vasa detect out.mp4\nvasa detect out.mp4 --json verdict.json")
+    sub.add_argument("file", metavar="FILE", help="a film or picture with a face; of a film, the first ten seconds")
+    sub.add_argument("--json", metavar="FILE", help="write the scores as one flat object")
+
     sub = command("say", "speech of the synthetic world", "vasa say \"Good morning.\" -o morning.wav\n"
                   "vasa say \"Guten Morgen.\" -o morgen.wav --language de")
     sub.add_argument("text", metavar="TEXT", help="what to say")

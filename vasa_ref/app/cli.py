@@ -17,6 +17,7 @@ from pathlib import Path
 from ..errors import VasaError
 from .arguments import make_parser
 from .checks import check_device, check_output, write_json
+from .detection import detect
 from .films import animate
 from .provenance import inspect, say_bare, world_made
 
@@ -210,7 +211,7 @@ def report(figures, out, quiet, show=print_table):
         write_json(out, figures)
 
 
-COMMANDS = {run.__name__: run for run in (animate, adapt, portrait, say, inspect, clips, train, bench, tables,
+COMMANDS = {run.__name__: run for run in (animate, adapt, portrait, say, inspect, detect, clips, train, bench, tables,
                                           latency)}
 
 
