@@ -49,7 +49,7 @@ def residual(images: Tensor) -> Tensor:
     around = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
     return 8 * (images - around)
 
-
+# %% ../../nbs/trust/03_detector.ipynb #td-015b
 class Detector(nn.Module):
     """Images (B, 3, H, W) in [0, 1] to scores (B,), above 0 for made: the mean over places of
     what each place says. Four levels, each of half the size."""
@@ -92,7 +92,7 @@ def load_detector() -> tuple[Detector, dict[str, float]]:
     model = load_into(Detector(config_from(DetectorConfig, metadata, path)), state, path)
     return model.eval().requires_grad_(False), metadata["thresholds"]
 
-
+# %% ../../nbs/trust/03_detector.ipynb #td-021b
 def to_size(frames: Tensor, size: int) -> Tensor:
     "The centre squares of frames uint8 (T, H, W, 3) as (T, 3, size, size) in [0, 1]."
     side = min(frames.shape[1:3])
@@ -122,5 +122,5 @@ def lip_score(curve: Tensor) -> float:
 
 
 def detect_lips(curve: Tensor) -> Verdict:
-    "The verdict on lips and sound, from `measure.lipsync`'s `sync_curve` with a reach of 10."
+    "The verdict on lips and sound, from `Judges.sync_curve` with a reach of 10."
     return Verdict(lip_score(curve), load_detector()[1]["lips"], [])
