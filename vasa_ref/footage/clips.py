@@ -28,6 +28,7 @@ from tqdm import tqdm
 from ..errors import VasaError
 from ..face.detail import load_face
 from ..face.reading import face_crop
+from ..face.separation import gradient_energy
 from .films import (FaceTracker, Film, Piece, Scan, crop_place, find_films,
                                     poses_in, scan, turned)
 from ..geometry import look_direction, smooth_pose
@@ -193,8 +194,8 @@ def sharpness(crops: Tensor, poses: Tensor) -> float:
     "Median share of gradients that a blur takes from the faces in crops uint8 (T, S, S, 3)."
     images = crops[::5].permute(0, 3, 1, 2) / 255
     faces = face_crop(images, poses[::5], crops.shape[1] // 2).mean(1, keepdim=True)
-    def gradients(x): return sum(x.diff(dim=d).square().mean((1, 2, 3)) for d in (2, 3))
-    share = 1 - gradients(F.avg_pool2d(faces, 3, 1)) / gradients(faces).clamp(min=1e-8)
+    blurred = gradient_energy(F.avg_pool2d(faces, 3, 1))
+    share = 1 - blurred / gradient_energy(faces).clamp(min=1e-8)
     return float(share.median())
 
 # %% ../../nbs/footage/02_clips.ipynb #ftc-030
