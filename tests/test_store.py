@@ -210,7 +210,8 @@ LOADERS = ("face.detail.load_face", "hearing.features.load_recogniser", "hearing
            "measure.metrics.load_instruments")
 NO_WEIGHTS = {"training.load_checkpoint", "talking.photograph.load_picture", "hearing.training.load_speech",
               "media.clips.load_audio", "media.clips.load_portrait", "world.head.load_mesh",
-              "world.head.load_targets", "trust.watermark.load_watermark"}          # one mark for all presets
+              "world.head.load_targets",
+              "trust.watermark.load_watermark", "trust.detector.load_detector"}     # one mark, one detector for all presets
 
 
 @pytest.mark.parametrize("name", LOADERS)
