@@ -31,11 +31,18 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
                         ("(states - 1)", "states")],
         "deltas": [('mode="replicate"', 'mode="reflect"'),
                    ("(2 * sum(n * n for n in steps))", "sum(n * n for n in steps)")]},
-    "hearing/02_features": {
+    "hearing/02_moonshine": {
+        "stem_states": [("max(0, 1 + (samples - 895) // hop)", "1 + (samples - 895) // hop"),
+                        ("(samples - 895)", "samples")],
+        "complex_turned": [(".unflatten(-1, (-1, 2))", ".unflatten(-1, (2, -1)).mT"),
+                           ("torch.polar(torch.ones_like(angle), angle)",
+                            "torch.polar(torch.ones_like(angle), -angle)")],
+        "step": [("[:, :, -left:], v[:, :, -left:]", ", v"), ("[total - n:]", "[:n]")]},
+    "hearing/03_features": {
         "linear_accuracy": [("value=1.0", "value=0.0"), (".argmax(1) == new_y", ".argmax(1) == y")],
         "final_rows": [("max(0, (samples - ahead) // (2 * config.hop))", "(samples - ahead) // (2 * config.hop)"),
                        ("(2 * config.hop))", "config.hop)")]},
-    "hearing/03_training": {
+    "hearing/04_training": {
         "shares": [("torch.where(seconds > 0, seconds ** power, 0.0)", "seconds ** power"),
                    ("weight / weight.sum()", "weight.softmax(0)")],
         "viseme_loss": [("(scores.logsumexp(-1) - mouth).mean()", "F.cross_entropy(scores, labels)"),

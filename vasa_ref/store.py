@@ -80,8 +80,12 @@ def save_weights(path, module, config, *, dtype=None, **metadata):
     """Save `module` with its `config` (a dataclass) and any JSON-able `metadata` to a safetensors file, atomically.
 
     `dtype` (for example torch.float16) stores floating-point tensors in that type; loading gives the module's own back.
+    Of eight bits (torch.float8_e4m3fn) are only matrices; vectors, such as biases, then have sixteen.
     """
-    tensors = {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in module.state_dict().items()}
+    def narrow(x):
+        if dtype is None or not x.is_floating_point(): return x
+        return x.to(torch.float16 if dtype.itemsize == 1 and x.ndim < 2 else dtype)
+    tensors = {k: narrow(v) for k, v in module.state_dict().items()}
     reserved = {"config": dataclasses.asdict(config), "kind": type(config).__name__}
     if clash := reserved.keys() & metadata.keys():
         raise ValueError(f"metadata may not be called {', '.join(sorted(clash))}: these names are taken")
