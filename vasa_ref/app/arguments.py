@@ -257,11 +257,14 @@ def make_parser(jobs=False):
                      help="VGG19's weights as safetensors: the paper preset's face is compared by its features too")
     sub.add_argument("--audio", metavar="NAME",
                      help="motion learns from the features of this encoder: a folder with audio.safetensors, or "
-                     "a public Wav2Vec2 checkpoint, a folder with config.json or a name such as "
+                     "a public checkpoint of Wav2Vec2 or Moonshine, a folder with config.json or a name such as "
                      "facebook/wav2vec2-base-960h")
     sub.add_argument("--voices", metavar="FILE",
                      help="audio and motion learn from these recordings too: labelled speech that "
                      "tools/natural_voices.py wrote")
+    sub.add_argument("--teacher", metavar="FOLDER",
+                     help="audio starts from this encoder, and stays near what it says when it hears all: what "
+                     "tools/moonshine.py wrote")
     sub.add_argument("--clips", metavar="CLIPS",
                      help="motion goes on from the shipped weights and learns from this folder too, which `vasa clips` "
                      "wrote: half of it, and half of the synthetic world")

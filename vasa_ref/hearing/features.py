@@ -65,18 +65,21 @@ ENCODERS = {Wav2Vec2Config: Wav2Vec2, MoonshineConfig: Moonshine}      # by thei
 
 
 class PhonemeRecogniser(nn.Module):
-    """An audio encoder (the one of its config) with two linear heads on its last hidden state: phoneme scores (B, T, 48), and
-    loudness, pitch and voicing (B, T, 3) in the units of `hearing.training.SpeechDataset`. Its
-    encoder, once trained, stands in for the pre-trained one of VASA-1 3.2."""
+    """The audio encoder of its config, with two linear heads on the last hidden state: phoneme
+    scores (B, T, 48), and loudness, pitch and voicing (B, T, 3) in the units of
+    `hearing.training.SpeechDataset`. Once trained, it stands in for the pre-trained one of
+    VASA-1 3.2."""
     def __init__(self, config):
         super().__init__()
         self.config, self.encoder = config, ENCODERS[type(config)](config)
         self.phonemes = nn.Linear(config.hidden_size, len(PHONEMES))
         self.prosody = nn.Linear(config.hidden_size, 3)
 
-    def forward(self, waveform):
-        x = self.encoder(waveform)                                         # (B, T, hidden)
-        return self.phonemes(x), self.prosody(x)
+    def read(self, states):
+        "Both heads' answers from hidden states (B, T, hidden)."
+        return self.phonemes(states), self.prosody(states)
+
+    def forward(self, waveform): return self.read(self.encoder(waveform))
 
 # %% ../../nbs/hearing/03_features.ipynb #h2-010-3faad0
 def encoder_weights(path):

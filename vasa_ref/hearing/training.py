@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STEP', 'UNKNOWN', 'DATASET_SIZES', 'SpeechDataset', 'labelled', 'stretch', 'utterance', 'make_speech',
            'join_speakers', 'mel_start', 'recogniser_loss', 'save_speech', 'load_speech', 'speech_of', 'utterances',
-           'train_audio', 'audio_rate']
+           'hearing_all', 'train_audio']
 
 # %% ../../nbs/hearing/04_training.ipynb #h3-004-75af11
 import math
@@ -19,7 +19,9 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from ..errors import VasaError
-from .features import PhonemeRecogniser, encoder_weights
+from .features import (PhonemeRecogniser, encoder_weights,
+                                       load_audio_encoder)
+from .moonshine import Moonshine
 from .spectra import Wav2Vec2Config
 from ..store import load_into, read_tensors, save_tensors, save_weights, weights_folder
 from ..training import Recipe, Run, first_makes, fit, within
@@ -175,12 +177,14 @@ def mel_start(conv):
     with torch.no_grad(): conv.weight.copy_((pairs / pairs.norm(dim=1, keepdim=True))[:, None])
 
 # %% ../../nbs/hearing/04_training.ipynb #h3-023-1d84f3
-def recogniser_loss(model, dataset, generator, batch=8, seconds=2.0, device="cpu", voices=None):
+def recogniser_loss(model, dataset, generator, batch=8, seconds=2.0, device="cpu", voices=None,
+                    teacher=None):
     """Loss and its parts on `batch` random noisy crops of the dataset: phonemes
     (cross-entropy) + 0.2 prosody.
 
     With `voices`, a dataset of recordings, half of the crops are of it, up to a quarter slower
-    or faster."""
+    or faster. With a `teacher`, an encoder: + 5 times the error to its states of the clean
+    crops, in units of their variance."""
     config, T = model.config, round(seconds * SAMPLE_RATE / model.config.hop)
     N = T * config.hop + config.receptive_field - config.hop
     centres = config.receptive_field // 2 + config.hop * torch.arange(T)               # samples
@@ -193,7 +197,8 @@ def recogniser_loss(model, dataset, generator, batch=8, seconds=2.0, device="cpu
     labels, (loud, pitch, voiced) = labels.to(device), prosody.unbind(1)     # (B, T) each
     loud = (loud + gain.log10()).clamp(min=-3).to(device)
     pitch, voiced = pitch.to(device), voiced.to(device)
-    scores, heard = model(waveform.to(device))  # (B, T, 48), (B, T, 3)
+    states = model.encoder(waveform.to(device))                              # (B, T, hidden)
+    scores, heard = model.read(states)                                  # (B, T, 48), (B, T, 3)
     phoneme = F.cross_entropy(scores.mT, labels, label_smoothing=0.05, ignore_index=UNKNOWN)
     tune = ((heard[..., 0] - loud) ** 2 + 4 * voiced * (heard[..., 1] - pitch) ** 2).mean() \
         + F.binary_cross_entropy_with_logits(heard[..., 2], voiced)
@@ -201,7 +206,12 @@ def recogniser_loss(model, dataset, generator, batch=8, seconds=2.0, device="cpu
     parts = {"phoneme": phoneme, "prosody": tune, "accuracy": right[:own].mean()}
     if voices is not None:
         parts["voices_accuracy"] = right[own:].sum() / (labels[own:] != UNKNOWN).sum()
-    return phoneme + 0.2 * tune, parts
+    loss = phoneme + 0.2 * tune
+    if teacher is not None:
+        with torch.no_grad(): wanted = teacher(speech.to(device))
+        parts["teacher"] = (states - wanted).square().mean() / wanted.var()
+        loss = loss + 5 * parts["teacher"]
+    return loss, parts
 
 # %% ../../nbs/hearing/04_training.ipynb #h3-025-b6db15
 def save_speech(path, dataset):
@@ -256,24 +266,42 @@ def utterances(dataset, least=1.5, most=8.0, pause=0.3, sure=0.8):
     pieces = [(a, b) for a, b in zip(edges[:-1], edges[1:]) if whole(a, b) and known(a, b)]
     return [(a // frame * frame, b // frame * frame) for a, b in pieces]
 
+# %% ../../nbs/hearing/04_training.ipynb #tch-def
+def hearing_all(encoder):
+    "A Moonshine with the same weights, whose attention and norm have no bounds; eval, frozen."
+    whole = Moonshine(replace(encoder.config, attention_context=None, scale=None))
+    return load_into(whole, encoder.state_dict(), "the teacher").eval().requires_grad_(False)
+
+# %% ../../nbs/hearing/04_training.ipynb #tch-rate
+def audio_rate(run, new):
+    """The learning rate by step: from 1e-3 for a new encoder, from 3e-4 for one that knows
+    something; it falls to 0 over the last two fifths of `max_steps`, if there are any."""
+    peak, last = 1e-3 if new else 3e-4, run.max_steps
+    fall = lambda step: 1.0 if new or last is None else min(1.0, (last - step) / (0.4 * last))
+    return lambda step: peak / (1 + step / 1000) ** 0.5 * fall(step)
+
 # %% ../../nbs/hearing/04_training.ipynb #h3-031-001985
 DATASET_SIZES = {"tiny": 100, "laptop": 2000}        # utterances to train on
 
-def train_audio(preset="laptop", *, voices=None, start=None, **asked):
+def train_audio(preset="laptop", *, voices=None, start=None, teacher=None, **asked):
     """Train an audio encoder to hear phonemes, loudness and pitch in noisy speech: a small
     Wav2Vec2 ("tiny" or "laptop"), or what `start` holds.
 
     The speech is synthetic; with `voices`, a file of tools/natural_voices.py, half of it are
     recordings. `start`: weights to begin with, a folder or a shipped preset's name, with heads
-    or without; tools/moonshine.py writes such. asked: as `training.Run`; speaking the dataset
-    takes at most 30 % of its minutes. With `out` writes `out/audio.safetensors`, float16, heads
-    included. Returns the encoder, eval, frozen. Raises VasaError for another preset or no limit."""
+    or without. `teacher`: such weights of Moonshine, as tools/moonshine.py writes; the encoder
+    starts from them, unless from `start`, and stays near what they say when they hear all.
+    asked: as `training.Run`; speaking the dataset takes at most 30 % of its minutes. With `out`
+    writes `out/audio.safetensors`, float16, heads included. Returns the encoder, eval, frozen.
+    Raises VasaError for another preset or no limit."""
     if preset not in DATASET_SIZES:
         raise VasaError(
             f"no audio preset {preset!r} to train: accepted are {', '.join(DATASET_SIZES)}")
     run, config, state = Run(**asked), getattr(Wav2Vec2Config, preset)(), None
+    teacher, start = teacher and load_audio_encoder(teacher), start or teacher
     if start is not None:
         state, _, config = encoder_weights(weights_folder(start) / "audio.safetensors")
+    if teacher is not None: teacher = hearing_all(teacher).to(run.device)
     voices = voices and load_speech(voices)
     dataset = first_makes(lambda: make_speech(
         DATASET_SIZES[preset], run.seed, minutes=run.left(0.3), quiet=run.quiet))
@@ -281,7 +309,7 @@ def train_audio(preset="laptop", *, voices=None, start=None, **asked):
     if state is None: mel_start(model.encoder.feature_extractor.conv_layers[0].conv)
     else: load_into(model if "phonemes.weight" in state else model.encoder, state, start)
     loss = lambda step, generator: recogniser_loss(model, dataset, generator, device=run.device,
-                                                   voices=voices)
+                                                   voices=voices, teacher=teacher)
     recipe = Recipe("audio", {"audio": model}, loss, lr=audio_rate(run, state is None),
                     weight_decay=0.01, warmup=100,
                     precision="no" if isinstance(config, Wav2Vec2Config) else "auto")
@@ -290,11 +318,3 @@ def train_audio(preset="laptop", *, voices=None, start=None, **asked):
         save_weights(Path(run.out) / "audio.safetensors", model, config, dtype=torch.float16,
                      preset=preset, steps=len(log), phonemes=PHONEMES)
     return model.encoder.requires_grad_(False)
-
-
-def audio_rate(run, new):
-    """The learning rate by step: from 1e-3 for a new encoder, from 3e-4 for one that knows
-    something; it falls to 0 over the last two fifths of `max_steps`, if there are any."""
-    peak, last = 1e-3 if new else 3e-4, run.max_steps
-    fall = lambda step: 1.0 if new or last is None else min(1.0, (last - step) / (0.4 * last))
-    return lambda step: peak / (1 + step / 1000) ** 0.5 * fall(step)
