@@ -73,7 +73,7 @@ def value_of(source, names):
 
 @pytest.mark.parametrize("page, ids", [
     ("course/paper", None), ("course/plan", None), ("course/instructor", None),
-    ("index", ("in-001-852846", "in-006-a9e019", "in-007-f0014a", "in-008-22bbd7"))])      # its table of results
+    ("index", ("in-001-852846", "in-006-a9e019", "in-007-f0014a", "in-008-22bbd7", "in-d01-found"))])
 def test_saved_tables_are_what_the_stored_figures_say_today(page, ids, monkeypatch):
     monkeypatch.chdir((ROOT / "nbs" / page).parent)
     monkeypatch.setattr("matplotlib.pyplot.show", lambda: plt.close("all"))
