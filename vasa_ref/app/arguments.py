@@ -96,6 +96,15 @@ def with_device(sub):
                      "(default: cpu)")
 
 
+def with_clips(sub, written, fewer):
+    "Of what measures weights on held-out clips."
+    sub.add_argument("--json", metavar="FILE", help=f"write {written}")
+    sub.add_argument("--quick", action="store_true", help=f"fewer clips: {fewer}")
+    with_seed(sub, "of the held-out clips")
+    with_weights(sub)
+    with_device(sub)
+
+
 def with_files(sub, jobs):
     "Portrait, sound and film of `vasa animate`, or its table of them."
     if jobs:
@@ -295,24 +304,16 @@ def bench(command):
     "Every quality figure."
     sub = command("bench", "every quality figure of the weights, on held-out people, voices and words",
                   "vasa bench --quick\nvasa bench --json bench.json")
-    sub.add_argument("--json", metavar="FILE", help="write the figures as one flat object")
-    sub.add_argument("--quick", action="store_true",
-                     help="fewer clips: three minutes instead of ten, and wider error bars")
-    with_seed(sub, "of the held-out clips")
-    with_weights(sub)
-    with_device(sub)
+    with_clips(sub, "the figures as one flat object",
+               "three minutes instead of ten, and wider error bars")
 
 
 def tables(command):
     "The paper's tables."
     sub = command("tables", "tables 3 to 5 of VASA-1, measured again with these weights, beside the paper's figures",
                   "vasa tables --quick\nvasa tables --json tables.json")
-    sub.add_argument("--json", metavar="FILE", help="write the tables as one object")
-    sub.add_argument("--quick", action="store_true",
-                     help="fewer clips: five minutes instead of twenty; compare its video distance with nothing else")
-    with_seed(sub, "of the held-out clips")
-    with_weights(sub)
-    with_device(sub)
+    with_clips(sub, "the tables as one object",
+               "five minutes instead of twenty; compare its video distance with nothing else")
 
 
 def latency(command):

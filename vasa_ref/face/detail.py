@@ -22,7 +22,7 @@ from .warps import (flow_at, identity_grid, in_float32, rigid_matrix, sample,
                                  to_canonical_grid, transform)
 from .front import FrontPainter, front_places, front_points
 from .reading import Block, MotionReader, Reader
-from ..store import config_from, load_into, load_weights, weights_folder
+from ..store import load_model, weights_folder
 
 # %% ../../nbs/face/11_detail.ipynb #f07-009-bc0031
 def double(x: Tensor) -> Tensor:
@@ -394,6 +394,4 @@ def load_face(weights="laptop", device="cpu") -> DetailFace | FaceModel:
     frozen; or VasaError."""
     path = Path(weights)
     if path.suffix != ".safetensors": path = weights_folder(weights) / "face.safetensors"
-    state, metadata = load_weights(path, kind=FaceConfig)
-    face = load_into(build_face(config_from(FaceConfig, metadata, path)), state, path)
-    return face.to(device).eval().requires_grad_(False)
+    return load_model(path, build_face, FaceConfig)[0].to(device)
