@@ -17,8 +17,8 @@ from torch import nn
 
 from .errors import VasaError
 
-__all__ = ["FILES", "atomic_path", "config_from", "load_into", "load_weights", "output_target", "read_checkpoint",
-           "read_tensors", "save_tensors", "save_weights", "shipped_presets", "weights_folder"]
+__all__ = ["FILES", "atomic_path", "config_from", "load_into", "load_model", "load_weights", "output_target",
+           "read_checkpoint", "read_tensors", "save_tensors", "save_weights", "shipped_presets", "weights_folder"]
 
 FILES = ("audio.safetensors", "face.safetensors", "motion.safetensors", "metrics.safetensors",
          "sync.safetensors")
@@ -148,6 +148,14 @@ def load_into(module: nn.Module, state, path):
     with torch.no_grad():
         module.load_state_dict(state)
     return module
+
+
+def load_model(path, make, config_class):
+    """The model of a file of `save_weights`, on the CPU, eval and frozen, and the file's metadata: `make` gives it from
+    its config. Raises VasaError as `load_weights`, `config_from` and `load_into` do."""
+    state, metadata = load_weights(path, config_class)
+    model = load_into(make(config_from(config_class, metadata, path)), state, path)
+    return model.eval().requires_grad_(False), metadata
 
 
 def shipped_presets():

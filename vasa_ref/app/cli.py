@@ -181,20 +181,21 @@ def train(args):
         print(f"{out}: weights of {', '.join(parts)} after {(time.monotonic() - began) / 60:.1f} minutes")
 
 
-def bench(args):
+def measuring(args):
+    """The weights' folder, the JSON file to be written, and the device of a command that measures."""
     from ..store import weights_folder
     folder = weights_folder(args.weights or args.preset or "laptop")
-    out = args.json and check_output(args.json, ".json")
-    device = check_device(args.device)
+    return folder, args.json and check_output(args.json, ".json"), check_device(args.device)
+
+
+def bench(args):
+    folder, out, device = measuring(args)
     from ..measure import metrics
     report(metrics.bench(folder, quick=args.quick, seed=args.seed, quiet=args.quiet, device=device), out, args.quiet)
 
 
 def tables(args):
-    from ..store import weights_folder
-    folder = weights_folder(args.weights or args.preset or "laptop")
-    out = args.json and check_output(args.json, ".json")
-    device = check_device(args.device)
+    folder, out, device = measuring(args)
     from ..measure import tables as paper
     measured = paper.paper_tables(folder, quick=args.quick, seed=args.seed, quiet=args.quiet, device=device)
     report(measured, out, args.quiet, show=lambda figures: print(paper.as_text(figures)))

@@ -22,8 +22,8 @@ from ..errors import VasaError
 from ..hearing.features import audio_features, load_audio_encoder
 from ..hearing.spectra import log_mel
 from ..motion.network import EncoderLayer
-from ..store import (config_from, load_into, load_weights, read_tensors, save_tensors,
-                            save_weights, weights_folder)
+from ..store import (load_model, read_tensors, save_tensors, save_weights,
+                            weights_folder)
 from ..training import Recipe, Run, first_makes, fit, within
 from ..units import FRAME
 from ..world.clips import make_clips
@@ -298,9 +298,8 @@ def load_judges(folder="laptop", audio_encoder=None, device="cpu") -> Judges:
 
     Raises VasaError where they learned from another audio encoder than `audio_encoder`."""
     path = weights_folder(folder) / "sync.safetensors"
-    state, metadata = load_weights(path, SyncConfig)
+    judges, metadata = load_model(path, Judges, SyncConfig)
     if audio_encoder is not None and metadata.get("ears") != fingerprint(audio_encoder):
         raise VasaError(f"{path} was trained with another audio encoder: train it again, "
                         f"vasa train sync --resume {folder}")
-    judges = load_into(Judges(config_from(SyncConfig, metadata, path)), state, path)
-    return judges.to(device).eval().requires_grad_(False)
+    return judges.to(device)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Portrait', 'as_frames', 'Reenactor', 'Take', 'counted', 'most_typical', 'show_image', 'SpeechToMotion',
-           'OfflineTalker']
+           'TalkerModels', 'OfflineTalker']
 
 # %% ../../nbs/talking/02_offline.ipynb #10-003-6d9a52
 from collections.abc import Iterable, Iterator
@@ -182,9 +182,9 @@ class SpeechToMotion:
         return torch.cat(list(self.perform(audio, **controls).motion))
 
 # %% ../../nbs/talking/02_offline.ipynb #10-016-d78626
-class OfflineTalker(Reenactor, SpeechToMotion):
-    """A portrait and speech to video, VASA-1 sec. 3.3. face, audio, motion: models on one
-    device, eval; dtype, batch as in `Reenactor`; controls as in `SpeechToMotion.perform`."""
+class TalkerModels(Reenactor, SpeechToMotion):
+    """Both sides of a talker, with models that fit together. face, audio, motion: on one
+    device, eval; dtype, batch as in `Reenactor`."""
     def __init__(self, face: FaceModel | DetailFace, audio: Wav2Vec2, motion: MotionModel,
                  dtype=torch.float32, batch: int = 8):
         Reenactor.__init__(self, face, dtype, batch)
@@ -198,7 +198,7 @@ class OfflineTalker(Reenactor, SpeechToMotion):
 
     @classmethod
     @float32()
-    def from_pretrained(cls, weights="laptop", device="cpu", **options) -> "OfflineTalker":
+    def from_pretrained(cls, weights="laptop", device="cpu", **options) -> "TalkerModels":
         "A talker of a preset or a folder of `vasa train`; VasaError where that is incomplete."
         folder = weights_folder(weights)
         audio, motion = load_audio_encoder(folder).to(device), load_motion(folder, device)
@@ -206,7 +206,7 @@ class OfflineTalker(Reenactor, SpeechToMotion):
 
     @classmethod
     @float32()
-    def random(cls, preset="tiny", seed: int = 0, device="cpu", **options) -> "OfflineTalker":
+    def random(cls, preset="tiny", seed: int = 0, device="cpu", **options) -> "TalkerModels":
         "Of a preset's sizes ('tiny', 'laptop', 'paper'), untrained: for tests and timings."
         sizes = {"tiny": Wav2Vec2Config.tiny, "laptop": Wav2Vec2Config.laptop,
                  "paper": Wav2Vec2Config.base}
@@ -222,6 +222,10 @@ class OfflineTalker(Reenactor, SpeechToMotion):
         models = (m.to(device).eval().requires_grad_(False) for m in (face, audio, motion))
         return cls(*models, **options)
 
+# %% ../../nbs/talking/02_offline.ipynb #off-w03-films
+class OfflineTalker(TalkerModels):
+    """A portrait and speech to video, VASA-1 sec. 3.3; controls as in
+    `SpeechToMotion.perform`."""
     def film(self, portrait, take: Take, progress=None) -> Iterator[Tensor]:
         "A take's frames uint8 (S, S, 3) one by one; progress(frames done, frames in all)."
         frames = self.draw(self.encode(portrait), take.motion)
