@@ -13,10 +13,11 @@ from vasa_ref.hearing.features import (
     load_recogniser,
     public_encoder,
 )
-from vasa_ref.hearing.moonshine import Moonshine, MoonshineConfig, angles, turned
+from vasa_ref.hearing.moonshine import Moonshine, MoonshineConfig, MoonshineStream, angles, turned
 from vasa_ref.hearing.training import make_speech, recogniser_loss, train_audio
+from vasa_ref.media.clips import frames_for
 from vasa_ref.store import save_weights
-from vasa_ref.talking.talker import FeatureStream
+from vasa_ref.talking.talker import FeatureStream, MoonshineFeatures, feature_stream
 from vasa_ref.world.voice import PHONEMES
 
 SIZES = dict(hidden_size=40, intermediate_size=48, encoder_num_hidden_layers=3, encoder_num_attention_heads=2,
@@ -77,16 +78,48 @@ def test_positions_are_seen_as_distances_only():
     assert torch.equal(turned(q, angles(torch.tensor([9.0]), 8))[..., 8:], q[..., 8:])
 
 
-def test_features_in_chunks_and_of_a_stream_are_those_of_the_whole(encoder):
+def test_features_in_chunks_are_those_of_the_whole(encoder):
     waveform = noise(640 * 90 + 17)
     whole = audio_features(encoder, waveform, chunk=10_000)
     assert whole.shape == (91, 40)
     assert torch.allclose(audio_features(encoder, waveform, chunk=7), whole, atol=1e-4)
-    stream, made = FeatureStream(encoder), []
-    for piece in waveform.split(1500):
-        stream.push(piece)
-        while stream.received >= stream.needed(len(made) + 1): made.extend(stream.features(len(made), len(made) + 1))
-    assert len(made) > 80 and torch.allclose(torch.stack(made), whole[:len(made)], atol=1e-4)
+
+
+@pytest.mark.parametrize("cuts", [[9000], [333] * 27 + [9], [1, 4000, 4998, 1], [894, 8106]])
+def test_states_are_final_when_they_come_and_all_come(encoder, cuts):
+    waveform, made = noise(9000), []
+    stream = MoonshineStream(encoder)
+    for k, piece in enumerate(waveform.split(cuts)):
+        made.append(stream.push(piece, last=k == len(cuts) - 1))
+        assert max(x.shape[1] for x in stream.inputs) <= 6 + 1 + sum(len(m) for m in made)
+    assert torch.allclose(torch.cat(made), encoder(waveform[None])[0], atol=1e-4)
+    assert all(x.shape[1] <= 6 + 2 for x in stream.inputs)                 # what later states may see
+
+
+@pytest.mark.parametrize("kind", [FeatureStream, MoonshineFeatures])
+@pytest.mark.parametrize("n", [1, 640, 32017])
+@pytest.mark.parametrize("new, ahead", [(3, 1), (1, 0), (50, 0)])
+def test_features_of_a_stream_are_those_of_the_whole_to_its_end(encoder, kind, n, new, ahead):
+    waveform, results = noise(n), []
+    for cut in (777, 100_000):
+        source, made, done = kind(encoder), [], 0
+        for chunk in [*waveform.split(cut), None]:
+            if chunk is not None: source.push(chunk)
+            while chunk is None or source.received >= source.needed(done + new + ahead):
+                stop = min(done + new + ahead, frames_for(source.received))
+                if done >= stop: break
+                found = source.features(done, stop)
+                assert len(found) == stop - done
+                made.append(found[:new])
+                done = min(done + new, stop)
+        results.append(torch.cat(made))
+    assert torch.allclose(results[0], audio_features(encoder, waveform), atol=1e-4)
+    assert torch.equal(*results)                                           # to the bit, however it was cut
+
+
+def test_a_stream_remembers_where_the_encoder_allows_it(encoder, public):
+    assert type(feature_stream(encoder)) is MoonshineFeatures
+    assert type(feature_stream(public_encoder(public[0]))) is FeatureStream      # looks at everything
 
 
 def test_a_recogniser_is_kept_and_found_again(encoder, tmp_path):

@@ -195,12 +195,12 @@ class MoonshineStream:
     def __init__(self, encoder: Moonshine):
         config = encoder.config
         self.encoder, (self.left, self.right) = encoder, config.attention_context
-        self.samples = torch.zeros(0)                              # not yet in a state of the stem
-        self.inputs = [torch.zeros(1, 0, config.hidden_size) for _ in encoder.layers]
+        self.samples = torch.zeros(0)                           # not yet in a state of the stem
+        self.inputs = [torch.zeros(1, 0, config.hidden_size) for layer in encoder.layers]
         self.finished = [0] * len(encoder.layers)                  # of them, handed on already
 
     def push(self, samples: Tensor, last: bool = False) -> Tensor:
-        "The states (n, hidden) that are final with these samples (m,); all, if they are the last."
+        "States (n, hidden) that are final with these samples (m,); all, if they are the last."
         encoder, hop = self.encoder, self.encoder.config.hop
         self.samples = torch.cat([self.samples, samples])
         new = 1 + (len(self.samples) - encoder.config.receptive_field) // hop
