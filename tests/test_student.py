@@ -66,8 +66,10 @@ def test_a_folder_that_is_there_and_an_open_solution_are_refused(tmp_path):
 
 
 def test_a_cell_that_runs_a_solution_goes_whatever_its_line_breaks():
-    folded = "## Exercise\n\n<details><summary>Solution</summary>\n\n```python\ndef f(a): return a + 1\n```\n\n</details>"
-    cells = [new_markdown_cell(folded), new_code_cell("#| hide\ndef f(a):\n    return (a\n            + 1)  # twice\nf(2)"),
+    solution = "```python\ndef f(a): return a + 1\n```"
+    folded = f"## Exercise\n\n<details><summary>Solution</summary>\n\n{solution}\n\n</details>"
+    cells = [new_markdown_cell(folded),
+             new_code_cell("#| hide\ndef f(a):\n    return (a\n            + 1)  # in two lines\nf(2)"),
              new_code_cell("def f(a):\n    raise NotImplementedError"), new_code_cell("%matplotlib inline")]
     notebook, count = student.without_solutions(new_notebook(cells=cells))
     assert (count, [c.source for c in notebook.cells]) == (1, ["## Exercise", cells[2].source, cells[3].source])
