@@ -77,8 +77,8 @@ def main(args=None):
     print("| speaker | weights | " + " | ".join(COLUMNS) + " |\n" + "|---" * (2 + len(COLUMNS)) + "|")
     for name in args.weights:
         maker = SpeechToMotion(load_audio_encoder(name), load_motion(name))
-        for speaker in dataset.speakers:
-            row = figures(maker, dataset.speaker(speaker), args.clips)
+        for speaker in dataset.speakers or ["all"]:
+            row = figures(maker, dataset.speaker(speaker) if dataset.speakers else dataset, args.clips)
             told.append({"speaker": speaker, "weights": name} | row)
             cells = [f"{row['clips']}"] + [f"{row[column]:.2f}" for column in COLUMNS[1:]]
             print(f"| {speaker} | {name} | " + " | ".join(cells) + " |", flush=True)
