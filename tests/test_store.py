@@ -211,7 +211,7 @@ LOADERS = ("face.detail.load_face", "hearing.features.load_recogniser", "hearing
 NO_WEIGHTS = {"training.load_checkpoint", "talking.photograph.load_picture", "hearing.training.load_speech",
               "media.clips.load_audio", "media.clips.load_portrait", "world.head.load_mesh",
               "world.head.load_targets",
-              "trust.watermark.load_watermark", "trust.detector.load_detector"}     # one mark, one detector for all presets
+              "trust.watermark.load_watermark", "trust.detector.load_detector"}   # one for all presets
 
 
 @pytest.mark.parametrize("name", LOADERS)
