@@ -110,8 +110,8 @@ def test_sweep_is_a_labelled_sheet(talker):
 
 
 @pytest.mark.parametrize("settings", [
-    Settings(), Settings(portrait="a b.png", audio="it's.wav", steps=12, seed=3, cfg_audio=0.5, cfg_gaze=2.0),
-    Settings(portrait=b"bytes", text="It's me.", emotion_strength=0.5).but(
+    Settings(text="It's me."), Settings(portrait="a b.png", audio="it's.wav", steps=12, seed=3, cfg_audio=0.5, cfg_gaze=2.0),
+    Settings(portrait=b"bytes", audio="s.wav", emotion_strength=0.5).but(
         gaze=(-10.0, 5.0), distance=1.2, emotion="sad", head_motion=1.5, blink_rate=30.0)])
 def test_settings_as_commands_and_as_python(settings):
     *makers, last = map(shlex.split, command(settings).splitlines())
@@ -129,8 +129,9 @@ def test_settings_as_commands_and_as_python(settings):
     exec(next(line for line in script(settings).splitlines() if line.startswith("settings =")), names)
     expected = settings if settings.portrait != b"bytes" else replace(settings, portrait="portrait.png")
     assert names["settings"] == expected
+    with pytest.raises(VasaError, match="neutrally"): command(Settings().but(emotion="sad"))
     with pytest.raises(VasaError, match="hold"): command(replace(settings, pose=(1.0, 0.0, 0.0)))
-    with pytest.raises(VasaError, match="mix"): command(settings.but(emotion={"sad": 0.5}))
+    with pytest.raises(VasaError, match="mix"): command(replace(settings, audio="s.wav").but(emotion={"sad": 0.5}))
 
 
 def test_panel_shows_the_settings_it_was_given(talker):

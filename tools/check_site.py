@@ -5,7 +5,7 @@
 Writes what nbdev's own build writes before Quarto takes over (nbs/nbdev.yml, nbs/sidebar.yml, vasa_ref/_modidx.py, the
 processed notebooks in _proc/), then reads every page with pandoc. Reported, one line each, with exit code 1: links to
 pages, headings or files that do not exist, pictures that are missing, cross references without a target, formulas that
-are no TeX, divs that are not closed, and notebooks that the sidebar does not show.
+are no TeX, divs that are not closed, pictures without an alt text, and notebooks that the sidebar does not show.
 """
 import json
 import os
@@ -28,24 +28,61 @@ def build():
     refresh_quarto_yml()
     nbdev.doclinks._build_modidx()
     nbdev_sidebar.__wrapped__()
-    return Path(proc_nbs(n_workers=0, force=True))
+    folder = Path(proc_nbs(n_workers=0, force=True))
+    for path in sorted(folder.rglob("*.ipynb")): finish(path, ROOT / "nbs" / path.relative_to(folder))
+    return folder
+
+
+def finish(path, original):
+    """What nbdev leaves undone on a page: a picture without an alt text gets the prose that leads to it, a signature
+    and its docstring go where the source below repeats them, and links to the source go to the page's own module."""
+    from slides import lead, plain
+    notebook, heading, prose = json.loads(path.read_text()), "", ""
+    own = re.search(r"#\| *default_exp ([\w.]+)", original.read_text())
+    module = ROOT / "vasa_ref" / f"{own[1].replace('.', '/')}.py" if own else None
+    lines = module.read_text().splitlines() if module and module.exists() else []
+    cells = notebook["cells"]
+    for i, cell in enumerate(cells):
+        source, outputs = text_of(cell["source"]), cell.get("outputs", [])
+        if cell["cell_type"] == "markdown":
+            heading = (re.findall(r"^#+ (.+)$", source, re.MULTILINE) or [heading])[-1]
+            paragraphs = [p for p in re.split(r"\n{2,}", source) if re.match(r"[\w*`\[$]", p) and "](" not in p[:2]]
+            prose = lead(paragraphs[-1], from_end=True) if paragraphs else prose
+        drawn = any(kind.startswith("image/") for output in outputs for kind in output.get("data", {}))
+        if drawn and not re.search(r"^#\| *fig-alt:", source, re.MULTILINE):
+            alt = f"{plain(heading)}. {plain(prose)}".removeprefix(". ").removesuffix(":")
+            cell["source"] = f"#| fig-alt: {json.dumps(alt, ensure_ascii=False)}\n{source}"
+        if named := re.search(r"^show_doc\((\w+)\)", source, re.MULTILINE):
+            rest = (text_of(c["source"]) for c in cells[i + 1:])
+            shown = next((s for s in rest if not re.search(r"^show_doc\(", s, re.MULTILINE)), "")
+            starts = rf"(?:async )?(?:def|class) {named[1]}\b"
+            line = next((n for n, text in enumerate(lines, 1) if re.match(starts, text)), None)
+            for output in outputs:
+                text = text_of(output.get("data", {}).get("text/markdown", ""))
+                if line: text = re.sub(r"vasa_ref/[\w/]+\.py#L\d+", f"{module.relative_to(ROOT)}#L{line}", text, count=1)
+                if "Exported source" in shown and re.search(rf"^{starts}", shown, re.MULTILINE):
+                    text = text.partition("```python")[0].rstrip() + "\n"
+                if text: output["data"]["text/markdown"] = text
+    path.write_text(json.dumps(notebook, ensure_ascii=False, indent=1) + "\n")
+
+
+def text_of(value): return "".join(value) if isinstance(value, list) else value
 
 
 def page(path):
     """A processed notebook as the markdown that Quarto gives to pandoc; also its output file and the labels of its
     cells."""
     notebook = json.loads(path.read_text())
-    text = lambda value: "".join(value) if isinstance(value, list) else value
     parts, labels = [], set()
     for cell in notebook["cells"]:
-        source = text(cell["source"])
+        source = text_of(cell["source"])
         if cell["cell_type"] in ("markdown", "raw"):
             parts.append(source)
             continue
         labels |= set(re.findall(r"^#\| *label: *(\S+)", source, re.MULTILINE))
         if not re.search(r"^#\| *echo: *false", source, re.MULTILINE):
             parts.append(f"~~~~~~~~ python\n{source}\n~~~~~~~~")
-        parts += [text(o["data"]["text/markdown"]) for o in cell.get("outputs", [])
+        parts += [text_of(o["data"]["text/markdown"]) for o in cell.get("outputs", [])
                   if "text/markdown" in o.get("data", {})]
     markdown = "\n\n".join(parts)
     named = re.search(r"^output-file: *(\S+)", markdown, re.MULTILINE)
@@ -87,6 +124,8 @@ def read(markdown, labels):
     cited = {c["citationId"] for t, cites in elements if t == "Cite" for c in cites[0]}
     links = [c[2][0] for t, c in elements if t == "Link"] + re.findall(r'<a\b[^>]*\bhref="([^"]+)"', html)
     pictures = [c[2][0] for t, c in elements if t == "Image"]
+    warnings += [f"picture {c[2][0]} has no alt text" for t, c in elements if t == "Image" and not c[1]]
+    warnings += ["an <img> has no alt text" for tag in re.findall(r"<img\b[^>]*>", html) if 'alt="' not in tag]
     pictures += re.findall(r'<(?:img|video|source)\b[^>]*\bsrc="([^"]+)"', html)
     return anchors, links, pictures, cited, warnings
 

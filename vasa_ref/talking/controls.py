@@ -125,17 +125,17 @@ def label(value) -> str:
 
 # %% ../../nbs/talking/04_controls.ipynb #ctl-x01-export
 def command(s: Settings) -> str:
-    "The commands that make this film, an upload by a file's name; VasaError for a held head."
+    "The commands that make this film, an upload by a file's name; VasaError where none can."
     if s.pose is not None: raise VasaError("the command line cannot hold the head: use Python")
+    if s.audio is None and s.conditions["emotion"]:
+        raise VasaError("`vasa say` speaks neutrally, not with an emotion: use Python")
     lines, files = [], [given if isinstance(given, (str, Path)) else name for given, name in
                         ((s.portrait, "portrait.png"), (s.audio, "speech.wav"))]
     if isinstance(s.portrait, int):
         lines.append(f"vasa portrait -o {files[0]} --seed {s.portrait}")
     if s.audio is None:
-        mood = s.conditions["emotion"]
-        strength = f" --emotion {mood} --emotion-strength {min(s.emotion_strength, 1.0):g}"
         lines.append(f"vasa say {shlex.quote(s.text)} -o {files[1]} --voice {s.voice} "
-                     f"--language {s.language}" + (strength if mood else ""))
+                     f"--language {s.language}")
     words = ["vasa", "animate", *map(str, files), "-o", "film.mp4"]
     names = "emotion_strength", "cfg_audio", "cfg_gaze", "steps", "seed"
     for name, value in (s.conditions | {name: getattr(s, name) for name in names}).items():
