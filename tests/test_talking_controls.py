@@ -110,7 +110,8 @@ def test_sweep_is_a_labelled_sheet(talker):
 
 
 @pytest.mark.parametrize("settings", [
-    Settings(text="It's me."), Settings(portrait="a b.png", audio="it's.wav", steps=12, seed=3, cfg_audio=0.5, cfg_gaze=2.0),
+    Settings(text="It's me."),
+    Settings(portrait="a b.png", audio="it's.wav", steps=12, seed=3, cfg_audio=0.5, cfg_gaze=2.0),
     Settings(portrait=b"bytes", audio="s.wav", emotion_strength=0.5).but(
         gaze=(-10.0, 5.0), distance=1.2, emotion="sad", head_motion=1.5, blink_rate=30.0)])
 def test_settings_as_commands_and_as_python(settings):

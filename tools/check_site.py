@@ -59,7 +59,8 @@ def finish(path, original):
             line = next((n for n, text in enumerate(lines, 1) if re.match(starts, text)), None)
             for output in outputs:
                 text = text_of(output.get("data", {}).get("text/markdown", ""))
-                if line: text = re.sub(r"vasa_ref/[\w/]+\.py#L\d+", f"{module.relative_to(ROOT)}#L{line}", text, count=1)
+                here = f"{module.relative_to(ROOT)}#L{line}" if line else None
+                text = re.sub(r"vasa_ref/[\w/]+\.py#L\d+", here, text, count=1) if here else text
                 if "Exported source" in shown and re.search(rf"^{starts}", shown, re.MULTILINE):
                     text = text.partition("```python")[0].rstrip() + "\n"
                 if text: output["data"]["text/markdown"] = text

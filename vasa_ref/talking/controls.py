@@ -319,11 +319,10 @@ class Preview:
         self.later = soon(PAUSE, self.redraw)
         if self.later is not None: self.redraw(LIVE)
 
-    def set(self, settings: Settings) -> None:
-        "All inputs at once, and one picture at the end."
+    def put(self, **values) -> None:
+        "Several inputs at once, and one picture at the end."
         self.following = False
-        for name, widget in make_inputs(settings).items():
-            if not name.endswith("upload"): self.inputs[name].value = widget.value
+        for name, value in values.items(): self.inputs[name].value = value
         self.following = True
         self.changed()
 
@@ -387,9 +386,11 @@ class Controls(Preview):
             return [f"saved as {self.clip.save(path)}"]
         self.attempt(write)
 
-    def take(self, seed: int) -> None: self.set(replace(self.settings, portrait=seed))
+    def take(self, person: int, **more) -> None:
+        self.put(portrait_from="person", person=person, **more)
 
-    def random(self, button=None) -> None:
-        self.set(replace(self.settings, portrait=self.faces.any(), seed=self.faces.any()))
+    def random(self, button=None) -> None: self.take(self.faces.any(), seed=self.faces.any())
 
-    def reset(self, button=None) -> None: self.set(self.first)
+    def reset(self, button=None) -> None:
+        self.put(**{name: widget.value for name, widget in make_inputs(self.first).items()
+                    if not name.endswith("upload")})
