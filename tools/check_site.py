@@ -7,6 +7,7 @@ processed notebooks in _proc/), then reads every page with pandoc. Reported, one
 pages, headings or files that do not exist, pictures that are missing, cross references without a target, formulas that
 are no TeX, divs that are not closed, pictures without an alt text, and notebooks that the sidebar does not show.
 """
+import html
 import json
 import os
 import re
@@ -34,8 +35,8 @@ def build():
 
 
 def finish(path, original):
-    """What nbdev leaves undone on a page: a picture without an alt text gets the prose that leads to it, a signature
-    and its docstring go where the source below repeats them, and links to the source go to the page's own module."""
+    """What nbdev leaves undone on a page: a picture or film without an alt text gets the prose that leads to it, a
+    signature and its docstring go where the source below repeats them, links to the source go to the page's module."""
     from slides import lead, plain
     notebook, heading, prose = json.loads(path.read_text()), "", ""
     own = re.search(r"#\| *default_exp ([\w.]+)", original.read_text())
@@ -49,8 +50,13 @@ def finish(path, original):
             paragraphs = [p for p in re.split(r"\n{2,}", source) if re.match(r"[\w*`\[$]", p) and "](" not in p[:2]]
             prose = lead(paragraphs[-1], from_end=True) if paragraphs else prose
         drawn = any(kind.startswith("image/") for output in outputs for kind in output.get("data", {}))
+        alt = f"{plain(heading)}. {plain(prose)}".removeprefix(". ").removesuffix(":")
+        for output in outputs:
+            page = text_of(output.get("data", {}).get("text/html", ""))
+            if "<video " in page and "aria-label" not in page:
+                label = html.escape(f"A film with sound. {alt}")
+                output["data"]["text/html"] = page.replace("<video ", f'<video aria-label="{label}" ', 1)
         if drawn and not re.search(r"^#\| *fig-alt:", source, re.MULTILINE):
-            alt = f"{plain(heading)}. {plain(prose)}".removeprefix(". ").removesuffix(":")
             cell["source"] = f"#| fig-alt: {json.dumps(alt, ensure_ascii=False)}\n{source}"
         if named := re.search(r"^show_doc\((\w+)\)", source, re.MULTILINE):
             rest = (text_of(c["source"]) for c in cells[i + 1:])
@@ -120,14 +126,14 @@ def read(markdown, labels):
     warnings += [w for w in pandoc(markdown, "html", "--mathml")[1] if "TeX math" in w]
     elements = list(walk(json.loads(tree)["blocks"]))
     anchors = {c[ATTRIBUTES[t]][0] for t, c in elements if t in ATTRIBUTES} | labels
-    html = " ".join(c[1] for t, c in elements if t in ("RawInline", "RawBlock"))
-    anchors |= set(re.findall(r'\bid="([^"]+)"', html)) | set(re.findall(r"\{#((?:eq|tbl|lst)-[\w-]+)\}", markdown))
+    raw = " ".join(c[1] for t, c in elements if t in ("RawInline", "RawBlock"))
+    anchors |= set(re.findall(r'\bid="([^"]+)"', raw)) | set(re.findall(r"\{#((?:eq|tbl|lst)-[\w-]+)\}", markdown))
     cited = {c["citationId"] for t, cites in elements if t == "Cite" for c in cites[0]}
-    links = [c[2][0] for t, c in elements if t == "Link"] + re.findall(r'<a\b[^>]*\bhref="([^"]+)"', html)
+    links = [c[2][0] for t, c in elements if t == "Link"] + re.findall(r'<a\b[^>]*\bhref="([^"]+)"', raw)
     pictures = [c[2][0] for t, c in elements if t == "Image"]
     warnings += [f"picture {c[2][0]} has no alt text" for t, c in elements if t == "Image" and not c[1]]
-    warnings += ["an <img> has no alt text" for tag in re.findall(r"<img\b[^>]*>", html) if 'alt="' not in tag]
-    pictures += re.findall(r'<(?:img|video|source)\b[^>]*\bsrc="([^"]+)"', html)
+    warnings += ["an <img> has no alt text" for tag in re.findall(r"<img\b[^>]*>", raw) if 'alt="' not in tag]
+    pictures += re.findall(r'<(?:img|video|source)\b[^>]*\bsrc="([^"]+)"', raw)
     return anchors, links, pictures, cited, warnings
 
 
