@@ -159,12 +159,14 @@ def test_readme_of_a_notebook():
     text, pictures = readme.readme(new_notebook(cells=[
         new_markdown_cell(prose), new_code_cell("#| hide\nsecret = 1"),
         new_code_cell("#| echo: false\nplot()", outputs=[picture]),
+        new_code_cell('#| fig-alt: "A line that rises"\n#| echo: false\nplot()', outputs=[picture]),
         new_code_cell("1 + 1", outputs=[new_output("execute_result", data={"text/plain": "2"})])]))
     assert "> [!NOTE]\n> **Differs from the paper**\n>\n> Smaller." in text and ":::" not in text
     assert "![a head](nbs/images/head.png) and [the tour](nbs/00_tour.ipynb), [a site](https://example.org)" in text
     assert "secret" not in text and "plot()" not in text
     assert "```python\n1 + 1\n```\n\n```\n2\n```" in text
-    assert pictures == {"cell-2-0.png": b"\x89PNG\r\n\x1a\n"} and "![](index_files/cell-2-0.png)" in text
+    assert pictures == dict.fromkeys(["cell-2-0.png", "cell-3-1.png"], b"\x89PNG\r\n\x1a\n")
+    assert "![](index_files/cell-2-0.png)" in text and "![A line that rises](index_files/cell-3-1.png)" in text
 
 
 def test_a_page_is_read():
