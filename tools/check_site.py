@@ -7,12 +7,14 @@ processed notebooks in _proc/), then reads every page with pandoc. Reported, one
 pages, headings or files that do not exist, pictures that are missing, cross references without a target, formulas that
 are no TeX, divs that are not closed, pictures without an alt text, and notebooks that the sidebar does not show.
 """
+import configparser
 import html
 import json
 import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +38,8 @@ def build():
 
 def finish(path, original):
     """What nbdev leaves undone on a page: a picture or film without an alt text gets the prose that leads to it, a
-    signature and its docstring go where the source below repeats them, links to the source go to the page's module."""
+    signature and its docstring go where the source below repeats them, links to the source go to the page's module,
+    those to methods to their class, and a linked name loses the brackets about it."""
     from slides import lead, plain
     notebook, heading, prose = json.loads(path.read_text()), "", ""
     own = re.search(r"#\| *default_exp ([\w.]+)", original.read_text())
@@ -46,6 +49,8 @@ def finish(path, original):
     for i, cell in enumerate(cells):
         source, outputs = text_of(cell["source"]), cell.get("outputs", [])
         if cell["cell_type"] == "markdown":
+            source = re.sub(r"\[(\[`[^`]+`\]\([^)]*\))\](?!\()", r"\1", source)
+            source = cell["source"] = re.sub(rf"(\]\({re.escape(site())}[^)#]*#\w+)\.[\w.]+\)", r"\1)", source)
             heading = (re.findall(r"^#+ (.+)$", source, re.MULTILINE) or [heading])[-1]
             paragraphs = [p for p in re.split(r"\n{2,}", source) if re.match(r"[\w*`\[$]", p) and "](" not in p[:2]]
             prose = lead(paragraphs[-1], from_end=True) if paragraphs else prose
@@ -71,6 +76,14 @@ def finish(path, original):
                     text = text.partition("```python")[0].rstrip() + "\n"
                 if text: output["data"]["text/markdown"] = text
     path.write_text(json.dumps(notebook, ensure_ascii=False, indent=1) + "\n")
+
+
+@cache
+def site():
+    "Where the site is, as settings.ini says."
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(ROOT / "settings.ini")
+    return config["DEFAULT"]["doc_host"] + config["DEFAULT"]["doc_baseurl"] + "/"
 
 
 def text_of(value): return "".join(value) if isinstance(value, list) else value
@@ -138,11 +151,7 @@ def read(markdown, labels):
 
 
 def check(folder):
-    import configparser
-    config = configparser.ConfigParser(interpolation=None)
-    config.read(ROOT / "settings.ini")
-    site = config["DEFAULT"]["doc_host"] + config["DEFAULT"]["doc_baseurl"] + "/"
-    pages = {}
+    home_page, pages = site(), {}
     for path in sorted(folder.rglob("*.ipynb")):
         markdown, output, labels = page(path)
         pages[path] = (output, *read(markdown, labels))
@@ -156,15 +165,14 @@ def check(folder):
             if not re.match(r"https?:|data:|attachment:", target) and not (path.parent / target).exists():
                 yield f"{path.name}: no picture {target}"
         for link in links:
-            target, _, anchor = link.removeprefix(site).partition("#")
+            target, _, anchor = link.removeprefix(home_page).partition("#")
             if re.match(r"[a-z]+:", target):
                 continue
-            target = target and place(target if link.startswith(site) else home(path) / target)
+            target = target and place(target if link.startswith(home_page) else home(path) / target)
             there = by_place.get(target) if target else pages[path]
             if there is None and not (ROOT / "nbs" / target).exists():
                 yield f"{path.name}: link to {target}, which does not exist"
-            elif there is not None and anchor and anchor not in there[1] and not (
-                    link.startswith(site) and anchor.partition(".")[0] in there[1]):   # a method stands with its class
+            elif there is not None and anchor and anchor not in there[1]:
                 yield f"{path.name}: link to {link}, which has no such heading"
     sidebar = (ROOT / "nbs" / "sidebar.yml").read_text()
     shown = re.findall(r"- (\S+\.(?:ipynb|qmd))", sidebar)
