@@ -139,7 +139,7 @@ def test_a_page_is_finished(tmp_path):
     doc = new_output("display_data", data={"text/markdown": "[source](https://x/vasa_ref/other.py#L3)\n\n### f\n\n"
                                            "```python\n\ndef f()\n\n```\n\n*Says.*"})
     link = f"[`f`]({check_site.site()}other.html#f.g)"
-    cells = [new_markdown_cell(f"## Rows\n\nFirst [{link}], [x[{link}](y).\n\nThe *error* falls with steps:"),
+    cells = [new_markdown_cell(f"## Rows\n\nFirst [{link}], [{link}](y.ipynb).\n\nThe *error* falls with steps:"),
              new_code_cell("plot()", outputs=[new_output("display_data", data=png)]),
              new_code_cell('#| fig-alt: "Mine."\nplot()', outputs=[new_output("display_data", data=png)]),
              new_code_cell("#| echo: false\nshow_doc(f)", outputs=[doc]),
@@ -148,7 +148,7 @@ def test_a_page_is_finished(tmp_path):
     check_site.finish(path, path)
     done = nbformat.read(path, 4).cells
     assert done[1].source.startswith('#| fig-alt: "Rows. The error falls with steps"\nplot()')
-    assert f"First [`f`]({check_site.site()}other.html#f), [x[" in done[0].source
+    assert f"First [`f`]({check_site.site()}other.html#f), [`f`](y.ipynb)." in done[0].source
     assert done[2].source.count("fig-alt") == 1
     assert done[3].outputs[0].data["text/markdown"].endswith("### f\n")
 

@@ -49,7 +49,8 @@ def finish(path, original):
     for i, cell in enumerate(cells):
         source, outputs = text_of(cell["source"]), cell.get("outputs", [])
         if cell["cell_type"] == "markdown":
-            source = re.sub(r"\[(\[`[^`]+`\]\([^)]*\))\](?!\()", r"\1", source)
+            source = re.sub(r"\[\[(`[^`]+`)\]\([^)]*\)\]\(", r"[\1](", source)            # a link of the author's own
+            source = re.sub(r"\[(\[`[^`]+`\]\([^)]*\))\]", r"\1", source)
             source = cell["source"] = re.sub(rf"(\]\({re.escape(site())}[^)#]*#\w+)\.[\w.]+\)", r"\1)", source)
             heading = (re.findall(r"^#+ (.+)$", source, re.MULTILINE) or [heading])[-1]
             paragraphs = [p for p in re.split(r"\n{2,}", source) if re.match(r"[\w*`\[$]", p) and "](" not in p[:2]]
