@@ -23,7 +23,7 @@ ORDER = ["training", "media.clips", "trust.credentials", "trust.watermark", "tru
          "face.plain_training", "face.separation", "face.reading", "face.front", "face.detail", "face.encoders",
          "face.training", "motion.diffusion", "motion.conditions", "motion.latents", "motion.network",
          "motion.training", "motion.sampling", "talking.directing", "talking.offline", "talking.talker",
-         "talking.controls", "talking.photograph", "talking.adapt", "measure.estimator",
+         "talking.photograph", "talking.controls", "talking.adapt", "measure.estimator",
          "measure.lipsync", "measure.metrics", "measure.tables", "measure.voices", "speed.faster", "speed.latency",
          "speed.scale", "footage.films", "footage.clips"]
 ROOMS = ["media", "trust", "world", "hearing", "face", "motion", "talking", "measure", "speed", "footage", "app"]
@@ -89,14 +89,14 @@ def imports(path):
         yield from ((name or "", getattr(node, "level", 0)) for name in names)
 
 
-@pytest.mark.parametrize("name", [m for m in MODULES if m != "talking.controls"])
+@pytest.mark.parametrize("name", [m for m in MODULES if m not in ("talking.controls", "widgets")])
 def test_no_module_needs_the_notebooks_tools_to_be_imported(name):
     heavy = {module.split(".")[0] for module, level in imports(source(name)) if level == 0}
     assert not heavy & TOOLS
 
 
 def test_all_modules_import_without_these_tools():
-    names = [m for m in MODULES if m != "talking.controls"]
+    names = [m for m in MODULES if m not in ("talking.controls", "widgets")]
     code = f"import importlib\nfor name in {names}: importlib.import_module('vasa_ref.' + name)\nprint(len({names}))"
     assert python(code) == f"{len(names)}\n"
 

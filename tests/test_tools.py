@@ -9,6 +9,7 @@ import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+import anywhere
 import check_notebooks
 import check_site
 import import_graph
@@ -93,9 +94,63 @@ def test_a_notebook_runs_saves_and_skips(tmp_path):
     result = run_notebooks.run(path, ["slow"])
     assert result.cells[3].outputs[0].data["text/plain"] == "21"
     assert result.cells[2].outputs[0].text == "as it was"
-    assert result.metadata == {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
+    assert result.metadata == {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"},
+                               "outputs_of": {result.cells[3]["id"]: run_notebooks.fingerprint(result.cells[3])}}
+    assert run_notebooks.outdated(result) == [result.cells[2]["id"]]              # skipped, and never marked
     with pytest.raises(run_notebooks.CellExecutionError, match="ZeroDivisionError"):
         run_notebooks.run(path, [])
+
+
+def test_outputs_that_are_older_than_their_code_are_named(tmp_path):
+    shown = new_output("stream", text="2")
+    cell, silent = new_code_cell("#| echo: false\n\nprint(1 + 1)", outputs=[shown], id="sum"), new_code_cell("x = 1")
+    path = tmp_path / "a.ipynb"
+    write(path, new_markdown_cell(HEAD), cell, silent, outputs_of={"sum": run_notebooks.fingerprint(cell)})
+    assert list(check_notebooks.check_runs(path)) == []
+    cell.source = cell.source.replace("echo: false", "hide")                      # a directive makes no other output
+    write(path, new_markdown_cell(HEAD), cell, silent, outputs_of={"sum": run_notebooks.fingerprint(cell)})
+    assert list(check_notebooks.check_runs(path)) == []
+    old = {"sum": run_notebooks.fingerprint(cell)}
+    cell.source = cell.source.replace("1 + 1", "1 + 2")
+    for marks in (old, {}):
+        line, = check_notebooks.check_runs(write(path, new_markdown_cell(HEAD), cell, silent, outputs_of=marks))
+        assert "older than their code, in sum" in line
+
+
+def test_a_notebook_is_equipped_once_for_colab():
+    path = anywhere.ROOT / "nbs" / "world" / "99_new.ipynb"
+    cells = [new_markdown_cell(HEAD), new_code_cell("#| default_exp world.new"), new_markdown_cell("Opening")]
+    notebook = new_notebook(cells=cells)
+    assert len(anywhere.equip(notebook, path)) == 2 and anywhere.equip(notebook, path) == []
+    assert [cell.cell_type for cell in notebook.cells] == ["markdown", "code", "code", "markdown"]
+    assert "(../colab.svg)" in cells[3].source and "/blob/main/nbs/world/99_new.ipynb)" in cells[3].source
+    ran = []
+    shell = type("Shell", (), {"system": lambda self, line: ran.append(line),
+                               "run_line_magic": lambda self, *line: ran.append(" ".join(line))})
+    exec(notebook.cells[2].source, {"get_ipython": shell})
+    assert ran == []
+    shell.__str__ = lambda self: "<google.colab._shell.Shell object>"
+    exec(notebook.cells[2].source, {"get_ipython": shell})
+    assert len(ran) == 3 and ran[2] == "cd -q vasa-ref/nbs/world"
+
+
+def test_a_page_is_finished(tmp_path):
+    png = {"image/png": "iVBORw0KGgo=", "text/plain": "<Figure>"}
+    doc = new_output("display_data", data={"text/markdown": "[source](https://x/vasa_ref/other.py#L3)\n\n### f\n\n"
+                                           "```python\n\ndef f()\n\n```\n\n*Says.*"})
+    link = f"[`f`]({check_site.site()}other.html#f.g)"
+    cells = [new_markdown_cell(f"## Rows\n\nFirst [{link}], [{link}](y.ipynb).\n\nThe *error* falls with steps:"),
+             new_code_cell("plot()", outputs=[new_output("display_data", data=png)]),
+             new_code_cell('#| fig-alt: "Mine."\nplot()', outputs=[new_output("display_data", data=png)]),
+             new_code_cell("#| echo: false\nshow_doc(f)", outputs=[doc]),
+             new_code_cell('#| code-summary: "Exported source"\ndef f():\n    "Says."')]
+    path = write(tmp_path / "a.ipynb", *cells)
+    check_site.finish(path, path)
+    done = nbformat.read(path, 4).cells
+    assert done[1].source.startswith('#| fig-alt: "Rows. The error falls with steps"\nplot()')
+    assert f"First [`f`]({check_site.site()}other.html#f), [`f`](y.ipynb)." in done[0].source
+    assert done[2].source.count("fig-alt") == 1
+    assert done[3].outputs[0].data["text/markdown"].endswith("### f\n")
 
 
 def test_readme_of_a_notebook():
@@ -106,12 +161,14 @@ def test_readme_of_a_notebook():
     text, pictures = readme.readme(new_notebook(cells=[
         new_markdown_cell(prose), new_code_cell("#| hide\nsecret = 1"),
         new_code_cell("#| echo: false\nplot()", outputs=[picture]),
+        new_code_cell('#| fig-alt: "A line that rises"\n#| echo: false\nplot()', outputs=[picture]),
         new_code_cell("1 + 1", outputs=[new_output("execute_result", data={"text/plain": "2"})])]))
     assert "> [!NOTE]\n> **Differs from the paper**\n>\n> Smaller." in text and ":::" not in text
     assert "![a head](nbs/images/head.png) and [the tour](nbs/00_tour.ipynb), [a site](https://example.org)" in text
     assert "secret" not in text and "plot()" not in text
     assert "```python\n1 + 1\n```\n\n```\n2\n```" in text
-    assert pictures == {"cell-2-0.png": b"\x89PNG\r\n\x1a\n"} and "![](index_files/cell-2-0.png)" in text
+    assert pictures == dict.fromkeys(["cell-2-0.png", "cell-3-1.png"], b"\x89PNG\r\n\x1a\n")
+    assert "![](index_files/cell-2-0.png)" in text and "![A line that rises](index_files/cell-3-1.png)" in text
 
 
 def test_a_page_is_read():

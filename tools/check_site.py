@@ -5,13 +5,16 @@
 Writes what nbdev's own build writes before Quarto takes over (nbs/nbdev.yml, nbs/sidebar.yml, vasa_ref/_modidx.py, the
 processed notebooks in _proc/), then reads every page with pandoc. Reported, one line each, with exit code 1: links to
 pages, headings or files that do not exist, pictures that are missing, cross references without a target, formulas that
-are no TeX, divs that are not closed, and notebooks that the sidebar does not show.
+are no TeX, divs that are not closed, pictures without an alt text, and notebooks that the sidebar does not show.
 """
+import configparser
+import html
 import json
 import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,24 +31,79 @@ def build():
     refresh_quarto_yml()
     nbdev.doclinks._build_modidx()
     nbdev_sidebar.__wrapped__()
-    return Path(proc_nbs(n_workers=0, force=True))
+    folder = Path(proc_nbs(n_workers=0, force=True))
+    for path in sorted(folder.rglob("*.ipynb")): finish(path, ROOT / "nbs" / path.relative_to(folder))
+    return folder
+
+
+def finish(path, original):
+    """What nbdev leaves undone on a page: a picture or film without an alt text gets the prose that leads to it, a
+    signature and its docstring go where the source below repeats them, links to the source go to the page's module,
+    those to methods to their class, and a linked name loses the brackets about it."""
+    from slides import lead, plain
+    notebook, heading, prose = json.loads(path.read_text()), "", ""
+    own = re.search(r"#\| *default_exp ([\w.]+)", original.read_text())
+    module = ROOT / "vasa_ref" / f"{own[1].replace('.', '/')}.py" if own else None
+    lines = module.read_text().splitlines() if module and module.exists() else []
+    cells = notebook["cells"]
+    for i, cell in enumerate(cells):
+        source, outputs = text_of(cell["source"]), cell.get("outputs", [])
+        if cell["cell_type"] == "markdown":
+            source = re.sub(r"\[\[(`[^`]+`)\]\([^)]*\)\]\(", r"[\1](", source)            # a link of the author's own
+            source = re.sub(r"\[(\[`[^`]+`\]\([^)]*\))\]", r"\1", source)
+            source = cell["source"] = re.sub(rf"(\]\({re.escape(site())}[^)#]*#\w+)\.[\w.]+\)", r"\1)", source)
+            heading = (re.findall(r"^#+ (.+)$", source, re.MULTILINE) or [heading])[-1]
+            paragraphs = [p for p in re.split(r"\n{2,}", source) if re.match(r"[\w*`\[$]", p) and "](" not in p[:2]]
+            prose = lead(paragraphs[-1], from_end=True) if paragraphs else prose
+        drawn = any(kind.startswith("image/") for output in outputs for kind in output.get("data", {}))
+        alt = f"{plain(heading)}. {plain(prose)}".removeprefix(". ").removesuffix(":")
+        for output in outputs:
+            page = text_of(output.get("data", {}).get("text/html", ""))
+            if "<video " in page and "aria-label" not in page:
+                label = html.escape(f"A film with sound. {alt}")
+                output["data"]["text/html"] = page.replace("<video ", f'<video aria-label="{label}" ', 1)
+        if drawn and not re.search(r"^#\| *fig-alt:", source, re.MULTILINE):
+            cell["source"] = f"#| fig-alt: {json.dumps(alt, ensure_ascii=False)}\n{source}"
+        if named := re.search(r"^show_doc\((\w+)\)", source, re.MULTILINE):
+            rest = (text_of(c["source"]) for c in cells[i + 1:])
+            shown = next((s for s in rest if not re.search(r"^show_doc\(", s, re.MULTILINE)), "")
+            starts = rf"(?:async )?(?:def|class) {named[1]}\b"
+            line = next((n for n, text in enumerate(lines, 1) if re.match(starts, text)), None)
+            for output in outputs:
+                text = text_of(output.get("data", {}).get("text/markdown", ""))
+                here = f"{module.relative_to(ROOT)}#L{line}" if line else None
+                text = re.sub(r"vasa_ref/[\w/]+\.py#L\d+", here, text, count=1) if here else text
+                if "Exported source" in shown and re.search(rf"^{starts}", shown, re.MULTILINE):
+                    text = text.partition("```python")[0].rstrip() + "\n"
+                if text: output["data"]["text/markdown"] = text
+    path.write_text(json.dumps(notebook, ensure_ascii=False, indent=1) + "\n")
+
+
+@cache
+def site():
+    "Where the site is, as settings.ini says."
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(ROOT / "settings.ini")
+    return config["DEFAULT"]["doc_host"] + config["DEFAULT"]["doc_baseurl"] + "/"
+
+
+def text_of(value): return "".join(value) if isinstance(value, list) else value
 
 
 def page(path):
     """A processed notebook as the markdown that Quarto gives to pandoc; also its output file and the labels of its
     cells."""
     notebook = json.loads(path.read_text())
-    text = lambda value: "".join(value) if isinstance(value, list) else value
     parts, labels = [], set()
     for cell in notebook["cells"]:
-        source = text(cell["source"])
+        source = text_of(cell["source"])
         if cell["cell_type"] in ("markdown", "raw"):
             parts.append(source)
             continue
         labels |= set(re.findall(r"^#\| *label: *(\S+)", source, re.MULTILINE))
         if not re.search(r"^#\| *echo: *false", source, re.MULTILINE):
             parts.append(f"~~~~~~~~ python\n{source}\n~~~~~~~~")
-        parts += [text(o["data"]["text/markdown"]) for o in cell.get("outputs", [])
+        parts += [text_of(o["data"]["text/markdown"]) for o in cell.get("outputs", [])
                   if "text/markdown" in o.get("data", {})]
     markdown = "\n\n".join(parts)
     named = re.search(r"^output-file: *(\S+)", markdown, re.MULTILINE)
@@ -82,21 +140,19 @@ def read(markdown, labels):
     warnings += [w for w in pandoc(markdown, "html", "--mathml")[1] if "TeX math" in w]
     elements = list(walk(json.loads(tree)["blocks"]))
     anchors = {c[ATTRIBUTES[t]][0] for t, c in elements if t in ATTRIBUTES} | labels
-    html = " ".join(c[1] for t, c in elements if t in ("RawInline", "RawBlock"))
-    anchors |= set(re.findall(r'\bid="([^"]+)"', html)) | set(re.findall(r"\{#((?:eq|tbl|lst)-[\w-]+)\}", markdown))
+    raw = " ".join(c[1] for t, c in elements if t in ("RawInline", "RawBlock"))
+    anchors |= set(re.findall(r'\bid="([^"]+)"', raw)) | set(re.findall(r"\{#((?:eq|tbl|lst)-[\w-]+)\}", markdown))
     cited = {c["citationId"] for t, cites in elements if t == "Cite" for c in cites[0]}
-    links = [c[2][0] for t, c in elements if t == "Link"] + re.findall(r'<a\b[^>]*\bhref="([^"]+)"', html)
+    links = [c[2][0] for t, c in elements if t == "Link"] + re.findall(r'<a\b[^>]*\bhref="([^"]+)"', raw)
     pictures = [c[2][0] for t, c in elements if t == "Image"]
-    pictures += re.findall(r'<(?:img|video|source)\b[^>]*\bsrc="([^"]+)"', html)
+    warnings += [f"picture {c[2][0]} has no alt text" for t, c in elements if t == "Image" and not c[1]]
+    warnings += ["an <img> has no alt text" for tag in re.findall(r"<img\b[^>]*>", raw) if 'alt="' not in tag]
+    pictures += re.findall(r'<(?:img|video|source)\b[^>]*\bsrc="([^"]+)"', raw)
     return anchors, links, pictures, cited, warnings
 
 
 def check(folder):
-    import configparser
-    config = configparser.ConfigParser(interpolation=None)
-    config.read(ROOT / "settings.ini")
-    site = config["DEFAULT"]["doc_host"] + config["DEFAULT"]["doc_baseurl"] + "/"
-    pages = {}
+    home_page, pages = site(), {}
     for path in sorted(folder.rglob("*.ipynb")):
         markdown, output, labels = page(path)
         pages[path] = (output, *read(markdown, labels))
@@ -110,15 +166,14 @@ def check(folder):
             if not re.match(r"https?:|data:|attachment:", target) and not (path.parent / target).exists():
                 yield f"{path.name}: no picture {target}"
         for link in links:
-            target, _, anchor = link.removeprefix(site).partition("#")
+            target, _, anchor = link.removeprefix(home_page).partition("#")
             if re.match(r"[a-z]+:", target):
                 continue
-            target = target and place(target if link.startswith(site) else home(path) / target)
+            target = target and place(target if link.startswith(home_page) else home(path) / target)
             there = by_place.get(target) if target else pages[path]
             if there is None and not (ROOT / "nbs" / target).exists():
                 yield f"{path.name}: link to {target}, which does not exist"
-            elif there is not None and anchor and anchor not in there[1] and not (
-                    link.startswith(site) and anchor.partition(".")[0] in there[1]):   # a method stands with its class
+            elif there is not None and anchor and anchor not in there[1]:
                 yield f"{path.name}: link to {link}, which has no such heading"
     sidebar = (ROOT / "nbs" / "sidebar.yml").read_text()
     shown = re.findall(r"- (\S+\.(?:ipynb|qmd))", sidebar)

@@ -46,8 +46,8 @@ def markdown(source):
     return source.strip()
 
 
-def pictures_and_text(output, number, pictures):
-    """One output as markdown; pictures are collected as {file name: bytes}."""
+def pictures_and_text(output, number, pictures, alt=""):
+    """One output as markdown; pictures, described by `alt`, are collected as {file name: bytes}."""
     if output.output_type == "stream":
         return f"```\n{output.text.rstrip()}\n```" if output.name == "stdout" else ""
     data = output.get("data", {})
@@ -57,7 +57,7 @@ def pictures_and_text(output, number, pictures):
         if mime in data:
             name = f"cell-{number}-{len(pictures)}.{suffix}"
             pictures[name] = base64.b64decode(data[mime])
-            return f"![](index_files/{name})"
+            return f"![{alt}](index_files/{name})"
     if "<table" in data.get("text/html", ""):
         return re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.DOTALL).strip()
     return f"```\n{data['text/plain'].rstrip()}\n```" if "text/plain" in data else ""
@@ -78,7 +78,8 @@ def readme(notebook):
         if code and "echo: false" not in directives:
             parts.append(f"```python\n{code}\n```")
         if "output: false" not in directives:
-            parts += [pictures_and_text(o, number, pictures) for o in cell.outputs]
+            written = next((d for d in directives if d.startswith("fig-alt:")), "").partition(":")[2].strip(' "')
+            parts += [pictures_and_text(o, number, pictures, written) for o in cell.outputs]
     return "\n\n".join(part for part in parts if part) + "\n", pictures
 
 

@@ -4,9 +4,11 @@
 
 Without names, all of `nbs/` in order. Cells with a directive such as `#| slow` are skipped when their flag is named by
 --skip-flags, and keep the outputs that they had; `#| eval: false` is always skipped. --check saves nothing. The seconds
-of each notebook are printed; exit code 1 if one failed (its outputs are not saved).
+of each notebook are printed; exit code 1 if one failed (its outputs are not saved). What code each output comes from is
+kept in the notebook's metadata (`outputs_of`); tools/check_notebooks.py compares it with the code that is there.
 """
 import argparse
+import hashlib
 import os
 import re
 import sys
@@ -25,6 +27,19 @@ def directives(cell):
     return {line.strip() for line in re.findall(r"^#\|(.*)$", cell.source, re.MULTILINE)}
 
 
+def fingerprint(cell):
+    """Of a cell's code, directives and blank lines aside: an output with another one is older than its code."""
+    code = re.sub(r"^#\|.*$", "", cell.source, flags=re.MULTILINE)
+    return hashlib.sha256("\n".join(filter(None, map(str.rstrip, code.splitlines()))).encode()).hexdigest()[:10]
+
+
+def outdated(notebook):
+    """The ids of cells whose outputs come from other code than theirs."""
+    made_by = notebook.metadata.get("outputs_of", {})
+    return [cell["id"] for cell in notebook.cells
+            if cell.cell_type == "code" and cell.outputs and made_by.get(cell["id"]) != fingerprint(cell)]
+
+
 def run(path, skip_flags, timeout=3600):
     """Run one notebook; returns it with new outputs."""
     notebook = nbformat.read(path, as_version=4)
@@ -37,6 +52,10 @@ def run(path, skip_flags, timeout=3600):
     notebook.cells = [done.get(cell["id"], cell) for cell in notebook.cells]
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)   # clock times would change with every run
+    before = notebook.metadata.pop("outputs_of", {})
+    made_by = {cell["id"]: fingerprint(cell) if cell["id"] in done else before.get(cell["id"])
+               for cell in notebook.cells if cell.cell_type == "code" and cell.outputs}
+    if made_by: notebook.metadata["outputs_of"] = {name: mark for name, mark in made_by.items() if mark}
     kernel = {"display_name": "python3", "language": "python", "name": "python3"}
     notebook.metadata = nbformat.from_dict({**notebook.metadata, "kernelspec": kernel})
     notebook.metadata.pop("language_info", None)

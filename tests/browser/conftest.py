@@ -54,15 +54,15 @@ def tab(browser):
     assert not said
 
 
-def output_html(output):
-    """One output as Quarto's page shows it; markdown stays markdown."""
+def output_html(output, alt=""):
+    """One output as Quarto's page shows it, a picture with its cell's `fig-alt`; markdown stays markdown."""
     data = {kind: "".join(value) for kind, value in output.get("data", {}).items() if kind[:4] in ("text", "imag")}
     picture = next((kind for kind in data if kind.startswith("image/")), None)
     if output["output_type"] == "stream": return f"<pre><code>{html.escape(''.join(output['text']))}</code></pre>"
     for kind in ("text/html", "image/svg+xml"):
         if kind in data: return data[kind]
     if "text/markdown" in data: return "\n" + data["text/markdown"] + "\n"
-    if picture: return f'<img alt="figure" src="data:{picture};base64,{data[picture].strip()}">'
+    if picture: return f'<img alt="{html.escape(alt)}" src="data:{picture};base64,{data[picture].strip()}">'
     return f"<pre><code>{html.escape(data['text/plain'])}</code></pre>" if "text/plain" in data else ""
 
 
@@ -74,10 +74,12 @@ def page_html(path):
         if cell["cell_type"] != "code":
             parts.append(source)
             continue
+        written = re.search(r"^#\| *fig-alt: *(.*)$", source, re.MULTILINE)
+        alt = json.loads(written[1]) if written else ""
         if not re.search(r"^#\| *echo: *false", source, re.MULTILINE):
             source = re.sub(r"^#\|.*\n?", "", source, flags=re.MULTILINE)
             parts.append(f"~~~~~~~~ {{.python .sourceCode}}\n{source}\n~~~~~~~~")
-        for shown in filter(None, map(output_html, cell.get("outputs", []))):
+        for shown in filter(None, (output_html(output, alt) for output in cell.get("outputs", []))):
             if shown.startswith("<"):
                 ready.append(shown)
                 shown = f"<!-- ready {len(ready) - 1} -->"

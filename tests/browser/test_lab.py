@@ -1,5 +1,6 @@
-"""The panel of controls in JupyterLab: a slider that is moved changes the picture."""
+"""In JupyterLab: the panel of controls follows the hand and makes a film that plays; the tour runs to its end."""
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,58 +12,126 @@ import pytest
 from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_notebook
 
-CELL = """from vasa_ref.talking.controls import Controls
+CELL = """from vasa_ref.talking.controls import Controls, Settings
 from vasa_ref.talking.talker import Talker
-Controls(Talker.from_pretrained("laptop"))"""
+Controls(Talker.from_pretrained("laptop"), Settings(text="Hello."))"""
+MINUTE = 60_000
+SHOTS = ROOT / "_shots"
 
 
-@pytest.fixture
-def lab(tmp_path):
-    "The address of a JupyterLab with one notebook, panel.ipynb, and no extensions from outside."
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    "The address of a JupyterLab with panel.ipynb and the tour, and no extensions from outside."
+    folder = tmp_path_factory.mktemp("lab")
     kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
-    nbformat.write(new_notebook(cells=[new_code_cell(CELL)], metadata=kernel), tmp_path / "panel.ipynb")
+    nbformat.write(new_notebook(cells=[new_code_cell(CELL)], metadata=kernel), folder / "panel.ipynb")
+    shutil.copy(ROOT / "nbs" / "00_tour.ipynb", folder / "tour.ipynb")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    paths = {name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR",
-                                                     "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")}
+    paths = {name: str(folder / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR",
+                                                   "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1",
-               f"--ServerApp.root_dir={tmp_path}", "--IdentityProvider.token=", "--LabApp.news_url=None"]
-    with open(tmp_path / "log", "w") as log:
+               f"--ServerApp.root_dir={folder}", "--IdentityProvider.token=", "--LabApp.news_url=None",
+               "--LabApp.expose_app_in_browser=True"]
+    with open(folder / "log", "w") as log:
         server = subprocess.Popen(command, env=os.environ | paths | {"PYTHONPATH": str(ROOT)}, stdout=log, stderr=log)
     try:
-        for _ in range(120):
+        for _ in range(240):
             try: urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=5).read()
             except OSError: time.sleep(0.5)
             else: break
-        else: pytest.fail((tmp_path / "log").read_text()[-2000:])
-        yield f"http://127.0.0.1:{port}/lab/tree/panel.ipynb"
+        else: pytest.fail((folder / "log").read_text()[-2000:])
+        yield f"http://127.0.0.1:{port}/lab/tree/"
     finally:
         server.terminate()
         server.wait(20)
 
 
-def test_a_slider_of_the_panel_moves_the_picture(browser, lab):
-    page = browser.new_page(viewport={"width": 1400, "height": 1400})
-    page.goto(lab)
-    page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click(timeout=90_000)
-    page.keyboard.press("Shift+Enter")
-    still = page.locator("img.widget-image, .widget-image img").first
-    still.wait_for(timeout=180_000)
-    shown = lambda: still.evaluate("""async image => {
+@pytest.fixture
+def notebook(browser, lab):
+    "notebook(name) opens one and runs all of it; exceptions of the page fail the test at its end."
+    said, opened = [], []
+
+    def run(name):
+        page = browser.new_page(viewport={"width": 1400, "height": 1200})
+        opened.append(page)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(lab + name)
+        page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click(timeout=3 * MINUTE)
+        page.wait_for_function("window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status "
+                               "== 'idle'", timeout=3 * MINUTE)
+        page.evaluate("""() => {
+          for (const cell of window.jupyterapp.shell.currentWidget.content.model.cells)
+            if (cell.type == 'code') cell.clearExecution();
+          window.jupyterapp.commands.execute('notebook:run-all-cells');
+        }""")
+        return page
+
+    yield run
+    for page in opened: page.close()
+    assert not said
+
+
+def shown(image):
+    "What a picture shows, as numbers."
+    return image.evaluate("""async image => {
       await image.decode();
       const canvas = Object.assign(document.createElement('canvas'), {width: 64, height: 64});
       const pen = canvas.getContext('2d');
       pen.drawImage(image, 0, 0, 64, 64);
       return [...pen.getImageData(0, 0, 64, 64).data];
     }""")
-    before = shown()
-    slider = page.locator(".widget-slider", has=page.get_by_text("gaze yaw", exact=True))
-    slider.locator(".noUi-handle").focus()
-    for _ in range(15): page.keyboard.press("ArrowRight")
-    for _ in range(60):
-        page.wait_for_timeout(500)
-        moved = sum(abs(a - b) for a, b in zip(shown(), before)) / len(before)
-        if moved > 0.5: break
+
+
+def test_the_panel_follows_the_hand_and_makes_a_film_that_plays(notebook):
+    SHOTS.mkdir(exist_ok=True)
+    page = notebook("panel.ipynb")
+    still = page.locator("img.widget-image, .widget-image img").last                   # the thumbnails come before it
+    page.get_by_text("gaze yaw, °").wait_for(timeout=5 * MINUTE)
+    page.wait_for_function("document.querySelectorAll('button.jupyter-button').length > 8", timeout=MINUTE)
+    emotion = page.locator(".widget-dropdown", has=page.get_by_text("emotion", exact=True)).locator("select")
+    assert emotion.evaluate("e => e.selectedOptions[0].text").split() == "what the audio says".split()
+    assert not page.get_by_text("its strength").is_visible()
+    before = shown(still)
+    handle = page.locator(".widget-slider", has=page.get_by_text("gaze yaw, °")).locator(".noUi-handle")
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    for k in range(1, 9):
+        page.mouse.move(box["x"] + 5 + 6 * k, box["y"] + 5)
+        page.wait_for_timeout(30)
+    began, moved = time.monotonic(), 0
+    while moved < 0.5 and time.monotonic() - began < 60:                                # and the button is still down
+        page.wait_for_timeout(20)
+        moved = sum(abs(a - b) for a, b in zip(shown(still), before)) / len(before)
+    print(f"a slider that is held: the picture moved after {time.monotonic() - began:.2f} s")
     assert moved > 0.5, "the mean change of the picture, of 255"
-    page.close()
+    page.mouse.up()
+    page.get_by_role("button", name="Make the film").click()
+    film = page.locator(".widget-html video")
+    film.wait_for(timeout=10 * MINUTE)
+    film.evaluate("film => film.play()")
+    page.wait_for_function("document.querySelector('.widget-html video').currentTime > 0.2", timeout=MINUTE)
+    assert film.evaluate("film => [film.videoWidth, film.controls, film.duration > 0.3]") == [256, True, True]
+    assert not page.get_by_text("of other settings").is_visible()
+    page.screenshot(path=SHOTS / "panel.png")
+    emotion.select_option("sad")
+    page.get_by_text("of other settings").wait_for(timeout=MINUTE)
+    assert page.get_by_text("its strength").is_visible()
+    page.get_by_text("The same without a panel").click()
+    assert "emotion" in page.locator(".widget-html pre").last.inner_text()
+
+
+def test_the_tour_runs_in_the_browser(notebook):
+    page = notebook("tour.ipynb")
+    idle = """() => {
+      const panel = window.jupyterapp.shell.currentWidget;
+      const code = [...panel.content.model.cells].filter(c => c.type == 'code');
+      return code.every(c => c.executionCount !== null) && panel.sessionContext.session.kernel.status == 'idle';
+    }"""
+    page.wait_for_function(idle, timeout=15 * MINUTE, polling=1000)
+    outputs = page.evaluate("""() => [...window.jupyterapp.shell.currentWidget.content.model.cells]
+      .filter(c => c.type == 'code').flatMap(c => c.outputs.toJSON().map(o => o.output_type))""")
+    assert "error" not in outputs and len(outputs) > 15

@@ -20,13 +20,15 @@ import numpy as np
 from ..errors import VasaError
 from ..store import output_target
 
-__all__ = ["FILES", "PICTURES", "SOUNDS", "VIDEOS", "as_jpeg", "called", "condense", "content_of", "decode_audio",
-           "decoded", "existing_file", "ffmpeg_exe", "media_file", "open_picture", "run_ffmpeg", "tensor_of", "video_path"]
+__all__ = ["FILES", "NO_SHAPES", "PICTURES", "SOUNDS", "VIDEOS", "as_jpeg", "called", "condense", "content_of",
+           "decode_audio", "decoded", "existing_file", "ffmpeg_exe", "media_file", "open_picture", "run_ffmpeg", "shapeless",
+           "tensor_of", "video_path"]
 
 MIN_SIDE, MAX_PIXELS = 16, 100_000_000
 PICTURES = "accepted are JPEG, PNG, WebP, TIFF, GIF and BMP pictures from 16 px on the short side to 100 megapixels"
 SOUNDS = "accepted is any audio or video file with sound that ffmpeg can read, of any rate and channel count"
 VIDEOS = "accepted is any video that ffmpeg can read"
+NO_SHAPES = "the portrait shows no face: it has no shapes"   # see `shapeless`
 FILES = str, os.PathLike, bytes, bytearray, memoryview   # a path, or the content of a file
 
 
@@ -92,6 +94,14 @@ def tensor_of(values, role, accepted):
     if values.dtype.kind not in "biuf" or values.dtype.itemsize > 8:
         raise VasaError(f"the {role} is an array of {values.dtype.name}; {accepted}")
     return torch.from_numpy(np.require(values, values.dtype.newbyteorder("="), ["C", "W"]))
+
+
+def shapeless(picture) -> bool:
+    "Whether a picture, a tensor uint8 (3, H, W), is all of one colour, or noise: neighbours are unalike."
+    import torch
+    grey = picture.float().mean(0)
+    pairs = torch.stack([grey[:, :-1].flatten(), grey[:, 1:].flatten()])
+    return bool(grey.std() < 2 or torch.corrcoef(pairs)[0, 1] < 0.7)
 
 
 def video_path(path):

@@ -1,0 +1,131 @@
+"""Pieces of a panel in a notebook: widgets with names that are not cut, pictures to choose from, sentences for the
+browser, and work that waits its turn."""
+import asyncio
+import html
+import io
+from collections.abc import Iterable
+from contextlib import contextmanager
+
+import ipywidgets as widgets
+import torch
+
+from .sheets import as_pictures
+
+__all__ = ["Gallery", "as_png", "choice", "columns", "folded", "headed", "one_thread", "press", "sentences", "slide",
+           "soon", "spoken", "ticked", "typed", "ways", "whole"]
+
+WARNING = "#b3261e"
+
+
+def named(text: str, **style) -> dict:
+    "What all have in common: a name that is not cut, and all the width."
+    return dict(description=text, style={"description_width": "150px", **style}, layout={"width": "98%"})
+
+
+def choice(options, value, text: str): return widgets.Dropdown(options=options, value=value, **named(text))
+
+
+def ways(options: dict, value, text: str):
+    "Buttons side by side, one of which is pressed; options: label to value."
+    return widgets.ToggleButtons(options=list(options.items()), value=value, **named(text, button_width="auto"))
+
+
+def typed(value: str, text: str): return widgets.Text(value=value, continuous_update=False, **named(text))
+
+
+def spoken(value: str, text: str): return widgets.Textarea(value=value, continuous_update=False, **named(text))
+
+
+def press(text: str, work, **look):
+    "A button as wide as its text; work(button) when it is pressed."
+    button = widgets.Button(description=text, layout={"width": "auto"}, **look)
+    button.on_click(work)
+    return button
+
+
+def ticked(value: bool, text: str): return widgets.Checkbox(value=value, **named(text))
+
+
+def whole(value: int, low: int, high: int, text: str):
+    return widgets.BoundedIntText(value=value, min=low, max=high, **named(text))
+
+
+def slide(value, low, high, step, text: str, unit: str = ""):
+    "A slider that reports on its way; the browser keeps back what is out of date before the kernel can take it."
+    text = f"{text}, {unit}" if unit else text
+    return widgets.FloatSlider(value=value, min=low, max=high, step=step, **named(text))
+
+
+@contextmanager
+def one_thread():
+    "Inside, torch computes in one thread, which is as fast for one picture and leaves the other cores; then as before."
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try: yield
+    finally: torch.set_num_threads(before)
+
+
+def soon(seconds: float, work, *given):
+    "work(*given) after so many seconds, a handle to cancel it; None where no event loop runs: then it is done at once."
+    try: return asyncio.get_running_loop().call_later(seconds, work, *given)
+    except RuntimeError: loop = None
+    work(*given)
+    return loop
+
+
+def headed(inputs: dict, heads: dict) -> list:
+    "Widgets by name in a list, with headings before those named in `heads`."
+    return [part for name, widget in inputs.items()
+            for part in ([widgets.HTML(f"<b>{heads[name]}</b>")] if name in heads else []) + [widget]]
+
+
+def columns(left: Iterable, right: Iterable):
+    "Two columns side by side, or one below the other where there is no room."
+    shape = ("1 1 26em", "44em"), ("1 1 20em", "34em")
+    boxes = [widgets.VBox(list(what), layout={"flex": flex, "max_width": most})
+             for what, (flex, most) in zip((left, right), shape)]
+    return widgets.HBox(boxes, layout={"flex_flow": "row wrap"})
+
+
+class Gallery:
+    """Pictures to choose from, each with its number on a button: `.widget`; `show` draws others, one after the other.
+
+    draw(number) gives an image (1, 3, H, W) in [0, 1]; chosen(number) is called when a button is pressed."""
+
+    def __init__(self, draw, chosen, count: int = 4, width: int = 72):
+        self.draw, self.dice = draw, torch.Generator().manual_seed(0)
+        self.pictures = [widgets.Image(format="png", layout={"width": f"{width}px"}) for _ in range(count)]
+        self.buttons = [press("", lambda button: button.description and chosen(int(button.description)))
+                        for _ in range(count)]
+        for button in self.buttons: button.layout.width = f"{width}px"
+        self.widget = widgets.HBox([widgets.VBox(both) for both in zip(self.pictures, self.buttons)])
+
+    def any(self) -> int: return int(torch.randint(1000, (1,), generator=self.dice))
+
+    def show(self, button=None) -> None:
+        for place in range(len(self.buttons)): soon(place / 2, self.fill, place, self.any())
+
+    def fill(self, place: int, number: int) -> None:
+        with one_thread(): self.pictures[place].value = as_png(as_pictures(self.draw(number))[0])
+        self.buttons[place].description = str(number)
+
+
+def as_png(picture) -> bytes:
+    "A PIL picture as PNG, packed lightly: a tenth of the time for a few more bytes."
+    stream = io.BytesIO()
+    picture.save(stream, "png", compress_level=1)
+    return stream.getvalue()
+
+
+def sentences(texts: Iterable[str], colour: str = "inherit") -> str:
+    "Sentences as HTML that stays within its column; empty for none."
+    parts = "<br>".join(html.escape(" ".join(text.split()), quote=False) for text in texts)
+    style = f"max-width:30em;line-height:1.4;overflow-wrap:anywhere;color:{colour}"
+    return f'<div style="{style}">{parts}</div>' if parts else ""
+
+
+def folded(title: str, texts: Iterable[str]) -> str:
+    "Texts such as code as HTML behind a title that opens them."
+    style = "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.3"
+    texts = "".join(f'<pre style="{style}">{html.escape(text)}</pre>' for text in texts)
+    return f"<details><summary>{html.escape(title)}</summary>{texts}</details>"
