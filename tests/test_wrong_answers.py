@@ -58,12 +58,18 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
                          "-(scores.softmax(-1) * same).sum(-1).log().mean()")]},
     "motion/01_diffusion": {
         "ddpm_by_ddim": [("eta=1.0", "eta=0.0"), ("ddim_step(x_t, x0,", "ddim_step(x0, x_t,")],
-        "invert": [("schedule.alpha_bar(later)", "schedule.alpha_bar(t)"), ("/ (1 - a).sqrt()", "/ (1 - a)")]},
+        "invert": [("schedule.alpha_bar(later)", "schedule.alpha_bar(t)"), ("/ (1 - a).sqrt()", "/ (1 - a)"),
+                   ("[-1] +", "[1] +"), ("[::-1]", "[::-2]"),
+                   ("zip(times, times[1:])", "zip(times[::2], times[2::2])")]},
     "motion/02_conditions": {
-        "nod_rate": [("pose[:, 1] - pose[:, 1].mean()", "pose[:, 1]"), ("(up.diff() == 1).sum()", "up.sum()")]},
+        "nod_rate": [("pose[:, 1] - pose[:, 1].mean()", "pose[:, 1]"), ("(up.diff() == 1).sum()", "up.sum()"),
+                     ("radians(1)", "radians(2)"), ("radians(1)", "radians(0.6)"),
+                     ("* 60 * FPS / len(pose)", "* 15")]},
     "motion/03_latents": {
         "clip_of": [("right=True", "right=False"), ("lengths.cumsum(0)", "lengths")],
-        "even_clips": [("window // 2", "window"), ("room.float()", "lengths.float()"), (" + 1", "")],
+        "even_clips": [("window // 2", "window"), ("room.float()", "lengths.float()"), (" + 1", ""),
+                       (", generator=generator", ""),
+                       ("generator=generator", "generator=torch.Generator().manual_seed(0)")],
         "mirrored": [(" * torch.tensor(signs)", ""), ("motion[:, places]", "motion")]},
     "motion/04_network": {
         "attend": [(" / q.shape[1] ** 0.5", ""), ("masked_fill(~mask", "masked_fill(mask")],
@@ -77,11 +83,14 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
         "shares": [("(1 - together) * alone ** 2", "alone ** 2"), ("(1 - together) * 2", "(1 - together)")],
         "min_snr": [("weight / weight.mean()", "weight"), ("clamp(max=gamma)", "clamp(min=gamma)")]},
     "motion/06_sampling": {
-        "seam_ratio": [("== window - 1", "== 0"), ("/ steps[~ends].mean()", "/ steps.mean()")],
+        "seam_ratio": [("== window - 1", "== 0"), ("/ steps[~ends].mean()", "/ steps.mean()"),
+                       ("/ steps[~ends].mean()", "* steps[~ends].mean()")],
         "wander": [("audio.chunk(len(yaws))", "audio.split(len(yaws))"),
                    ('stream.asked["gaze"] = (yaw, pitch)', 'stream.asked["gaze"] = (pitch, yaw)')],
         "rescaled": [("x.std((1, 2), keepdim=True)", "x.std()"),
-                     ("spread(plain) / spread(guided)", "spread(guided) / spread(plain)")]},
+                     ("spread(plain) / spread(guided)", "spread(guided) / spread(plain)"),
+                     ("phi * guided * spread(plain) / spread(guided)", "phi * plain"),
+                     ("x.std((1, 2), keepdim=True)", "x.std(1, keepdim=True)")]},
     "measure/03_metrics": {
         "tremble": [("pose[:, :3]", "pose[:, :1]"), ("hertz > 4", "hertz > 2"), (".sum(1)", "[:, 0]"),
                     ("power[hertz > 4].sum() / power.sum()", "power[hertz > 4].sum() / power.mean()")]},
