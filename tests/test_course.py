@@ -25,7 +25,7 @@ ANSWERS = [CODE.search(folded)[1] for cell in CELLS for folded in SOLUTION.finda
 @pytest.mark.parametrize("stub, answer", list(zip(STUBS, ANSWERS, strict=True)))
 def test_sample_answers_pass_their_checks_and_stubs_do_not(stub, answer):
     names = {}
-    exec(next(cell.source for cell in CELLS if cell.cell_type == "code"), names)
+    exec(next(c.source for c in CELLS if c.cell_type == "code" and not c.source.startswith("#|")), names)
     exec(stub, names)
     checked = re.search(r"def check_(\w+)\(", stub)[1]
     with pytest.raises(NotImplementedError): names["check_" + checked](names[checked])
