@@ -21,7 +21,7 @@ __all__ = ["FILES", "atomic_path", "config_from", "load_into", "load_model", "lo
            "read_checkpoint", "read_tensors", "save_tensors", "save_weights", "shipped_presets", "weights_folder"]
 
 FILES = ("audio.safetensors", "face.safetensors", "motion.safetensors", "metrics.safetensors",
-         "sync.safetensors")
+         "sync.safetensors", "sync-audio.safetensors")     # the last: what the judges of sync hear with
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
