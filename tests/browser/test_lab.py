@@ -129,7 +129,7 @@ def test_the_tour_runs_in_the_browser(notebook):
     idle = """() => {
       const panel = window.jupyterapp.shell.currentWidget;
       const code = [...panel.content.model.cells].filter(c => c.type == 'code');
-      return code.every(c => c.executionCount !== null) && panel.sessionContext.session.kernel.status == 'idle';
+      return code.every(c => c.executionCount !== null) && panel.sessionContext.session?.kernel?.status == 'idle';
     }"""
     page.wait_for_function(idle, timeout=15 * MINUTE, polling=1000)
     outputs = page.evaluate("""() => [...window.jupyterapp.shell.currentWidget.content.model.cells]
