@@ -88,8 +88,10 @@ def test_a_portrait_speaks_on_the_first_screen(tab, site, width, height):
 
 
 def seen(twin):
-    "What a twin shows: a screenshot of its picture."
-    return twin.locator("img:visible").screenshot()
+    "What a twin shows: a screenshot of its picture, once that is decoded."
+    picture = twin.locator("img:visible")
+    picture.evaluate("picture => picture.decode()")
+    return picture.screenshot()
 
 
 @pytest.mark.parametrize("name", TWINS)
