@@ -121,5 +121,5 @@ def lip_score(curve: Tensor) -> float:
 
 
 def detect_lips(curve: Tensor) -> Verdict:
-    "The verdict on lips and sound, from `Judges.sync_curve` with a reach of 10."
+    "The verdict on lips and sound, from the judges' `sync_curve` with a reach of 10."
     return Verdict(lip_score(curve), load_detector()[1]["lips"], [])
