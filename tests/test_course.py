@@ -57,7 +57,7 @@ def price(pieces, fault):
 @pytest.mark.parametrize("mistake", WRONG)
 def test_plausible_mistakes_fail_the_projects_checks(mistake):
     names, checked = {}, re.search(r"def (\w+)\(", WRONG[mistake])[1]
-    exec(next(cell.source for cell in CELLS if cell.cell_type == "code"), names)
+    exec(next(c.source for c in CELLS if c.cell_type == "code" and not c.source.startswith("#|")), names)
     exec(next(stub for stub in STUBS if f"def {checked}(" in stub), names)
     exec(WRONG[mistake], names)
     with pytest.raises(AssertionError): names["check_" + checked](names[checked])

@@ -18,7 +18,7 @@ WORLD = ["world." + name for name in ("voice", "rooms", "head", "raster", "peopl
                                       "camera", "truth", "picture", "speaking", "prosody", "performer",
                                       "clips", "frames")]
 ORDER = ["training", "media.clips", "trust.credentials", "trust.watermark", "trust.detector", *WORLD,
-         "hearing.spectra", "hearing.features", "hearing.training",
+         "hearing.spectra", "hearing.moonshine", "hearing.features", "hearing.training",
          "face.warps", "face.networks", "face.perceptual", "face.adversary", "face.pretraining", "face.disentangle",
          "face.plain_training", "face.separation", "face.reading", "face.front", "face.detail", "face.encoders",
          "face.training", "motion.diffusion", "motion.conditions", "motion.latents", "motion.network",
@@ -116,7 +116,7 @@ def used_by(name):
 
 def test_rooms_import_only_from_rooms_above():
     assert {m.split(".")[0] for m in MODULES if "." in m} == set(ROOMS)
-    room = lambda name: "media" if name == "sheets" else name.rpartition(".")[0]
+    room = lambda name: "media" if name in ("sheets", "widgets") else name.rpartition(".")[0]
     height = lambda name: ROOMS.index(room(name)) if room(name) else -1
     for name in MODULES:
         late = {module for module in used_by(name) if height(module) > height(name)}
