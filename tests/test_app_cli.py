@@ -383,6 +383,17 @@ def test_audio_is_what_motion_learns_from(vasa, trainers):
                 "other")[2].startswith("vasa: --audio is what motion learns from, not all")
 
 
+def test_the_teacher_is_for_audio(vasa, trainers):
+    calls, _ = trainers
+    Path("moonshine").mkdir()
+    assert vasa("train", "audio", "--teacher", "moonshine", "--out", "a")[2].startswith("vasa: no audio.safetensors in")
+    Path("moonshine/audio.safetensors").touch()
+    assert vasa("train", "motion", "--teacher", "moonshine", "--out", "a")[2].startswith(
+        "vasa: --teacher is for audio, not for motion")
+    assert vasa("train", "audio", "--teacher", "moonshine", "--out", "a", "--quiet")[0] == 0
+    assert [options.get("teacher") for _, _, options in calls] == ["moonshine"]
+
+
 def test_voices_are_what_audio_and_motion_learn_from(vasa, trainers):
     calls, _ = trainers
     Path("voices.safetensors").touch()

@@ -176,8 +176,17 @@ def test_longer_clips_weigh_more():
 def test_a_film_without_sound_is_said_to_be(folder, talks):
     write_pictures(folder / "mute.mp4", [picture(0).numpy()] * 60, 25, {"vcodec": "libx264"}, "", "")
     film = Film(folder / "mute.mp4", "mute", "", folder / "mute.mp4")
-    with pytest.raises(VasaError, match="no sound in the film .*mute.mp4.*; clips are cut from films with sound"):
+    with pytest.raises(VasaError, match="cannot read the sound .*mute.mp4.*is missing in it; accepted is any audio"):
         film_sound(film, folder)
+
+
+def test_a_full_disk_is_said_to_be(folder, monkeypatch):
+    def endless(path):
+        while True: yield torch.zeros(1 << 20)
+    monkeypatch.setattr(clips, "read_sound", endless)
+    (folder / "sound.f32").symlink_to("/dev/full")
+    with pytest.raises(VasaError, match="cannot keep the sound of .*a.mp4.*; free some space"):
+        film_sound(Film(folder / "a.mp4", "a", "", folder / "a.mp4"), folder)
 
 
 def test_sound_of_any_rate_comes_out_at_16_khz_and_stays_on_disk(folder):
@@ -229,7 +238,7 @@ def test_voices_of_others_and_films_of_no_use_are_left_out_with_a_reason(folder,
     pages = {page["film"]: page for page in make(folder, readers)}
     assert [len(pages[name]["clips"]) for name in ("dubbed", "good", "wall", "mute", "broken")] == [0, 1, 0, 0, 0]
     assert {piece["why"] for piece in pages["dubbed"]["lost"]} == {"not the voice of this face"}
-    assert pages["wall"]["problem"] == "no face was found" and "no sound" in pages["mute"]["problem"]
+    assert pages["wall"]["problem"] == "no face was found" and "is missing in it" in pages["mute"]["problem"]
     assert "it is no sound or video file" in pages["broken"]["problem"]
     (folder / "good.mp4").unlink()
     with pytest.raises(VasaError, match="no clip came out of 4 films: not the voice of this face: 3 pieces") as error:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from vasa_ref.errors import VasaError
 from vasa_ref.hearing.features import audio_features, load_recogniser
+from vasa_ref.hearing.moonshine import MoonshineConfig
 from vasa_ref.hearing.spectra import Wav2Vec2, Wav2Vec2Config
 from vasa_ref.world.voice import PHONEMES
 
@@ -93,7 +94,7 @@ def test_features_of_a_frozen_encoder_can_train_others(encoder):
 def test_the_shipped_encoder_hears_unknown_voices():
     from vasa_ref.world.voice import VISEMES, frame_labels, say, viseme_of
     recogniser = load_recogniser("laptop")
-    assert recogniser.config == Wav2Vec2Config.laptop()
+    assert recogniser.config == MoonshineConfig.laptop()
     viseme = torch.tensor([list(VISEMES).index(viseme_of(phoneme)) for phoneme in PHONEMES])
     right = []
     for voice in ("june", "rolf"):

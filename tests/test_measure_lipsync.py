@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 
 from vasa_ref.errors import VasaError
-from vasa_ref.hearing.features import load_audio_encoder
 from vasa_ref.hearing.spectra import Wav2Vec2, Wav2Vec2Config
 from vasa_ref.measure.lipsync import (
     CAPP,
@@ -14,6 +13,7 @@ from vasa_ref.measure.lipsync import (
     SyncConfig,
     SyncNet,
     Talks,
+    judges_encoder,
     judges_loss,
     load_judges,
     matching_loss,
@@ -152,7 +152,8 @@ def test_training_saves_and_resumes(tmp_path, monkeypatch):
     loaded = load_judges(tmp_path / "a")
     assert all(torch.allclose(x, y, atol=1e-2)
                for x, y in zip(whole.state_dict().values(), loaded.state_dict().values()))
-    assert load_judges(tmp_path / "a", load_audio_encoder("laptop")) is not None
+    assert load_judges(tmp_path / "a", judges_encoder("laptop")) is not None
+    assert load_judges(tmp_path / "a", judges_encoder(tmp_path / "a")) is not None      # a copy lies beside them
     with pytest.raises(VasaError, match="another audio encoder"):
         load_judges(tmp_path / "a", Wav2Vec2(Wav2Vec2Config.tiny()))
     with pytest.raises(VasaError, match="tiny, laptop, paper"):

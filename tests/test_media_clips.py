@@ -1,4 +1,5 @@
 """Clips: media files in and out, their bad inputs, and plans made from seeds."""
+import contextlib
 import dataclasses
 import math
 import os
@@ -26,6 +27,7 @@ from vasa_ref.media.clips import (
     load_portrait,
     read_comment,
     read_frames,
+    read_sound,
     save_video,
     show_frames,
 )
@@ -470,6 +472,42 @@ def test_what_16_khz_cannot_hold_is_removed(tmp_path):
     assert load_audio(tmp_path / "a.wav")[320:-320].abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("rate, channels", [(8_000, 1), (44_100, 2), (96_000, 6)])
+def test_blocks_are_the_whole_recording(tmp_path, rate, channels):
+    samples = np.repeat(tone(rate * 5 // 2, rate)[:, None], channels, 1)
+    samples[:, 0] *= 0.5                                                  # the mean of channels, not their sum
+    soundfile.write(tmp_path / "a.wav", samples, rate, "FLOAT")
+    blocks = list(read_sound(tmp_path / "a.wav"))
+    assert [len(block) for block in blocks] == [16_000, 16_000, 8_000] and blocks[0].dtype == torch.float32
+    whole = load_audio(tmp_path / "a.wav")
+    assert (torch.cat(blocks) - whole)[320:-320].abs().max() < 1e-3
+    odd = list(read_sound(tmp_path / "a.wav", 7_001))
+    assert {len(block) for block in odd[:-1]} == {7_001} and torch.equal(torch.cat(odd), torch.cat(blocks))
+
+
+def test_what_nobody_asks_for_is_not_decoded(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", np.zeros(16_000 * 600), 16_000)
+    ended, run = [], files.run_ffmpeg
+
+    @contextlib.contextmanager
+    def watched(*args, **options):
+        with run(*args, **options) as process:
+            try: yield process
+            finally: ended.append(process)
+    monkeypatch.setattr(files, "run_ffmpeg", watched)
+    blocks = read_sound(tmp_path / "a.wav")
+    assert len(next(blocks)) == 16_000 and not ended
+    blocks.close()
+    assert ended[0].returncode not in (None, 0), "ffmpeg is ended in the middle of its ten minutes"
+
+
+def test_blocks_are_finite_and_within_one(tmp_path):
+    samples = np.array([0.5, np.nan, np.inf, -np.inf, 3.0, -0.5] * 10, np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, "FLOAT", format="WAV")
+    sound, = read_sound(tmp_path / "a.wav")
+    assert torch.equal(sound, torch.tensor([0.5, 0, 1, -1, 1, -0.5] * 10))
+
+
 def write_sound(samples):
     return lambda path: soundfile.write(path, np.asarray(samples, np.float32), 16_000, "FLOAT", format="WAV")
 
@@ -485,6 +523,10 @@ def test_bad_recordings(tmp_path, each_ffmpeg, make, reason):
     make(tmp_path / "a.wav")
     with pytest.raises(VasaError) as error:
         load_audio(tmp_path / "a.wav")
+    assert reason in one_sentence(error)
+    if reason in ("NaN", "infinite"): return                            # which are silence, and a loud sample, there
+    with pytest.raises(VasaError) as error:
+        list(read_sound(tmp_path / "a.wav"))
     assert reason in one_sentence(error)
 
 
@@ -533,6 +575,7 @@ def test_tracks_that_begin_apart_stay_in_time(tmp_path, each_ffmpeg, flashes, ki
     light = int((back.frames.float().mean((1, 2, 3)) > 128).nonzero()[0])
     sound = int((back.waveform.abs() > 0.1).nonzero()[0])
     assert sound - light * 640 == pytest.approx(offset * 16_000, abs=AAC_BLOCK + 640)
+    assert abs(int((torch.cat([*read_sound(path)]).abs() > 0.1).nonzero()[0]) - sound) <= 1
     assert len(back) == 75 + 25 * (offset < 0) and light == 25 + 25 * (offset < 0)
 
 
@@ -542,6 +585,7 @@ def test_a_film_from_its_content(video):
         for form in (video.read_bytes(), file):
             clip = Clip.load(form)
             assert torch.equal(clip.frames, expected.frames) and torch.equal(clip.waveform, expected.waveform)
+            assert torch.equal(next(read_sound(form)), next(read_sound(video)))
     for wrong in (b"", None, 3, b"no film"):
         with pytest.raises(VasaError, match="the video"):
             Clip.load(wrong)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -27,6 +27,10 @@ def test_no_solution_remains_and_all_stubs_do(course):
         left = nbformat.reads(text, as_version=4)
         cells = [cell.source for cell in left.cells]
         assert "<summary>Solution" not in text, path
+        folded = student.SOLUTION.findall("\n".join(c.source for c in nbformat.read(path, as_version=4).cells))
+        solved = {f for fold in folded for code in student.CODE.findall(fold) for f in student.functions(code)}
+        own = [c.source for c in left.cells if c.cell_type == "code" and not c.source.startswith("#| export")]
+        assert not solved & {function for source in own for function in student.functions(source)}, path
         if path.parent.name in ("course", "nbs"): continue
         for title, stub, solution in student.exercises(path):
             assert f"## {title}" in "\n".join(cells) and stub in cells and "NotImplementedError" in stub, (path, title)
@@ -59,6 +63,16 @@ def test_a_folder_that_is_there_and_an_open_solution_are_refused(tmp_path):
     notebook = new_notebook(cells=[new_markdown_cell("<details><summary>Solution</summary>\n\nopen", id="here")])
     with pytest.raises(SystemExit, match="not closed in cell here"): student.without_solutions(notebook)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cell_that_runs_a_solution_goes_whatever_its_line_breaks():
+    solution = "```python\ndef f(a): return a + 1\n```"
+    folded = f"## Exercise\n\n<details><summary>Solution</summary>\n\n{solution}\n\n</details>"
+    cells = [new_markdown_cell(folded),
+             new_code_cell("#| hide\ndef f(a):\n    return (a\n            + 1)  # in two lines\nf(2)"),
+             new_code_cell("def f(a):\n    raise NotImplementedError"), new_code_cell("%matplotlib inline")]
+    notebook, count = student.without_solutions(new_notebook(cells=cells))
+    assert (count, [c.source for c in notebook.cells]) == (1, ["## Exercise", cells[2].source, cells[3].source])
 
 
 def test_hints_and_other_folds_stay():

@@ -7,14 +7,10 @@ import pytest
 import soundfile
 import torch
 from PIL import Image
+from talking_parts import speech
 
 from vasa_ref.errors import VasaError
 from vasa_ref.talking.inputs import portrait_tensor, waveform_tensor
-
-
-def speech(seconds, seed=0):
-    return 0.1 * torch.randn(round(seconds * 16_000), generator=torch.Generator().manual_seed(seed),
-                             dtype=torch.float32)
 
 
 def test_portraits_of_any_kind_become_the_same_tensor(tmp_path):

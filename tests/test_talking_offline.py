@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from talking_parts import speech
 
 from vasa_ref.errors import VasaError
 from vasa_ref.face.detail import Appearance
@@ -25,11 +26,6 @@ def talker():
 @pytest.fixture(scope="module")
 def portrait():
     return torch.rand(3, 40, 56, generator=torch.Generator().manual_seed(0))
-
-
-def speech(seconds, seed=0):
-    return 0.1 * torch.randn(round(seconds * 16_000), generator=torch.Generator().manual_seed(seed),
-                             dtype=torch.float32)
 
 
 def test_animate_gives_a_clip_of_the_right_length(talker, portrait):

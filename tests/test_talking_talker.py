@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from talking_parts import speech
 
 from vasa_ref.errors import VasaError
 from vasa_ref.face.networks import FaceConfig, FaceModel
@@ -30,11 +31,6 @@ def plain(talker):
 @pytest.fixture(scope="module")
 def portrait():
     return torch.rand(3, 40, 56, generator=torch.Generator().manual_seed(0))
-
-
-def speech(seconds, seed=0):
-    return 0.1 * torch.randn(round(seconds * 16_000), generator=torch.Generator().manual_seed(seed),
-                             dtype=torch.float32)
 
 
 def test_tracks_of_another_film_replace_pose_and_dynamics(talker, portrait):

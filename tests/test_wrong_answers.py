@@ -12,9 +12,17 @@ from mistakes import mistakes
 from test_exercises import CHAPTERS, NOTEBOOKS, of_chapter
 
 WRONG = {  # chapter: {function: two mistakes or more (what the solution says, what a student might say)}
+    "face/07_plain_training": {
+        "paired_t": [("gain.std()", "gain.var()"), ("gain.std()", "without.std()"), ("/ len(gain) ** 0.5", "")]},
     "face/08_separation": {
         "by_chance": [("persons[torch.randperm(len(persons), generator=generator)]", "persons"),
-                      ("generator=generator", "generator=torch.Generator().manual_seed(0)")]},
+                      ("generator=generator", "generator=torch.Generator().manual_seed(0)"),
+                      (", generator=generator", "")]},
+    "face/09_reading": {
+        "paste": [("images.shape, align_corners=False", "images.shape, align_corners=True"),
+                  ("torch.stack([c, -s, x], 1)", "torch.stack([c, s, x], 1)")],
+        "worst_units": [(" / told.var(0, correction=0).clamp(min=1e-6)", ""),
+                        ("(read - told).square().mean(0)", "(read - told).var(0)")]},
     "face/10_front": {
         "flatten": [("transform(matrix, front_points(size).expand(len(image), -1, -1, -1))",
                      "front_points(size).expand(len(image), -1, -1, -1)"),
@@ -31,11 +39,18 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
                         ("(states - 1)", "states")],
         "deltas": [('mode="replicate"', 'mode="reflect"'),
                    ("(2 * sum(n * n for n in steps))", "sum(n * n for n in steps)")]},
-    "hearing/02_features": {
+    "hearing/02_moonshine": {
+        "stem_states": [("max(0, 1 + (samples - 895) // hop)", "1 + (samples - 895) // hop"),
+                        ("(samples - 895)", "samples")],
+        "complex_turned": [(".unflatten(-1, (-1, 2))", ".unflatten(-1, (2, -1)).mT"),
+                           ("torch.polar(torch.ones_like(angle), angle)",
+                            "torch.polar(torch.ones_like(angle), -angle)")],
+        "step": [("[:, :, -left:], v[:, :, -left:]", ", v"), ("[total - n:]", "[:n]")]},
+    "hearing/03_features": {
         "linear_accuracy": [("value=1.0", "value=0.0"), (".argmax(1) == new_y", ".argmax(1) == y")],
         "final_rows": [("max(0, (samples - ahead) // (2 * config.hop))", "(samples - ahead) // (2 * config.hop)"),
                        ("(2 * config.hop))", "config.hop)")]},
-    "hearing/03_training": {
+    "hearing/04_training": {
         "shares": [("torch.where(seconds > 0, seconds ** power, 0.0)", "seconds ** power"),
                    ("weight / weight.sum()", "weight.softmax(0)")],
         "viseme_loss": [("(scores.logsumexp(-1) - mouth).mean()", "F.cross_entropy(scores, labels)"),
@@ -43,12 +58,18 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
                          "-(scores.softmax(-1) * same).sum(-1).log().mean()")]},
     "motion/01_diffusion": {
         "ddpm_by_ddim": [("eta=1.0", "eta=0.0"), ("ddim_step(x_t, x0,", "ddim_step(x0, x_t,")],
-        "invert": [("schedule.alpha_bar(later)", "schedule.alpha_bar(t)"), ("/ (1 - a).sqrt()", "/ (1 - a)")]},
+        "invert": [("schedule.alpha_bar(later)", "schedule.alpha_bar(t)"), ("/ (1 - a).sqrt()", "/ (1 - a)"),
+                   ("[-1] +", "[1] +"), ("[::-1]", "[::-2]"),
+                   ("zip(times, times[1:])", "zip(times[::2], times[2::2])")]},
     "motion/02_conditions": {
-        "nod_rate": [("pose[:, 1] - pose[:, 1].mean()", "pose[:, 1]"), ("(up.diff() == 1).sum()", "up.sum()")]},
+        "nod_rate": [("pose[:, 1] - pose[:, 1].mean()", "pose[:, 1]"), ("(up.diff() == 1).sum()", "up.sum()"),
+                     ("radians(1)", "radians(2)"), ("radians(1)", "radians(0.6)"),
+                     ("* 60 * FPS / len(pose)", "* 15")]},
     "motion/03_latents": {
         "clip_of": [("right=True", "right=False"), ("lengths.cumsum(0)", "lengths")],
-        "even_clips": [("window // 2", "window"), ("room.float()", "lengths.float()"), (" + 1", "")],
+        "even_clips": [("window // 2", "window"), ("room.float()", "lengths.float()"), (" + 1", ""),
+                       (", generator=generator", ""),
+                       ("generator=generator", "generator=torch.Generator().manual_seed(0)")],
         "mirrored": [(" * torch.tensor(signs)", ""), ("motion[:, places]", "motion")]},
     "motion/04_network": {
         "attend": [(" / q.shape[1] ** 0.5", ""), ("masked_fill(~mask", "masked_fill(mask")],
@@ -62,11 +83,29 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
         "shares": [("(1 - together) * alone ** 2", "alone ** 2"), ("(1 - together) * 2", "(1 - together)")],
         "min_snr": [("weight / weight.mean()", "weight"), ("clamp(max=gamma)", "clamp(min=gamma)")]},
     "motion/06_sampling": {
-        "seam_ratio": [("== window - 1", "== 0"), ("/ steps[~ends].mean()", "/ steps.mean()")],
+        "seam_ratio": [("== window - 1", "== 0"), ("/ steps[~ends].mean()", "/ steps.mean()"),
+                       ("/ steps[~ends].mean()", "* steps[~ends].mean()")],
         "wander": [("audio.chunk(len(yaws))", "audio.split(len(yaws))"),
                    ('stream.asked["gaze"] = (yaw, pitch)', 'stream.asked["gaze"] = (pitch, yaw)')],
         "rescaled": [("x.std((1, 2), keepdim=True)", "x.std()"),
-                     ("spread(plain) / spread(guided)", "spread(guided) / spread(plain)")]},
+                     ("spread(plain) / spread(guided)", "spread(guided) / spread(plain)"),
+                     ("phi * guided * spread(plain) / spread(guided)", "phi * plain"),
+                     ("x.std((1, 2), keepdim=True)", "x.std(1, keepdim=True)")]},
+    "measure/03_metrics": {
+        "tremble": [("pose[:, :3]", "pose[:, :1]"), ("hertz > 4", "hertz > 2"), (".sum(1)", "[:, 0]"),
+                    ("power[hertz > 4].sum() / power.sum()", "power[hertz > 4].sum() / power.mean()")]},
+    "measure/04_tables": {
+        "rank_correlation": [(".argsort().argsort()", ".argsort()"), (".argsort().argsort().double()", ".double()")]},
+    "measure/05_voices": {
+        "lossy": [("generator=generator", "generator=torch.Generator().manual_seed(1)"),
+                  (", generator=generator", ""), ("repeat_interleave(320)", "repeat_interleave(160).repeat(2)")]},
+    "media/01_clips": {
+        "generations": [("Clip.load(copy.save", "Clip.load(clip.save"),
+                        ("copy = Clip.load", "clip, copy = copy, Clip.load")]},
+    "speed/02_latency": {
+        "most_fps": [("calls * max(macs / limits[0], moved", "max(macs / limits[0], calls * moved"),
+                     ("calls * max(macs / limits[0], moved", "max(calls * macs / limits[0], moved"),
+                     ("max(macs / limits[0], moved / limits[1])", "(macs / limits[0] + moved / limits[1])")]},
     "speed/03_scale": {
         "joined": [("(gradients * weights[:, None]).sum(0) / weights.sum()", "gradients.mean(0)"),
                    ("weights.sum()", "len(weights)")],
@@ -74,9 +113,18 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
         "fewest": [("2 * (processes - 1) / processes", "2"), ("math.ceil(", "round(")]},
     "trust/01_credentials": {
         "hash_around": [("place + data", "data"), (" + data[start + length:]", "")],
-        "signing": [(" % n", ""), ("return pow(hashed(message), d, n)", "return hashed(message)"),
-                    ("return pow(signature, e, n) == hashed(message)",
-                     "return pow(hashed(message), d, n) == signature")]},
+        "signing": [(" % n", ""), ("return pow(hashed(message, n), d, n)", "return hashed(message, n)"),
+                    ("return pow(signature, e, n) == hashed(message, n)",
+                     "return pow(hashed(message, n), d, n) == signature"),
+                    ("def valid(message, signature, e, n): return pow(signature, e, n)",
+                     "def valid(message, signature, e, other): return pow(signature, e, other)")]},
+    "talking/01_directing": {
+        "steps": [("after - frame", "after - 0.04"), ("sorted(value)", "list(value)")]},
+    "talking/05_photograph": {
+        "by_eyes": [("x * x + y * y", "x * x + y / y"), ("v * x - u * y", "v * x - u / y")],
+        "fit_robust": [("range(rounds)", "range(1)"), ("(share * z).sum(), (share * w).sum()", "z.mean(), w.mean()")]},
+    "talking/06_adapt": {
+        "smooth_fill": [("distance.square()", "distance"), ("weight / weight.sum(1, keepdim=True)", "weight / count")]},
     "trust/03_detector": {
         "counted_auc": [("below / 2", "below"), ("/ len(true)", "/ len(made)")],
         "threshold_for": [("true[None] > true[:, None]", "true[None] >= true[:, None]"), (".min()", ".max()")],
@@ -85,7 +133,8 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
         "false_alarms": [("(1 - (1 - 2.0 ** -check) ** looks)", "looks * 2.0 ** -check"),
                          ("(1 - (1 - 2.0 ** -check) ** looks)", "(1 - 2.0 ** -check) ** looks")],
         "vote": [("values if soft else values.sign()", "values"),
-                 ("values if soft else values.sign()", "values.sign() if soft else values")],
+                 ("values if soft else values.sign()", "values.sign() if soft else values"),
+                 (".sum(0) > 0", ".sum(0) >= 0")],
         "rounded": [("x + (hard - x).detach()", "hard"), ("< 0.67", "< 0.5")]},
     "footage/01_films": {
         "difference_in_parts": [("for rows in spans(height) for columns in spans(width)) / 4",
@@ -103,9 +152,20 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
                          ("units[:, [UNIT[name] for name in other]]", "units.flip(1)")],
         "fit_units": [("torch.linalg.lstsq(targets, offsets.flatten(1).T).solution.T", "offsets.flatten(1) @ targets"),
                       ("torch.linalg.lstsq(targets, offsets.flatten(1).T).solution.T",
-                       "(offsets.flatten(1) @ targets) / targets.square().sum(0)")]},
+                       "(offsets.flatten(1) @ targets) / targets.square().sum(0)")],
+        "blend": [("share = share[..., None]", "share = share.square()[..., None]"),
+                  ("share = share[..., None]", "share = share.expand(len(points), -1)[0, :, None]")]},
     "world/02_raster": {
         "on_edge": [("amin(1)", "amax(1)"), ("amin(1)", "mean(1)")]},
+    "world/05_hair": {
+        "part_at": [("/ width", "/ 0.1"), ("x - line", "x - 0.2"), ("torch.tanh", "torch.sign")]},
+    "world/07_camera": {
+        "grey_world": [(".clamp(0, 1)", ".clamp(1, 1)"), ("images * means.mean", "images / means.mean"),
+                       ("means.mean(1, keepdim=True)", "0.5")]},
+    "world/09_voice": {
+        "milliseconds_by_viseme": [("1000 * length", "length"), ("if name != SILENCE: ", "")],
+        "look_alike": [("shapes(first) == shapes(second)", "shapes(first)[:1] == shapes(second)[:1]"),
+                       (" if name != SILENCE", ""), (" if shape != before", "")]},
     "world/11_speaking": {
         "jumping": [("(t[:, None] >= sounds.ends)", "(t[:, None] + 0.1 >= sounds.ends)"),
                     ("sounds.targets[which]", "sounds.targets[which - 1]")],

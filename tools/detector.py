@@ -27,7 +27,7 @@ from tqdm import tqdm
 from vasa_ref.face.detail import load_face, sample_map
 from vasa_ref.face.training import draw_frames
 from vasa_ref.media.clips import read_frames, save_video
-from vasa_ref.store import load_into, load_weights, save_weights
+from vasa_ref.store import load_into, load_model, load_weights, save_weights
 from vasa_ref.trust.detector import Detector, DetectorConfig, auc, auc_interval, detection_loss
 from vasa_ref.world.frames import Frames, Pool, draw_truth, render_frames
 
@@ -261,8 +261,7 @@ def against(made, true, threshold):
 
 
 def measure(given):
-    state, metadata = load_weights(given.folder / "trained.safetensors", DetectorConfig)
-    detector = load_into(Detector(DetectorConfig()), state, given.folder).eval()
+    detector, metadata = load_model(given.folder / "trained.safetensors", Detector, DetectorConfig)
     faces = {name: load_face(weights) for name, weights in (one.split("=") for one in given.weights)}
     table, persons = pair_figures(detector, held_out(given.folder), faces)
     threshold = persons.quantile(0.95).item()

@@ -7,6 +7,7 @@ code cells that run one; nothing else is changed: stubs, their checks, hints, qu
 that is there already is left as it is, because students may have written into it. The number of exercises is printed.
 """
 import argparse
+import ast
 import re
 import shutil
 import sys
@@ -34,13 +35,23 @@ def exercises(path):
     return list(zip(titles, stubs, solutions))
 
 
+def functions(code):
+    """The functions that some code defines, without its comments and line breaks."""
+    try: body = ast.parse(code).body
+    except SyntaxError: return set()                   # a cell of IPython's own commands
+    return {ast.dump(node) for node in body if isinstance(node, ast.FunctionDef)}
+
+
 def without_solutions(notebook):
     """(notebook without solutions and without the cells that run one, the number of its exercises)."""
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     solved = [code.strip() for folded in SOLUTION.findall(prose) for code in CODE.findall(folded)]
+    solutions = {function for code in solved for function in functions(code)}
     count, kept = 0, []
     for cell in notebook.cells:
-        if cell.cell_type == "code" and any(code in cell.source for code in solved): continue
+        if cell.cell_type == "code":
+            own = cell.source.startswith("#| export")                # the chapter's own code, part of the package
+            if any(code in cell.source for code in solved) or not own and functions(cell.source) & solutions: continue
         if cell.cell_type == "markdown":
             count += len(TITLE.findall(cell.source))
             short = SOLUTION.sub("", cell.source)

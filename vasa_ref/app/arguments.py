@@ -61,60 +61,52 @@ def add_condition(sub, row):
         sub.add_argument(option, nargs=row.size, type=float, metavar=row.metavar, action=Numbers, **about)
 
 
-def make_parser(jobs=False):
-    """The parser of the whole command line. jobs: `vasa animate` has its files in the rows of --jobs, so it takes
-    none."""
-    layout = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-    parser = Parser(prog="vasa", **layout, description="A portrait speaks: a reference implementation of VASA-1.\n"
-                    "The shipped weights know the people of a synthetic world, and nobody real.",
-                    epilog="examples:\n  vasa portrait -o her.png --seed 3\n"
-                    "  vasa say \"Good morning.\" -o morning.wav\n"
-                    "  vasa animate her.png morning.wav -o out.mp4 --gaze 15 0 --emotion happy")
-    parser.add_argument("--version", action="version", version=f"vasa_ref {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+# options that several commands share
 
-    def command(name, summary, example):
-        sub = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".",
-                                  epilog="examples:\n  " + "\n  ".join(example.split("\n")), **layout)
-        sub.add_argument("--quiet", action="store_true", help="print nothing but errors")
-        return sub
+def with_weights(sub):
+    which = sub.add_mutually_exclusive_group()
+    which.add_argument("--preset", metavar="NAME", help="shipped weights (default: laptop)")
+    which.add_argument("--weights", metavar="FOLDER", help="a folder of weights that `vasa train` wrote")
 
-    def with_weights(sub):
-        which = sub.add_mutually_exclusive_group()
-        which.add_argument("--preset", metavar="NAME", help="shipped weights (default: laptop)")
-        which.add_argument("--weights", metavar="FOLDER", help="a folder of weights that `vasa train` wrote")
 
-    def with_crop(sub):
-        sub.add_argument("--crop", choices=("auto", "none"), default="auto", metavar="auto|none",
-                         help="auto: the face is found and placed as in training, unless its place is right already; "
-                         "none: the picture's centre square as it is (default: auto, which takes "
-                         "pip install 'vasa_ref[photo]')")
-        sub.add_argument("--face", type=number(1, 100, kind=int), metavar="N",
-                         help="which face of the picture: 1 is the largest (default: 1)")
+def with_crop(sub):
+    sub.add_argument("--crop", choices=("auto", "none"), default="auto", metavar="auto|none",
+                     help="auto: the face is found and placed as in training, unless its place is right already; "
+                     "none: the picture's centre square as it is (default: auto, which takes "
+                     "pip install 'vasa_ref[photo]')")
+    sub.add_argument("--face", type=number(1, 100, kind=int), metavar="N",
+                     help="which face of the picture: 1 is the largest (default: 1)")
 
-    def with_seed(sub, what):
-        sub.add_argument("--seed", type=number(0, 2**31 - 1, kind=int), default=0, metavar="N",
-                         help=what + " (default: 0)")
 
-    def with_credentials(sub):
-        sub.add_argument("--key", metavar="FILE",
-                         help="sign the credentials with this key: a PEM file with the private key and its "
-                         "certificates (default: one made on first use, in $VASA_HOME or ~/.config/vasa_ref)")
-        sub.add_argument("--no-credentials", dest="credentials", action="store_false",
-                         help="leave the signed credentials out, which say what made the file and from what")
+def with_seed(sub, what):
+    sub.add_argument("--seed", type=number(0, 2**31 - 1, kind=int), default=0, metavar="N",
+                     help=what + " (default: 0)")
 
-    def with_device(sub):
-        sub.add_argument("--device", default="cpu", metavar="D", help="where torch computes: cpu, cuda, cuda:1, mps "
-                         "(default: cpu)")
 
-    sub = command("animate", "portrait and speech in, video of the speaking portrait out",
-                  "vasa animate her.png morning.wav -o out.mp4\n"
-                  "vasa animate her.png morning.wav -o out.mp4 --gaze -20 5 --distance 1.2 --emotion sad\n"
-                  "vasa animate her.png morning.wav -o out.mp4 --curves story.json\n"
-                  "vasa animate photo.jpg morning.wav -o out.mp4 --full\n"
-                  "vasa animate --jobs films.csv --emotion happy\n"
-                  "arecord -q -t raw -f S16_LE -r 16000 | vasa animate her.png --stream - -o - |\n"
-                  "    ffplay -f rawvideo -pixel_format rgb24 -video_size 256x256 -framerate 25 -")
+def with_credentials(sub):
+    sub.add_argument("--key", metavar="FILE",
+                     help="sign the credentials with this key: a PEM file with the private key and its "
+                     "certificates (default: one made on first use, in $VASA_HOME or ~/.config/vasa_ref)")
+    sub.add_argument("--no-credentials", dest="credentials", action="store_false",
+                     help="leave the signed credentials out, which say what made the file and from what")
+
+
+def with_device(sub):
+    sub.add_argument("--device", default="cpu", metavar="D", help="where torch computes: cpu, cuda, cuda:1, mps "
+                     "(default: cpu)")
+
+
+def with_clips(sub, written, fewer):
+    "Of what measures weights on held-out clips."
+    sub.add_argument("--json", metavar="FILE", help=f"write {written}")
+    sub.add_argument("--quick", action="store_true", help=f"fewer clips: {fewer}")
+    with_seed(sub, "of the held-out clips")
+    with_weights(sub)
+    with_device(sub)
+
+
+def with_files(sub, jobs):
+    "Portrait, sound and film of `vasa animate`, or its table of them."
     if jobs:
         sub.set_defaults(portrait=None, audio=None)
     else:
@@ -132,14 +124,10 @@ def make_parser(jobs=False):
                      "for all that do not say otherwise")
     sub.add_argument("--skip-existing", action="store_true",
                      help="with --jobs: films that are there already, whole, are not made again")
-    with_crop(sub)
-    sub.add_argument("--full", action="store_true", help="the video shows the whole picture, up to 1280 pixels wide "
-                     "or high, and the face in it moves")
-    sub.add_argument("--stream", action="store_true", help="make frames while the sound arrives, and say how late they "
-                     "are; a recording is played at its own pace, and an interrupt ends live sound")
-    sub.add_argument("--lookahead", type=number(0, 1000), metavar="MS", help="with --stream: how much of the sound "
-                     "that comes after a frame is waited for, 0 to 1000 ms, in steps of 40 (default: 40); the audio "
-                     "encoder hears 160 ms more")
+
+
+def with_motion(sub):
+    "What the motion is asked to do."
     sub.add_argument("--curves", metavar="FILE", help=f"JSON with {', '.join(clip_conditions())} or some "
                      "of them, each an object of "
                      'seconds to values, such as {"gaze": {"0": [0, 0], "2": [15, 0]}, '
@@ -155,6 +143,28 @@ def make_parser(jobs=False):
                      help="guidance towards the audio, 0 to 10 (default: 1; the paper's is 0.5)")
     sub.add_argument("--cfg-gaze", type=number(0.0, 10.0), default=0.0, metavar="L",
                      help="guidance towards the gaze, 0 to 10 (default: 0; the paper's is 1)")
+
+
+def animate(command, jobs=False):
+    "A portrait and speech to a video. jobs: the files are in the rows of --jobs."
+    sub = command("animate", "portrait and speech in, video of the speaking portrait out",
+                  "vasa animate her.png morning.wav -o out.mp4\n"
+                  "vasa animate her.png morning.wav -o out.mp4 --gaze -20 5 --distance 1.2 --emotion sad\n"
+                  "vasa animate her.png morning.wav -o out.mp4 --curves story.json\n"
+                  "vasa animate photo.jpg morning.wav -o out.mp4 --full\n"
+                  "vasa animate --jobs films.csv --emotion happy\n"
+                  "arecord -q -t raw -f S16_LE -r 16000 | vasa animate her.png --stream - -o - |\n"
+                  "    ffplay -f rawvideo -pixel_format rgb24 -video_size 256x256 -framerate 25 -")
+    with_files(sub, jobs)
+    with_crop(sub)
+    sub.add_argument("--full", action="store_true", help="the video shows the whole picture, up to 1280 pixels wide "
+                     "or high, and the face in it moves")
+    sub.add_argument("--stream", action="store_true", help="make frames while the sound arrives, and say how late they "
+                     "are; a recording is played at its own pace, and an interrupt ends live sound")
+    sub.add_argument("--lookahead", type=number(0, 1000), metavar="MS", help="with --stream: how much of the sound "
+                     "that comes after a frame is waited for, 0 to 1000 ms, in steps of 40 (default: 40); the audio "
+                     "encoder hears 160 ms more")
+    with_motion(sub)
     sub.add_argument("--steps", type=number(1, 500, kind=int), metavar="N",
                      help="denoising steps per window, 1 to 500 (default: the weights' own)")
     sub.add_argument("--sampler", choices=SAMPLERS, default="ddim", metavar="NAME",
@@ -176,6 +186,9 @@ def make_parser(jobs=False):
     with_weights(sub)
     with_device(sub)
 
+
+def adapt(command):
+    "Weights that know one portrait."
     sub = command("adapt", "weights that know one portrait better, learned from that portrait",
                   "vasa adapt photo.jpg -o weights/anna --minutes 5\n"
                   "vasa animate photo.jpg morning.wav -o out.mp4 --weights weights/anna")
@@ -190,6 +203,9 @@ def make_parser(jobs=False):
     with_weights(sub)
     with_device(sub)
 
+
+def portrait(command):
+    "A person of the world."
     sub = command("portrait", "a person of the synthetic world",
                   "vasa portrait -o her.png --seed 3 --size 512\n"
                   "vasa portrait -o him.png --seed 3 --sex male --age 70 --look \"side parting\"")
@@ -206,6 +222,9 @@ def make_parser(jobs=False):
     with_device(sub)
     with_credentials(sub)
 
+
+def inspect(command):
+    "Who made a film."
     sub = command("inspect", "who made a film or picture, from what, and whether it was changed since: its "
                   "credentials, and the mark in its pixels",
                   "vasa inspect out.mp4\nvasa inspect out.mp4 --key theirs.pem")
@@ -213,12 +232,18 @@ def make_parser(jobs=False):
     sub.add_argument("--key", metavar="FILE",
                      help="the signer that you expect: a PEM file with certificates (default: your own)")
 
+
+def detect(command):
+    "Whether a face is made."
     sub = command("detect", "is this face made? What a small detector says of the pixels, the lips and the sound; it "
                   "knows this package's models and drawn people",
                   "vasa detect out.mp4\nvasa detect out.mp4 --json verdict.json")
     sub.add_argument("file", metavar="FILE", help="a film or picture with a face; of a film, the first ten seconds")
     sub.add_argument("--json", metavar="FILE", help="write the scores as one flat object")
 
+
+def say(command):
+    "Speech of the world."
     sub = command("say", "speech of the synthetic world", "vasa say \"Good morning.\" -o morning.wav\n"
                   "vasa say \"Guten Morgen.\" -o morgen.wav --language de")
     sub.add_argument("text", metavar="TEXT", help="what to say")
@@ -228,6 +253,9 @@ def make_parser(jobs=False):
     sub.add_argument("--language", metavar="L", default="en",
                      help="a language of the package, such as en, de, fr; a wrong name lists them (default: en)")
 
+
+def clips(command):
+    "Films to training clips."
     sub = command("clips", "films of people talking become training clips",
                   "vasa clips films -o clips\n"
                   "vasa train motion --clips clips --out runs/footage --minutes 30")
@@ -241,6 +269,9 @@ def make_parser(jobs=False):
     with_weights(sub)
     with_device(sub)
 
+
+def train(command):
+    "Every training."
     sub = command("train", "train on the synthetic world, which needs no download, or on footage too",
                   "vasa train all --preset tiny --minutes 4 --out runs/tiny\n"
                   "vasa train face --minutes 10 --resume runs/laptop --device cuda")
@@ -257,35 +288,39 @@ def make_parser(jobs=False):
                      help="VGG19's weights as safetensors: the paper preset's face is compared by its features too")
     sub.add_argument("--audio", metavar="NAME",
                      help="motion learns from the features of this encoder: a folder with audio.safetensors, or "
-                     "a public Wav2Vec2 checkpoint, a folder with config.json or a name such as "
+                     "a public checkpoint of Wav2Vec2 or Moonshine, a folder with config.json or a name such as "
                      "facebook/wav2vec2-base-960h")
     sub.add_argument("--voices", metavar="FILE",
                      help="audio and motion learn from these recordings too: labelled speech that "
                      "tools/natural_voices.py wrote")
+    sub.add_argument("--teacher", metavar="FOLDER",
+                     help="audio starts from this encoder, and stays near what it says when it hears all: what "
+                     "tools/moonshine.py wrote")
     sub.add_argument("--clips", metavar="CLIPS",
                      help="motion goes on from the shipped weights and learns from this folder too, which `vasa clips` "
                      "wrote: half of it, and half of the synthetic world")
     with_seed(sub, "of the first weights and of the draws; motion always has the same clips")
     with_device(sub)
 
+
+def bench(command):
+    "Every quality figure."
     sub = command("bench", "every quality figure of the weights, on held-out people, voices and words",
                   "vasa bench --quick\nvasa bench --json bench.json")
-    sub.add_argument("--json", metavar="FILE", help="write the figures as one flat object")
-    sub.add_argument("--quick", action="store_true",
-                     help="fewer clips: three minutes instead of ten, and wider error bars")
-    with_seed(sub, "of the held-out clips")
-    with_weights(sub)
-    with_device(sub)
+    with_clips(sub, "the figures as one flat object",
+               "three minutes instead of ten, and wider error bars")
 
+
+def tables(command):
+    "The paper's tables."
     sub = command("tables", "tables 3 to 5 of VASA-1, measured again with these weights, beside the paper's figures",
                   "vasa tables --quick\nvasa tables --json tables.json")
-    sub.add_argument("--json", metavar="FILE", help="write the tables as one object")
-    sub.add_argument("--quick", action="store_true",
-                     help="fewer clips: five minutes instead of twenty; compare its video distance with nothing else")
-    with_seed(sub, "of the held-out clips")
-    with_weights(sub)
-    with_device(sub)
+    with_clips(sub, "the tables as one object",
+               "five minutes instead of twenty; compare its video distance with nothing else")
 
+
+def latency(command):
+    "What a frame costs."
     sub = command("latency", "what each frame costs, offline and streaming",
                   "vasa latency\nvasa latency --preset paper --device cuda --json latency.json")
     sub.add_argument("--preset", choices=PRESETS, default="laptop", metavar="NAME",
@@ -294,4 +329,26 @@ def make_parser(jobs=False):
                      help="measure each of the tricks of chapter speed/01_faster as well")
     sub.add_argument("--json", metavar="FILE", help="write the figures as one flat object")
     with_device(sub)
+
+
+def make_parser(jobs=False):
+    """The parser of the whole command line. jobs: `vasa animate` has its files in the rows of --jobs, so it takes
+    none."""
+    layout = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = Parser(prog="vasa", **layout, description="A portrait speaks: a reference implementation of VASA-1.\n"
+                    "The shipped weights know the people of a synthetic world, and nobody real.",
+                    epilog="examples:\n  vasa portrait -o her.png --seed 3\n"
+                    "  vasa say \"Good morning.\" -o morning.wav\n"
+                    "  vasa animate her.png morning.wav -o out.mp4 --gaze 15 0 --emotion happy")
+    parser.add_argument("--version", action="version", version=f"vasa_ref {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+
+    def command(name, summary, example):
+        sub = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".",
+                                  epilog="examples:\n  " + "\n  ".join(example.split("\n")), **layout)
+        sub.add_argument("--quiet", action="store_true", help="print nothing but errors")
+        return sub
+
+    animate(command, jobs)
+    for add in (adapt, portrait, inspect, detect, say, clips, train, bench, tables, latency): add(command)
     return parser

@@ -135,6 +135,10 @@ def train(args):
         raise VasaError(f"--voices is for audio and motion, not for {args.part}: expected vasa train audio or motion")
     if args.voices and not Path(args.voices).is_file():
         raise VasaError(f"no file at {args.voices}: expected labelled speech that tools/natural_voices.py wrote")
+    if args.teacher and args.part != "audio":
+        raise VasaError(f"--teacher is for audio, not for {args.part}: expected vasa train audio")
+    if args.teacher and not (Path(args.teacher) / "audio.safetensors").is_file():
+        raise VasaError(f"no audio.safetensors in {args.teacher}: expected a folder that tools/moonshine.py wrote")
     if args.clips and args.part != "motion":
         raise VasaError(f"--clips is for motion, not for {args.part}: expected vasa train motion; the face needs the "
                         "true place of every pixel, which only the synthetic world has")
@@ -169,7 +173,7 @@ def train(args):
             print(f"{part}: {minutes:.1f} minutes, {origin}", flush=True)
         trainer = getattr(importlib.import_module(f"vasa_ref.{module}"), function)
         asked = {"face": {"vgg19": args.vgg19}, "motion": {"audio": args.audio, "voices": args.voices, **footage},
-                 "audio": {"voices": args.voices}}
+                 "audio": {"voices": args.voices, "teacher": args.teacher}}
         extra = {name: value for name, value in asked.get(part, {}).items() if value}
         same = {"out": out, "device": device, "seed": args.seed, "quiet": args.quiet}
         trainer(preset, minutes=minutes, resume=resume, **same, **extra)
@@ -177,20 +181,21 @@ def train(args):
         print(f"{out}: weights of {', '.join(parts)} after {(time.monotonic() - began) / 60:.1f} minutes")
 
 
-def bench(args):
+def measuring(args):
+    """The weights' folder, the JSON file to be written, and the device of a command that measures."""
     from ..store import weights_folder
     folder = weights_folder(args.weights or args.preset or "laptop")
-    out = args.json and check_output(args.json, ".json")
-    device = check_device(args.device)
+    return folder, args.json and check_output(args.json, ".json"), check_device(args.device)
+
+
+def bench(args):
+    folder, out, device = measuring(args)
     from ..measure import metrics
     report(metrics.bench(folder, quick=args.quick, seed=args.seed, quiet=args.quiet, device=device), out, args.quiet)
 
 
 def tables(args):
-    from ..store import weights_folder
-    folder = weights_folder(args.weights or args.preset or "laptop")
-    out = args.json and check_output(args.json, ".json")
-    device = check_device(args.device)
+    folder, out, device = measuring(args)
     from ..measure import tables as paper
     measured = paper.paper_tables(folder, quick=args.quick, seed=args.seed, quiet=args.quiet, device=device)
     report(measured, out, args.quiet, show=lambda figures: print(paper.as_text(figures)))

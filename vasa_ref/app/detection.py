@@ -1,5 +1,4 @@
 """`vasa detect`: what a small detector says of a film or picture, of its pixels and of its lips."""
-import subprocess
 import sys
 from itertools import islice
 
@@ -16,20 +15,13 @@ CAVEAT = ("it learnt from this package's models on drawn people, and knows nothi
 
 def first_sound(path):
     """The first seconds of a film's sound, a waveform (N,) at 16 kHz; None where it has none, or only silence."""
-    import ffmpeg
-    import numpy as np
     import torch
-    from ..media.files import SOUNDS, run_ffmpeg
-    from ..units import SAMPLE_RATE
-    sound = ffmpeg.input(f"file:{path}", t=SECONDS)["a:0"].filter("aresample", **{"async": 1, "first_pts": 0})
-    stream = sound.output("pipe:", format="f32le", ac=1, ar=SAMPLE_RATE)
+    from ..media.clips import read_sound
     try:
-        with run_ffmpeg(stream, "cannot read the sound", SOUNDS, stdout=subprocess.PIPE) as process:
-            samples = np.frombuffer(process.stdout.read(), "<f4").copy()
+        heard = torch.cat([*islice(read_sound(path), SECONDS)])
     except VasaError:
         return None
-    heard = torch.from_numpy(samples).nan_to_num().clamp(-1, 1)
-    return heard if len(heard) and heard.abs().max() > 0.003 else None
+    return heard if heard.abs().max() > 0.003 else None
 
 
 def place_of_face(frame):

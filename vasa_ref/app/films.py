@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 from ..errors import VasaError
-from ..media.files import NO_SHAPES, shapeless
 from ..motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
 from . import live
 from .checks import check_device, check_output
@@ -109,7 +108,6 @@ def with_films(args, talker):
 
 def say_notes(args):   # once the film has begun: before that, an error is the one line
     bare = [f"the film {BARE}"] * (not args.credentials) + [UNMARKED] * (not args.watermark)
-    bare += [NO_SHAPES] * shapeless(args.photo.picture)
     for note in args.photo.notes + bare if not args.quiet else ():
         print(f"vasa: {note}", file=sys.stderr)
 

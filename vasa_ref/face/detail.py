@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STEP', 'double', 'sample_map', 'pixel_places', 'double_places', 'sharpen', 'PlaneFlow', 'read_flow', 'DetailEncoder',
-           'Completion', 'Appearance', 'Plain', 'DetailDecoder', 'Drawn', 'DetailFace', 'face_config', 'build_face',
-           'load_face']
+           'Completion', 'Appearance', 'Plain', 'DetailDecoder', 'Drawn', 'DetailParts', 'DetailFace', 'face_config',
+           'build_face', 'load_face']
 
 # %% ../../nbs/face/11_detail.ipynb #f07-003-ef09c8
 from pathlib import Path
@@ -22,7 +22,7 @@ from .warps import (flow_at, identity_grid, in_float32, rigid_matrix, sample,
                                  to_canonical_grid, transform)
 from .front import FrontPainter, front_places, front_points
 from .reading import Block, MotionReader, Reader
-from ..store import config_from, load_into, load_weights, weights_folder
+from ..store import load_model, weights_folder
 
 # %% ../../nbs/face/11_detail.ipynb #f07-009-bc0031
 def double(x: Tensor) -> Tensor:
@@ -254,9 +254,9 @@ class Drawn(NamedTuple):
     depth: Tensor      # (B, 1, T/4, T/4) z of the surface that is seen, in voxel coordinates
 
 # %% ../../nbs/face/11_detail.ipynb #f07-030-9abbbb
-class DetailFace(nn.Module):
-    """The face latent space of VASA-1 sec. 3.1 with a path for detail; the same methods as
-    `FaceModel`."""
+class DetailParts(nn.Module):
+    """All parts of a `DetailFace`: what is read from a portrait, and how a place in a driven
+    frame, the same place at rest, and its place in the portrait belong together."""
     def __init__(self, config: FaceConfig):
         super().__init__()
         c = self.config = config
@@ -312,15 +312,18 @@ class DetailFace(nn.Module):
         with in_float32(rest.device):
             return transform(rigid_matrix(a.pose.float()), rest + read_flow(a.flow, rest))
 
+# %% ../../nbs/face/11_detail.ipynb #f07-p03-face
+class DetailFace(DetailParts):
+    """The face latent space of VASA-1 sec. 3.1 with a path for detail; the same methods as
+    `FaceModel`."""
     def drive(self, a: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor) -> Tensor:
         "The flow (B, 3, d, h, w) from a driven frame to canonical."
         return self.from_canonical(a.hints, z_id, z_dyn, pose)
 
-    def draw(self, a: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor,
-             flow: Tensor | None = None) -> Drawn:
-        """The portraits (B) with the driver's pose (B, 6) and z_dyn (B, .), and what they are
-        made of."""
-        flow = self.drive(a, z_id, pose, z_dyn) if flow is None else flow
+    def trace(self, a: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor, flow: Tensor):
+        """Where pixels come from: offsets (B, 7, S, S), two of places in the source, two in the
+        face from the front, three of light; and the decoder's state, place and depth, as in
+        `Drawn`."""
         d = self.decoder
         grid = identity_grid(*a.volume.shape[2:], device=pose.device)
         grid = grid[None].expand(len(pose), -1, -1, -1, -1)
@@ -334,14 +337,24 @@ class DetailFace(nn.Module):
         with in_float32(pose.device):
             head = transform(rigid_matrix(pose.float(), inverse=True), points).movedim(-1, 1)
         smooth = torch.cat([front_places(head), shade], dim=1)             # at T/4
-        own = lambda x: pixel_places(*x.shape[2:], x.device)
-        offsets = torch.cat([place - own(place), double(smooth)], dim=1)
-        while offsets.shape[-1] < a.image.shape[-1]: offsets = double(offsets)  # (B, 7, S, S)
+        still = pixel_places(*place.shape[2:], place.device)
+        offsets = torch.cat([place - still, double(smooth)], dim=1)
+        while offsets.shape[-1] < a.image.shape[-1]: offsets = double(offsets)
+        return offsets, h, place, depth
+
+    def draw(self, a: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor,
+             flow: Tensor | None = None) -> Drawn:
+        """The portraits (B) with the driver's pose (B, 6) and z_dyn (B, .), and what they are
+        made of."""
+        flow = self.drive(a, z_id, pose, z_dyn) if flow is None else flow
+        offsets, h, place, depth = self.trace(a, z_id, pose, z_dyn, flow)
         at, light = offsets[:, 2:4], offsets[:, 4:]
-        copy = sample_map(a.crisp, own(offsets) + offsets[:, :2])
+        still = pixel_places(*offsets.shape[2:], offsets.device)
+        copy = sample_map(a.crisp, still + offsets[:, :2])
         front = sample_map(self.front(a.front, z_id, pose, z_dyn), at)
         front, counts = front.split([3, 1], dim=1)
-        paint, logits = d.mix(h, sample_map(a.maps[0], place), (copy, a.image, front))
+        pictures = copy, a.image, front
+        paint, logits = self.decoder.mix(h, sample_map(a.maps[0], place), pictures)
         edge = 30 * (at.abs().amax(dim=1, keepdim=True) - 0.9).relu()
         logits = torch.cat([logits[:, :3], logits[:, 3:] + counts - edge], dim=1)
         copied, left, painted, worn = logits.softmax(dim=1).split(1, dim=1)
@@ -381,6 +394,4 @@ def load_face(weights="laptop", device="cpu") -> DetailFace | FaceModel:
     frozen; or VasaError."""
     path = Path(weights)
     if path.suffix != ".safetensors": path = weights_folder(weights) / "face.safetensors"
-    state, metadata = load_weights(path, kind=FaceConfig)
-    face = load_into(build_face(config_from(FaceConfig, metadata, path)), state, path)
-    return face.to(device).eval().requires_grad_(False)
+    return load_model(path, build_face, FaceConfig)[0].to(device)

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import VasaError
-from ..store import (config_from, load_into, load_weights, read_tensors, save_tensors,
-                            save_weights, weights_folder)
+from ..store import (load_model, read_tensors, save_tensors, save_weights,
+                            weights_folder)
 from ..training import Recipe, Run, first_makes, fit, within
 from ..units import EMOTIONS
 from ..world.camera import random_scenes
@@ -393,8 +393,6 @@ def train_metrics(preset="laptop", *, pool=None, **asked):
 def load_metrics(folder="laptop", device="cpu"):
     "The `MotionEstimator` of a folder's or preset's metrics.safetensors, eval and frozen."
     path = weights_folder(folder) / "metrics.safetensors"
-    state, metadata = load_weights(path, EstimatorConfig)
-    model = MotionEstimator(config_from(EstimatorConfig, metadata, path))
-    model = load_into(model, state, path)
+    model, metadata = load_model(path, MotionEstimator, EstimatorConfig)
     model.errors = metadata["errors"]
-    return model.to(device).eval().requires_grad_(False)
+    return model.to(device)

@@ -27,11 +27,11 @@ from ..dynamics import to_z_dyn
 from ..face.perceptual import psnr, ssim
 from ..face.separation import (held_out_cast, leak_table, looks_table, read_codes,
                                       swap_table)
-from ..hearing.features import audio_features, load_audio_encoder
+from ..hearing.features import audio_features
 from .estimator import (LIDS, MotionEstimator, Reading, classify_emotion,
                                         correlation, face_crop, load_metrics, mouth_opening,
                                         to_size, train_metrics)
-from .lipsync import Judges, load_judges, sync_scores
+from .lipsync import Judges, judges_encoder, load_judges, sync_scores
 from ..motion.conditions import delta_p
 from ..store import PRETRAINED, weights_folder
 from ..talking.talker import Talker
@@ -218,7 +218,7 @@ def load_instruments(folder="laptop", device="cpu"):
     has = lambda name: (weights_folder(folder) / name).is_file()
     own = lambda name: folder if has(name) else PRETRAINED / "laptop"
     judges = own("sync.safetensors")
-    audio_encoder = load_audio_encoder(judges)
+    audio_encoder = judges_encoder(judges)
     estimator = load_metrics(own("metrics.safetensors"), device)
     return Instruments(estimator, load_judges(judges, audio_encoder), audio_encoder)
 

@@ -21,8 +21,8 @@ from ..errors import VasaError
 from ..store import output_target
 
 __all__ = ["FILES", "NO_SHAPES", "PICTURES", "SOUNDS", "VIDEOS", "as_jpeg", "called", "condense", "content_of",
-           "decode_audio", "existing_file", "ffmpeg_exe", "media_file", "open_picture", "run_ffmpeg", "shapeless", "tensor_of",
-           "video_path"]
+           "decode_audio", "decoded", "existing_file", "ffmpeg_exe", "media_file", "open_picture", "run_ffmpeg", "shapeless",
+           "tensor_of", "video_path"]
 
 MIN_SIDE, MAX_PIXELS = 16, 100_000_000
 PICTURES = "accepted are JPEG, PNG, WebP, TIFF, GIF and BMP pictures from 16 px on the short side to 100 megapixels"
@@ -158,20 +158,32 @@ def upright(image):
     return image if turn is None else image.transpose(turn)
 
 
-def decode_audio(path):
-    """Samples (N, channels) float32 and their rate in Hz, of any file (path or content) in which ffmpeg finds sound.
+def decoded(path, role="speech", rate=None, block=1 << 16):
+    """Yields (samples (n, channels) float32, rate in Hz) with n = `block` of any file (path or content) in which ffmpeg
+    finds sound; the last ones have fewer, or none. rate: to be changed to this one.
 
     They come through a pipe as AU: six numbers, then bare samples to the end. No header's word is taken for the length.
     Where a track begins later than the pictures beside it, it begins with silence, so that it stays in time.
     """
     import ffmpeg
-    with media_file(path, "speech", SOUNDS) as file:
-        sound = ffmpeg.input(f"file:{file}")["a:0"].filter("aresample", **{"async": 1, "first_pts": 0})
+    with media_file(path, role, SOUNDS) as file:
+        sound = ffmpeg.input(f"file:{file}")["a:0"]
+        sound = sound.filter("aresample", *filter(None, [rate]), **{"async": 1, "first_pts": 0})
         stream = sound.output("pipe:", format="au", acodec="pcm_f32be")
-        with run_ffmpeg(stream, f"cannot read {called(path, 'speech')}", SOUNDS, stdout=subprocess.PIPE) as process:
-            data = process.stdout.read()
-    _, start, _, _, rate, channels = struct.unpack(">6I", data[:24])
-    return np.frombuffer(data, ">f4", offset=start).reshape(-1, channels).astype(np.float32), rate
+        with run_ffmpeg(stream, f"cannot read {called(path, role)}", SOUNDS, stdout=subprocess.PIPE) as process:
+            if head := process.stdout.read(24):
+                _, start, _, _, rate, channels = struct.unpack(">6I", head)
+                process.stdout.read(start - 24)
+            while head:
+                head = process.stdout.read(4 * channels * block)
+                whole = len(head) // (4 * channels) * channels
+                yield np.frombuffer(head, ">f4", whole).reshape(-1, channels).astype(np.float32), rate
+
+
+def decode_audio(path):
+    "All samples (N, channels) float32 of `decoded`, and their rate in Hz."
+    blocks = list(decoded(path))
+    return np.concatenate([samples for samples, _ in blocks]), blocks[0][1]
 
 
 @lru_cache

@@ -27,7 +27,7 @@ from ..store import config_from, load_into, load_weights, weights_folder
 class MotionConfig:
     "The architecture of a `MotionModel`: weights fit where it is the same. Presets below."
     motion_dim: int = 63           # M: 6 of pose, 57 of z_dyn
-    audio_dim: int = 128           # A
+    audio_dim: int = 288           # A, of the shipped audio encoder
     conditions: tuple[str, ...] = field(default_factory=clip_conditions)   # in this order
     width: int = 184               # D
     layers: int = 4

@@ -159,7 +159,7 @@ def train_motion(preset: str = "laptop", *, data=None, voices=None, footage=None
     voices: a file of tools/natural_voices.py, whose pieces are performed, too. footage: clips
     of `footage.clips.open_clips`, half of what is learned from; the statistics stay those of
     `start`. audio: folder of the audio encoder's weights; None: `out`, else `resume`, else the
-    shipped `preset`; or what `Wav2Vec2.from_pretrained` takes, of which `out` keeps a copy.
+    shipped `preset`; or what `public_encoder` takes, of which `out` keeps a copy.
     start: weights to begin with, a folder. asked: as `training.Run`; latents take at most 40 %
     of its minutes. With `out` or `resume` writes motion.safetensors there. Raises VasaError for
     unknown presets, absent weights or no limit."""

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Portrait', 'as_frames', 'Reenactor', 'Take', 'counted', 'most_typical', 'show_image', 'SpeechToMotion',
-           'OfflineTalker']
+           'TalkerModels', 'OfflineTalker']
 
 # %% ../../nbs/talking/02_offline.ipynb #10-003-6d9a52
 from collections.abc import Iterable, Iterator
@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import VasaError
 from ..face.detail import Appearance, DetailFace, build_face, face_config, load_face
 from ..face.networks import FaceModel
-from ..hearing.features import audio_features, load_audio_encoder
-from ..hearing.spectra import Wav2Vec2, Wav2Vec2Config
+from ..hearing.features import audio_encoder, audio_features, load_audio_encoder
+from ..hearing.moonshine import MoonshineConfig
+from ..hearing.spectra import Wav2Vec2Config
 from ..media.clips import MADE, Clip, frames_for, save_video
 from ..media.files import FILES
 from ..motion.network import MotionConfig, MotionModel, MotionSampling, load_motion
@@ -140,7 +141,7 @@ class SpeechToMotion:
 
     Speech may be a path, or samples at 16 kHz; `controls` are those of `motion_controls`, and
     `seed` or `generator`. Same seed, same motion."""
-    def __init__(self, audio: Wav2Vec2, motion: MotionModel):
+    def __init__(self, audio: nn.Module, motion: MotionModel):
         self.audio, self.motion_model = audio, motion
 
     @float32()
@@ -182,10 +183,10 @@ class SpeechToMotion:
         return torch.cat(list(self.perform(audio, **controls).motion))
 
 # %% ../../nbs/talking/02_offline.ipynb #10-016-d78626
-class OfflineTalker(Reenactor, SpeechToMotion):
-    """A portrait and speech to video, VASA-1 sec. 3.3. face, audio, motion: models on one
-    device, eval; dtype, batch as in `Reenactor`; controls as in `SpeechToMotion.perform`."""
-    def __init__(self, face: FaceModel | DetailFace, audio: Wav2Vec2, motion: MotionModel,
+class TalkerModels(Reenactor, SpeechToMotion):
+    """Both sides of a talker, with models that fit together. face, audio, motion: on one
+    device, eval; dtype, batch as in `Reenactor`."""
+    def __init__(self, face: FaceModel | DetailFace, audio: nn.Module, motion: MotionModel,
                  dtype=torch.float32, batch: int = 8):
         Reenactor.__init__(self, face, dtype, batch)
         SpeechToMotion.__init__(self, audio, motion)
@@ -198,7 +199,7 @@ class OfflineTalker(Reenactor, SpeechToMotion):
 
     @classmethod
     @float32()
-    def from_pretrained(cls, weights="laptop", device="cpu", **options) -> "OfflineTalker":
+    def from_pretrained(cls, weights="laptop", device="cpu", **options) -> "TalkerModels":
         "A talker of a preset or a folder of `vasa train`; VasaError where that is incomplete."
         folder = weights_folder(weights)
         audio, motion = load_audio_encoder(folder).to(device), load_motion(folder, device)
@@ -206,14 +207,14 @@ class OfflineTalker(Reenactor, SpeechToMotion):
 
     @classmethod
     @float32()
-    def random(cls, preset="tiny", seed: int = 0, device="cpu", **options) -> "OfflineTalker":
+    def random(cls, preset="tiny", seed: int = 0, device="cpu", **options) -> "TalkerModels":
         "Of a preset's sizes ('tiny', 'laptop', 'paper'), untrained: for tests and timings."
-        sizes = {"tiny": Wav2Vec2Config.tiny, "laptop": Wav2Vec2Config.laptop,
-                 "paper": Wav2Vec2Config.base}
+        sizes = {"tiny": Wav2Vec2Config.tiny(), "laptop": MoonshineConfig.laptop(),
+                 "paper": Wav2Vec2Config.base()}
         config = face_config(preset)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            face, audio = build_face(config), Wav2Vec2(sizes[preset]())
+            face, audio = build_face(config), audio_encoder(sizes[preset])
             dims = dict(audio_dim=audio.config.hidden_size, motion_dim=6 + config.z_dyn_dim)
             config, sampling = (getattr(x, preset)() for x in (MotionConfig, MotionSampling))
             motion = MotionModel(replace(config, **dims), sampling)
@@ -222,6 +223,10 @@ class OfflineTalker(Reenactor, SpeechToMotion):
         models = (m.to(device).eval().requires_grad_(False) for m in (face, audio, motion))
         return cls(*models, **options)
 
+# %% ../../nbs/talking/02_offline.ipynb #off-w03-films
+class OfflineTalker(TalkerModels):
+    """A portrait and speech to video, VASA-1 sec. 3.3; controls as in
+    `SpeechToMotion.perform`."""
     def film(self, portrait, take: Take, progress=None) -> Iterator[Tensor]:
         "A take's frames uint8 (S, S, 3) one by one; progress(frames done, frames in all)."
         frames = self.draw(self.encode(portrait), take.motion)

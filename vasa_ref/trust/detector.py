@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # %% ../../nbs/trust/03_detector.ipynb #td-004
-from ..store import PRETRAINED, config_from, load_into, load_weights
+from ..store import PRETRAINED, load_model
 
 # %% ../../nbs/trust/03_detector.ipynb #td-008
 def auc(made: Tensor, true: Tensor) -> float:
@@ -88,9 +88,8 @@ class Verdict(NamedTuple):
 def load_detector() -> tuple[Detector, dict[str, float]]:
     "The shipped detector, and its thresholds for frames and for lips."
     path = PRETRAINED / "laptop" / "detector.safetensors"
-    state, metadata = load_weights(path, DetectorConfig)
-    model = load_into(Detector(config_from(DetectorConfig, metadata, path)), state, path)
-    return model.eval().requires_grad_(False), metadata["thresholds"]
+    model, metadata = load_model(path, Detector, DetectorConfig)
+    return model, metadata["thresholds"]
 
 # %% ../../nbs/trust/03_detector.ipynb #td-021b
 def to_size(frames: Tensor, size: int) -> Tensor:
@@ -122,5 +121,5 @@ def lip_score(curve: Tensor) -> float:
 
 
 def detect_lips(curve: Tensor) -> Verdict:
-    "The verdict on lips and sound, from `Judges.sync_curve` with a reach of 10."
+    "The verdict on lips and sound, from the judges' `sync_curve` with a reach of 10."
     return Verdict(lip_score(curve), load_detector()[1]["lips"], [])

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # %% ../../nbs/trust/02_watermark.ipynb #t02-004-e3ba42
-from ..store import PRETRAINED, config_from, load_into, load_weights
+from ..store import PRETRAINED, load_model
 
 # %% ../../nbs/trust/02_watermark.ipynb #t02-008-5945c1
 # bits of the number, of its checksum; of the encoder's memory
@@ -165,9 +165,7 @@ class Watermark(nn.Module):
 def load_watermark() -> Watermark:
     "The shipped pair: one for all presets, or nobody could read another's marks."
     path = PRETRAINED / "laptop" / "watermark.safetensors"
-    state, metadata = load_weights(path, MarkConfig)
-    model = load_into(Watermark(config_from(MarkConfig, metadata, path)), state, path)
-    return model.eval().requires_grad_(False)
+    return load_model(path, Watermark, MarkConfig)[0]
 
 # %% ../../nbs/trust/02_watermark.ipynb #t02-033-4ec53d
 @torch.inference_mode()

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CHART', 'CHART_Y', 'AXIS', 'SKIN_TONES', 'COATS', 'HAIRLINE', 'WRINKLES', 'linear', 'bump', 'polyline', 'chart',
            'chart_points', 'Dice', 'chart_noise', 'resized', 'beard_area', 'hair_edge', 'brow_hairs', 'skin_texture',
-           'wrinkle_maps', 'wrinkle_depths', 'eye_colour', 'teeth_shade', 'coat_vertices']
+           'wrinkle_maps', 'wrinkle_depths', 'eye_colour', 'teeth_shade', 'mix', 'skin_tone', 'skin_colour',
+           'lips_and_mouth', 'with_mouth', 'with_parts', 'coat_vertices']
 
 # %% ../../nbs/world/04_skin.ipynb #w04-003-0961d7
 import math
@@ -141,13 +142,8 @@ def hair_edge(people: People, rest: Tensor) -> Tensor:
     recede = styled(people, "recede")
     back = 0.30 * smoothstep(0.25, 0.9, old_male) + 0.5 * recede
     temples = smoothstep(0.35, 0.7, z) * (0.4 + 0.6 * smoothstep(0.1, 0.45, x.abs()))
-    return (
-        y
-        - polyline(z, *HAIRLINE)
-        - 0.03 * torch.sin(9 * x)
-        - back * temples
-        - 0.45 * recede * smoothstep(8.1, 8.45, y)
-    )
+    above = y - polyline(z, *HAIRLINE) - 0.03 * torch.sin(9 * x)
+    return above - back * temples - 0.45 * recede * smoothstep(8.1, 8.45, y)
 
 # %% ../../nbs/world/04_skin.ipynb #w04-040-22413a
 def brow_hairs(people: People, dice: Dice, hairs: int = 200) -> Tensor:
@@ -163,23 +159,15 @@ def brow_hairs(people: People, dice: Dice, hairs: int = 200) -> Tensor:
     curve = curve + 0.018 * get("brow_height") - 0.015 * male
     half = polyline(t, (0.0, 0.15, 0.5, 1.0), (0.018, 0.034, 0.030, 0.006)) * thick
     x, y = 0.095 + 0.42 * t, curve + half * across
-    lean = (
-        polyline(t, (0.0, 0.2, 0.6, 1.0), (1.35, 0.75, 0.25, -0.35))
-        - 0.55 * across * (t > 0.15)
-        + 0.25 * (rand() - 0.5)
-    )
+    lean = polyline(t, (0.0, 0.2, 0.6, 1.0), (1.35, 0.75, 0.25, -0.35))
+    lean = lean - 0.55 * across * (t > 0.15) + 0.25 * (rand() - 0.5)
     length, width = (0.05 + 0.03 * rand()) * (0.6 + 0.4 * thick), 0.0045 + 0.002 * rand()
     dx, dy = lean.cos(), lean.sin()
     keep = rand() < get("brow_density") * (0.55 + 0.45 * smoothstep(0, 0.1, t))
-    corners = torch.stack(
-        [
-            torch.stack([x - width * dy, y + width * dx], -1),
-            torch.stack([x + width * dy, y - width * dx], -1),
-            torch.stack([x + length * dx, y + length * dy], -1),
-        ],
-        3,
-    )  # (B, 2, H, 3, 2)
-    corners = corners * keep[..., None, None]
+    corners = torch.stack([torch.stack([x - width * dy, y + width * dx], -1),
+                           torch.stack([x + width * dy, y - width * dx], -1),
+                           torch.stack([x + length * dx, y + length * dy], -1)], 3)
+    corners = corners * keep[..., None, None]                              # (B, 2, H, 3, 2)
     z = 1.53 - 1.0 * corners[..., 0] ** 2
     x = corners[..., 0] * side[..., None]
     at = chart(torch.stack([x, corners[..., 1], z], -1)).flatten(1, 3)
@@ -224,10 +212,8 @@ def skin_texture(people: People) -> Tensor:
     stripes = sum(bump((x.abs(), 0.42, 0.16), (y, at, 0.028)) for at in (7.0, 6.88))
     stripes = (stripes + bump((x, 0, 0.04), (y, 7.75, 0.16))).clamp(max=1) * face
     hair, pigment = (linear(people.rgb(name))[:, :, None, None] for name in ("hair", "trim"))
-    brown, black = (
-        hair.new_tensor([0.30, 0.14, 0.07])[:, None, None],
-        hair.new_tensor([0.10, 0.05, 0.035])[:, None, None],
-    )
+    brown = hair.new_tensor([0.30, 0.14, 0.07])[:, None, None]
+    black = hair.new_tensor([0.10, 0.05, 0.035])[:, None, None]
     light = mottle.new_zeros(len(people), 3, *CHART)
     cover = mottle.new_zeros(len(people), 1, *CHART)
     for weight, paint in ((0.6 * spots, brown), (0.75 * moles, black),
@@ -250,12 +236,8 @@ def wrinkle_maps(device: str = "cpu") -> Tensor:
     brow_lines = (7.66, 0.7), (7.755, 0.9), (7.85, 0.8), (7.935, 0.5)
     lines = sum(groove(y - h - wave, 0.016) * a for h, a in brow_lines)
     forehead = lines * smoothstep(0.55, 0.35, ax) * (z > 0.8)
-    frown = (
-        groove(ax - 0.065 - 0.03 * (y - 7.45), 0.014)
-        * smoothstep(7.34, 7.42, y)
-        * smoothstep(7.62, 7.54, y)
-        * (z > 1)
-    )
+    frown = groove(ax - 0.065 - 0.03 * (y - 7.45), 0.014) * smoothstep(7.34, 7.42, y)
+    frown = frown * smoothstep(7.62, 7.54, y) * (z > 1)
     angle = torch.atan2(y - 7.285, ax - 0.40)
     reach = ((ax - 0.40) ** 2 + (y - 7.285) ** 2).sqrt()
     crow = sum(groove(angle - a, 0.07) for a in (-0.55, -0.2, 0.15, 0.5))
@@ -289,11 +271,8 @@ def eye_colour(local: Tensor, iris: Tensor, pupil: Tensor) -> Tensor:
     (N, 3), pupil (N,) 0 to 1."""
     angle = torch.atan2(local[:, :2].norm(dim=1), local[:, 2])
     around = torch.atan2(local[:, 1], local[:, 0])
-    fibres = (
-        0.5
-        + 0.25 * torch.sin(29 * around + 4 * torch.sin(5 * around))
-        + 0.25 * torch.sin(53 * around + 9 * angle / 0.4)
-    )
+    fibres = (0.5 + 0.25 * torch.sin(29 * around + 4 * torch.sin(5 * around))
+              + 0.25 * torch.sin(53 * around + 9 * angle / 0.4))
     edge = lambda at, width: torch.sigmoid((at - angle) / width)
     white = local.new_tensor([0.67, 0.635, 0.615])
     white = white * (1 - 0.28 * smoothstep(0.5, 1.3, angle))[:, None]
@@ -316,68 +295,87 @@ def teeth_shade(rest: Tensor) -> Tensor:
     gap = torch.cos(along * 17.0) ** 2
     return (1 - 0.45 * gap ** 8) * (0.62 + 0.38 * smoothstep(1.0, 1.40, z))
 
-# %% ../../nbs/world/04_skin.ipynb #w04-064-22cb70
-def coat_vertices(people: People, mesh: Mesh) -> Tensor:
-    "The coats (B, V, 8), named by COATS, of the head's vertices."
-    x, y, z = mesh.rest.T
-    ax, mask = x.abs(), dict(zip(MASKS, mesh.masks.T))
-    amount = lambda name: people.get(name)[:, None]
-    melanin = amount("melanin")
-    old, male = people.identity.macro[:, 4:5], people.identity.macro[:, 3:4]
-    mix = lambda a, b, w: a + (b - a) * w[..., None]
-    tones = mesh.rest.new_tensor(SKIN_TONES)
-    step = (melanin * (len(tones) - 1)).clamp(0, len(tones) - 1.001)
+# %% ../../nbs/world/04_skin.ipynb #w04-s01-skin
+def mix(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+    "From colours a (..., 3) towards b by a weight (...)."
+    return a + (b - a) * weight[..., None]
+
+
+def skin_tone(people: People) -> Tensor:
+    "The tones (B, 1, 3) of people, between those of the table."
+    tones = people.look.new_tensor(SKIN_TONES)
+    step = (people.get("melanin")[:, None] * (len(tones) - 1)).clamp(0, len(tones) - 1.001)
     low = step.long()
-    tone = torch.lerp(tones[low], tones[low + 1], (step - low)[..., None])           # (B, 1, 3)
-    flush = (
-        0.9 * bump((ax, 0.45, 0.22), (y, 6.98, 0.18), (z, 1.25, 0.3))
-        + 0.7 * bump((x, 0, 0.12), (y, 6.93, 0.12), (z, 1.66, 0.2))
-        + 0.5 * mask["ears"]
-        + 0.4 * bump((x, 0, 0.2), (y, 6.25, 0.12), (z, 1.4, 0.3))
-    )
-    flush = flush * (0.3 + 0.7 * amount("redness")) * (1 - 0.6 * melanin)
-    shadow = bump((ax, 0.29, 0.15), (y, 7.17, 0.05), (z, 1.4, 0.2)) * (0.25 + 0.5 * old)
+    return torch.lerp(tones[low], tones[low + 1], (step - low)[..., None])
+
+
+def skin_colour(people: People, mesh: Mesh) -> Tensor:
+    "The colour (B, V, 3) of the head's vertices as if all of it were skin and hair's roots."
+    x, y, z = mesh.rest.T
+    ax, mask, tone = x.abs(), dict(zip(MASKS, mesh.masks.T)), skin_tone(people)
+    amount = lambda name: people.get(name)[:, None]
+    flush = (0.9 * bump((ax, 0.45, 0.22), (y, 6.98, 0.18), (z, 1.25, 0.3))
+             + 0.7 * bump((x, 0, 0.12), (y, 6.93, 0.12), (z, 1.66, 0.2))
+             + 0.5 * mask["ears"]
+             + 0.4 * bump((x, 0, 0.2), (y, 6.25, 0.12), (z, 1.4, 0.3)))
+    flush = flush * (0.3 + 0.7 * amount("redness")) * (1 - 0.6 * amount("melanin"))
+    shadow = bump((ax, 0.29, 0.15), (y, 7.17, 0.05), (z, 1.4, 0.2)) * (
+        0.25 + 0.5 * people.identity.macro[:, 4:5])                          # with age
     shadow = shadow + 0.35 * bump((ax, 0.16, 0.06), (y, 7.30, 0.08), (z, 1.4, 0.2))
     colour = tone * (1 - flush[..., None] * tone.new_tensor([0.02, 0.16, 0.15]))
     dim = (shadow + 0.25 * mask["eyelids"])[..., None] * tone.new_tensor([0.16, 0.24, 0.20])
     colour = colour * (1 - dim)
     blue = beard_area(x, y, z) * (0.30 * amount("stubble")).clamp(max=1)
     colour = colour * (1 - blue[..., None] * tone.new_tensor([0.50, 0.42, 0.34]))
-    hair = people.rgb("hair")
-    bearded = 0.6 * beard_area(x, y, z) * amount("beard")
+    hair, bearded = people.rgb("hair"), 0.6 * beard_area(x, y, z) * amount("beard")
     colour = mix(colour, hair[:, None].expand_as(colour), bearded)
     covered = smoothstep(-0.04, 0.16, hair_edge(people, mesh.rest)) * (1 - mask["ears"])
     covered = covered * (styled(people, "length") > 0)
     roots = torch.lerp(hair, tone.new_tensor([0.66, 0.65, 0.64]), people.get("grey")[:, None])
-    colour = mix(colour, (roots[:, None] * 0.88).expand_as(colour), covered)
-    lip = tone * tone.new_tensor([0.86, 0.61, 0.62]) * (1 - 0.06 * male[..., None])
-    red = tone.new_tensor([0.62, 0.11, 0.16]).expand_as(lip)
-    lip = mix(lip, red, 0.75 * amount("lipstick"))
+    return mix(colour, (roots[:, None] * 0.88).expand_as(colour), covered)
+
+# %% ../../nbs/world/04_skin.ipynb #w04-s03-mouth
+def lips_and_mouth(mesh: Mesh) -> tuple[Tensor, Tensor]:
+    "How much each vertex (V,) belongs to the lips, and to the inside of the mouth."
+    mask = dict(zip(MASKS, mesh.masks.T))
     lips = (1.25 * mask["lips"]).clamp(max=1) * (1 - smoothstep(0.3, 0.7, mask["inside-mouth"]))
-    colour = mix(colour, lip, (0.85 * lips).expand(len(people), -1))
-    colour = mix(
-        colour,
-        colour * tone.new_tensor([0.55, 0.42, 0.50]),
-        smoothstep(0.1, 0.6, mask["eyelids"]) * amount("eye_shadow"),
-    )
-    inside = smoothstep(0.4, 0.8, mask["inside-mouth"])
-    line = bump((mask["inside-mouth"], 0.35, 0.20)) * (mask["lips"] > 0.2)   # where lips meet
+    return lips, smoothstep(0.4, 0.8, mask["inside-mouth"])
+
+
+def with_mouth(people: People, mesh: Mesh, colour: Tensor) -> Tensor:
+    "Colours (B, V, 3) with lips, lids and the inside of the mouth."
+    mask, tone = dict(zip(MASKS, mesh.masks.T)), skin_tone(people)
+    amount = lambda name: people.get(name)[:, None]
     everybody = lambda weight: weight.expand(len(people), -1)
+    lips, inside = lips_and_mouth(mesh)
+    lip = tone * tone.new_tensor([0.86, 0.61, 0.62])
+    lip = lip * (1 - 0.06 * people.identity.macro[:, 3:4][..., None])        # of men
+    red = tone.new_tensor([0.62, 0.11, 0.16]).expand_as(lip)
+    colour = mix(colour, mix(lip, red, 0.75 * amount("lipstick")), everybody(0.85 * lips))
+    colour = mix(colour, colour * tone.new_tensor([0.55, 0.42, 0.50]),
+                 smoothstep(0.1, 0.6, mask["eyelids"]) * amount("eye_shadow"))
+    line = bump((mask["inside-mouth"], 0.35, 0.20)) * (mask["lips"] > 0.2)   # where lips meet
     colour = mix(colour, colour * tone.new_tensor([0.55, 0.45, 0.45]), everybody(0.8 * line))
-    cavity = tone.new_tensor([0.46, 0.15, 0.15]).expand_as(colour)
-    colour = mix(colour, cavity, everybody(inside))
-    part = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    return mix(colour, tone.new_tensor([0.46, 0.15, 0.15]).expand_as(colour), everybody(inside))
+
+
+def with_parts(mesh: Mesh, colour: Tensor) -> tuple[Tensor, Tensor]:
+    "Colours (B, V, 3) with eyes, teeth, tongue and lashes, and each vertex's part (V,)."
+    part = torch.zeros(len(mesh.rest), dtype=torch.long, device=colour.device)
     part[mesh.triangles.flatten()] = mesh.parts.repeat_interleave(3)
-    for name, rgb in (
-        ("eye", (0.86, 0.83, 0.81)),
-        ("teeth", (0.86, 0.81, 0.72)),
-        ("tongue", (0.66, 0.32, 0.32)),
-        ("lashes", (0.05, 0.04, 0.04)),
-    ):
-        colour[:, part == PARTS.index(name)] = tone.new_tensor(rgb)
-    # teeth and tongue darken to the back
-    deep = ((part == 2) | (part == 3)) * (1 - smoothstep(0.95, 1.42, z))
-    colour = colour * (1 - deep[:, None] * tone.new_tensor([0.55, 0.72, 0.75]))
+    for name, rgb in (("eye", (0.86, 0.83, 0.81)), ("teeth", (0.86, 0.81, 0.72)),
+                      ("tongue", (0.66, 0.32, 0.32)), ("lashes", (0.05, 0.04, 0.04))):
+        colour[:, part == PARTS.index(name)] = colour.new_tensor(rgb)
+    deep = ((part == 2) | (part == 3)) * (1 - smoothstep(0.95, 1.42, mesh.rest[:, 2]))
+    return colour * (1 - deep[:, None] * colour.new_tensor([0.55, 0.72, 0.75])), part
+
+# %% ../../nbs/world/04_skin.ipynb #w04-064-22cb70
+def coat_vertices(people: People, mesh: Mesh) -> Tensor:
+    "The coats (B, V, 8), named by COATS, of the head's vertices."
+    colour = with_mouth(people, mesh, skin_colour(people, mesh))
+    colour, part = with_parts(mesh, colour)
+    x, z, (lips, inside) = mesh.rest[:, 0], mesh.rest[:, 2], lips_and_mouth(mesh)
+    amount = lambda name: people.get(name)[:, None]
     is_skin = (part == 0).float()
     mouth = torch.maximum(inside, (part == 2).float() + (part == 3).float())
     hidden = 1 - (1 - smoothstep(0.75, 1.5, z)) * mouth
@@ -385,7 +383,7 @@ def coat_vertices(people: People, mesh: Mesh) -> Tensor:
                         inside * 0.5 + (part == 3) * 0.5)
     oily = amount("gloss") * (0.5 + bump((x, 0, 0.35), (z, 1.6, 0.35)))
     gloss = torch.maximum(wet, 0.12 + 0.25 * oily)
-    soft = everybody(is_skin * (1 - 0.5 * inside) + 0.5 * (part == 3))
+    soft = (is_skin * (1 - 0.5 * inside) + 0.5 * (part == 3)).expand(len(people), -1)
     place = chart(mesh.rest).expand(len(people), -1, -1)
     surface = torch.stack([gloss, soft, hidden.expand_as(soft)], 2)
     return torch.cat([linear(colour), place, surface], 2)
