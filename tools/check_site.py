@@ -49,9 +49,7 @@ def finish(path, original):
     for i, cell in enumerate(cells):
         source, outputs = text_of(cell["source"]), cell.get("outputs", [])
         if cell["cell_type"] == "markdown":
-            source = re.sub(r"\[\[(`[^`]+`)\]\([^)]*\)\]\(", r"[\1](", source)            # a link of the author's own
-            source = re.sub(r"\[(\[`[^`]+`\]\([^)]*\))\]", r"\1", source)
-            source = cell["source"] = re.sub(rf"(\]\({re.escape(site())}[^)#]*#\w+)\.[\w.]+\)", r"\1)", source)
+            source = cell["source"] = links_mended(source)
             heading = (re.findall(r"^#+ (.+)$", source, re.MULTILINE) or [heading])[-1]
             paragraphs = [p for p in re.split(r"\n{2,}", source) if re.match(r"[\w*`\[$]", p) and "](" not in p[:2]]
             prose = lead(paragraphs[-1], from_end=True) if paragraphs else prose
@@ -70,13 +68,20 @@ def finish(path, original):
             starts = rf"(?:async )?(?:def|class) {named[1]}\b"
             line = next((n for n, text in enumerate(lines, 1) if re.match(starts, text)), None)
             for output in outputs:
-                text = text_of(output.get("data", {}).get("text/markdown", ""))
+                text = links_mended(text_of(output.get("data", {}).get("text/markdown", "")))
                 here = f"{module.relative_to(ROOT)}#L{line}" if line else None
                 text = re.sub(r"vasa_ref/[\w/]+\.py#L\d+", here, text, count=1) if here else text
                 if "Exported source" in shown and re.search(rf"^{starts}", shown, re.MULTILINE):
                     text = text.partition("```python")[0].rstrip() + "\n"
                 if text: output["data"]["text/markdown"] = text
     path.write_text(json.dumps(notebook, ensure_ascii=False, indent=1) + "\n")
+
+
+def links_mended(text):
+    "Markdown in which links to methods go to their class, and names that nbdev linked have no brackets about them."
+    text = re.sub(r"\[\[(`[^`]+`)\]\([^)]*\)\]\(", r"[\1](", text)                  # a link of the author's own
+    text = re.sub(r"\[(\[`[^`]+`\]\([^)]*\))\]", r"\1", text)
+    return re.sub(rf"(\]\({re.escape(site())}[^)#]*#\w+)\.[\w.]+\)", r"\1)", text)
 
 
 @cache
