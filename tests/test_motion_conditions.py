@@ -224,8 +224,8 @@ def test_a_condition_is_spelled_in_one_module():
     """Code names no condition outside the table, but for what is about that condition alone."""
     package, found = Path(vasa_ref.__file__).parent, {}
     about = {"motion/conditions.py": 99,                                  # the table
-             # emotion_strength; guidance of the gaze
-             "app/films.py": 3, "talking/directing.py": 1, "talking/controls.py": 3,
+             # emotion_strength, which goes with an emotion; guidance of the gaze
+             "app/films.py": 3, "talking/directing.py": 1, "talking/controls.py": 4,
              "motion/latents.py": 5}                                  # labels of the toy clips
     for room in ("motion", "talking", "app"):
         for path in (package / room).glob("*.py"):
