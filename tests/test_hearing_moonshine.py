@@ -14,6 +14,7 @@ from vasa_ref.hearing.features import (
     public_encoder,
 )
 from vasa_ref.hearing.moonshine import Moonshine, MoonshineConfig, MoonshineStream, angles, turned
+from vasa_ref.hearing.spectra import Wav2Vec2, Wav2Vec2Config
 from vasa_ref.hearing.training import make_speech, recogniser_loss, train_audio
 from vasa_ref.media.clips import frames_for
 from vasa_ref.store import save_weights
@@ -94,6 +95,21 @@ def test_states_are_final_when_they_come_and_all_come(encoder, cuts):
         assert max(x.shape[1] for x in stream.inputs) <= 6 + 1 + sum(len(m) for m in made)
     assert torch.allclose(torch.cat(made), encoder(waveform[None])[0], atol=1e-4)
     assert all(x.shape[1] <= 6 + 2 for x in stream.inputs)                 # what later states may see
+
+
+def test_a_stream_lives_where_its_encoder_does():
+    torch.manual_seed(0)
+    double = Moonshine(SMALL).double().eval().requires_grad_(False)         # another type stands for another device
+    source, waveform = feature_stream(double), noise(6400)
+    source.push(waveform)
+    assert torch.allclose(source.features(0, 10), audio_features(double, waveform), atol=1e-8)
+    assert source.features(9, 10).dtype == torch.float64
+
+
+def test_another_encoder_is_no_teacher(tmp_path):
+    save_weights(tmp_path / "audio.safetensors", Wav2Vec2(Wav2Vec2Config.tiny()), Wav2Vec2Config.tiny())
+    with pytest.raises(VasaError, match="the teacher is no Moonshine"):
+        train_audio("tiny", teacher=tmp_path, max_steps=1, quiet=True)
 
 
 @pytest.mark.parametrize("kind", [FeatureStream, MoonshineFeatures])

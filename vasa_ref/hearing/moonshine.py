@@ -195,14 +195,15 @@ class MoonshineStream:
     def __init__(self, encoder: Moonshine):
         config = encoder.config
         self.encoder, (self.left, self.right) = encoder, config.attention_context
-        self.samples = torch.zeros(0)                           # not yet in a state of the stem
-        self.inputs = [torch.zeros(1, 0, config.hidden_size) for layer in encoder.layers]
+        like = next(encoder.parameters())                       # its device and type
+        self.samples = like.new_zeros(0)                        # not yet in a state of the stem
+        self.inputs = [like.new_zeros(1, 0, config.hidden_size) for layer in encoder.layers]
         self.finished = [0] * len(encoder.layers)                  # of them, handed on already
 
     def push(self, samples: Tensor, last: bool = False) -> Tensor:
         "States (n, hidden) that are final with these samples (m,); all, if they are the last."
         encoder, hop = self.encoder, self.encoder.config.hop
-        self.samples = torch.cat([self.samples, samples])
+        self.samples = torch.cat([self.samples, samples.to(self.samples)])
         new = 1 + (len(self.samples) - encoder.config.receptive_field) // hop
         if new < 1 and not last: return self.inputs[0][0, :0]
         x = encoder.stem(self.samples[None]) if new > 0 else self.inputs[0][:, :0]
@@ -210,8 +211,8 @@ class MoonshineStream:
         for k, layer in enumerate(encoder.layers):
             x = torch.cat([self.inputs[k], x], 1)
             final = max(self.finished[k], x.shape[1] - (0 if last else self.right))
-            mask = band_mask(x.shape[1], (self.left, self.right))
-            y = layer(x, encoder.angle(x.shape[1]), mask)[:, self.finished[k]:final]
+            mask = band_mask(x.shape[1], (self.left, self.right), x.device)
+            y = layer(x, encoder.angle(x.shape[1], x.device), mask)[:, self.finished[k]:final]
             kept = max(0, final - self.left)
             self.inputs[k], self.finished[k], x = x[:, kept:], final - kept, y
         return encoder.layer_norm(x)[0]

@@ -269,6 +269,8 @@ def utterances(dataset, least=1.5, most=8.0, pause=0.3, sure=0.8):
 # %% ../../nbs/hearing/04_training.ipynb #tch-def
 def hearing_all(encoder):
     "A Moonshine with the same weights, whose attention and norm have no bounds; eval, frozen."
+    if not isinstance(encoder, Moonshine):
+        raise VasaError("the teacher is no Moonshine: expected what tools/moonshine.py writes")
     whole = Moonshine(replace(encoder.config, attention_context=None, scale=None))
     return load_into(whole, encoder.state_dict(), "the teacher").eval().requires_grad_(False)
 

@@ -60,7 +60,7 @@ class MoonshineFeatures(FeatureStream):
         super().__init__(encoder)
         self.stream = MoonshineStream(encoder)
         self.stream.push(torch.zeros(self.edge // 2))           # states are centred on frames
-        self.states = torch.zeros(0, encoder.config.hidden_size)  # two a frame, from `start` on
+        self.states = self.stream.inputs[0][0]                  # two a frame, from `start` on
         self.given, self.over = 0, False                        # samples that the encoder has
 
     def features(self, first: int, stop: int) -> Tensor:
