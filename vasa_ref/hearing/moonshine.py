@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['MoonshineConfig', 'Stem', 'angles', 'turned', 'RotaryAttention', 'Block', 'Moonshine', 'public_config', 'our_names',
-           'MoonshineStream']
+           'MoonshineStream', 'looking_ahead']
 
 # %% ../../nbs/hearing/02_moonshine.ipynb #moon-04
-from dataclasses import dataclass, fields
+from copy import copy
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,8 @@ class MoonshineConfig:
     """Sizes of Moonshine's encoder (Jeffries et al. 2024), by the names of its `config.json`.
 
     Ours: `hop`, samples from one state to the next, a multiple of 64; `attention_context`,
-    states (left, right) that one attention sees; `scale`, what the first convolution's states
+    states (left, right) that one attention sees; `lookahead`, states that all blocks together
+    look ahead, None for each as far as it sees; `scale`, what the first convolution's states
     are divided by. None: attention sees all, the states are normed over the whole sound."""
     hidden_size: int = 288
     num_hidden_layers: int = 6
@@ -34,6 +36,7 @@ class MoonshineConfig:
     rope_theta: float = 10000.0
     hop: int = 384
     attention_context: tuple | None = None
+    lookahead: int | None = None
     scale: float | None = None
     do_normalize = False                       # the waveform is taken as it is
 
@@ -50,11 +53,20 @@ class MoonshineConfig:
         return 127 + 64 * (7 - 1) + 3 * 64 * (3 - 1)
 
     @property
+    def reach(self):
+        "States (left, right) that each block sees, the lowest first; None: all."
+        n, ahead = self.num_hidden_layers, self.lookahead
+        if self.attention_context is None: return [None] * n
+        left, right = self.attention_context
+        if ahead is None: return [(left, right)] * n
+        return [(left, min(right, ahead // n + (k < ahead % n))) for k in range(n)]
+
+    @property
     def context(self):
         """States (left, right) on which one hidden state depends, beyond its own; None: on all
         of them."""
         if self.attention_context is None or self.scale is None: return None
-        return tuple(self.num_hidden_layers * side for side in self.attention_context)
+        return tuple(map(sum, zip(*self.reach)))
 
 # %% ../../nbs/hearing/02_moonshine.ipynb #moon-10
 class Stem(nn.Module):
@@ -141,9 +153,9 @@ class Moonshine(nn.Module):
         normed."""
         states = [self.stem(waveform)]
         T, device = states[0].shape[1], waveform.device
-        mask = band_mask(T, self.config.attention_context, device)
         angle = self.angle(T, device)
-        for layer in self.layers: states.append(layer(states[-1], angle, mask))
+        for layer, reach in zip(self.layers, self.config.reach):
+            states.append(layer(states[-1], angle, band_mask(T, reach, device)))
         return [*states[:-1], self.layer_norm(states[-1])]
 
     def angle(self, T: int, device=None) -> Tensor:
@@ -174,7 +186,7 @@ def public_config(values: dict, name) -> MoonshineConfig:
         raise VasaError(f"{name} is no Moonshine: model_type is {values.get('model_type')!r}")
     values = {key.removeprefix("encoder_"): value for key, value in values.items()}
     known = {field.name for field in fields(MoonshineConfig)} & values.keys()
-    return MoonshineConfig(**{key: values[key] for key in known - {"hop", "scale"}})
+    return MoonshineConfig(**{key: values[key] for key in known - {"hop", "lookahead", "scale"}})
 
 
 def our_names(state: dict, config: MoonshineConfig) -> dict:
@@ -194,7 +206,7 @@ class MoonshineStream:
     each once, in order, as soon as nothing can change it any more."""
     def __init__(self, encoder: Moonshine):
         config = encoder.config
-        self.encoder, (self.left, self.right) = encoder, config.attention_context
+        self.encoder, self.reach = encoder, config.reach
         like = next(encoder.parameters())                       # its device and type
         self.samples = like.new_zeros(0)                        # not yet in a state of the stem
         self.inputs = [like.new_zeros(1, 0, config.hidden_size) for layer in encoder.layers]
@@ -208,11 +220,23 @@ class MoonshineStream:
         if new < 1 and not last: return self.inputs[0][0, :0]
         x = encoder.stem(self.samples[None]) if new > 0 else self.inputs[0][:, :0]
         self.samples = self.samples[max(0, new) * hop:]
-        for k, layer in enumerate(encoder.layers):
+        for k, (layer, (left, right)) in enumerate(zip(encoder.layers, self.reach)):
             x = torch.cat([self.inputs[k], x], 1)
-            final = max(self.finished[k], x.shape[1] - (0 if last else self.right))
-            mask = band_mask(x.shape[1], (self.left, self.right), x.device)
+            final = max(self.finished[k], x.shape[1] - (0 if last else right))
+            mask = band_mask(x.shape[1], (left, right), x.device)
             y = layer(x, encoder.angle(x.shape[1], x.device), mask)[:, self.finished[k]:final]
-            kept = max(0, final - self.left)
+            kept = max(0, final - left)
             self.inputs[k], self.finished[k], x = x[:, kept:], final - kept, y
         return encoder.layer_norm(x)[0]
+
+# %% ../../nbs/hearing/02_moonshine.ipynb #moon-l2
+def looking_ahead(encoder: Moonshine, states: int) -> Moonshine:
+    """The encoder with the same weights whose blocks together look `states` ahead. Raises
+    VasaError for more than they see."""
+    config = encoder.config
+    most = config.attention_context and config.num_hidden_layers * config.attention_context[1]
+    if most is None or not 0 <= states <= most:
+        raise VasaError(f"a look-ahead of {states} states; accepted are 0 to {most}")
+    shorter = copy(encoder)
+    shorter.config = replace(config, lookahead=states)
+    return shorter

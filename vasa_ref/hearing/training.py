@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STEP', 'UNKNOWN', 'DATASET_SIZES', 'SpeechDataset', 'labelled', 'stretch', 'utterance', 'make_speech',
-           'join_speakers', 'mel_start', 'recogniser_loss', 'save_speech', 'load_speech', 'speech_of', 'utterances',
-           'hearing_all', 'train_audio']
+           'join_speakers', 'mel_start', 'random_lookahead', 'recogniser_loss', 'save_speech', 'load_speech',
+           'speech_of', 'utterances', 'hearing_all', 'train_audio']
 
 # %% ../../nbs/hearing/04_training.ipynb #h3-004-75af11
 import math
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ..errors import VasaError
 from .features import (PhonemeRecogniser, encoder_weights,
                                        load_audio_encoder)
-from .moonshine import Moonshine
+from .moonshine import Moonshine, looking_ahead
 from .spectra import Wav2Vec2Config
 from ..store import load_into, read_tensors, save_tensors, save_weights, weights_folder
 from ..training import Recipe, Run, first_makes, fit, within
@@ -176,6 +176,14 @@ def mel_start(conv):
     pairs = torch.cat([angle.cos(), angle.sin()]) * torch.hann_window(kernel, periodic=False)
     with torch.no_grad(): conv.weight.copy_((pairs / pairs.norm(dim=1, keepdim=True))[:, None])
 
+# %% ../../nbs/hearing/04_training.ipynb #look-def
+def random_lookahead(encoder, generator):
+    "The encoder, half of the time with less look-ahead than it has, where that can be."
+    most = encoder.config.context[1] if isinstance(encoder, Moonshine) \
+        and encoder.config.context else 0
+    less = torch.randint(2 * most + 1, (), generator=generator).item()
+    return looking_ahead(encoder, less) if less < most else encoder
+
 # %% ../../nbs/hearing/04_training.ipynb #h3-023-1d84f3
 def recogniser_loss(model, dataset, generator, batch=8, seconds=2.0, device="cpu", voices=None,
                     teacher=None):
@@ -197,7 +205,8 @@ def recogniser_loss(model, dataset, generator, batch=8, seconds=2.0, device="cpu
     labels, (loud, pitch, voiced) = labels.to(device), prosody.unbind(1)     # (B, T) each
     loud = (loud + gain.log10()).clamp(min=-3).to(device)
     pitch, voiced = pitch.to(device), voiced.to(device)
-    states = model.encoder(waveform.to(device))                              # (B, T, hidden)
+    encoder = random_lookahead(model.encoder, generator)
+    states = encoder(waveform.to(device))                                    # (B, T, hidden)
     scores, heard = model.read(states)                                  # (B, T, 48), (B, T, 3)
     phoneme = F.cross_entropy(scores.mT, labels, label_smoothing=0.05, ignore_index=UNKNOWN)
     tune = ((heard[..., 0] - loud) ** 2 + 4 * voiced * (heard[..., 1] - pitch) ** 2).mean() \
