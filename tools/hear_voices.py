@@ -1,11 +1,12 @@
 """What trained recognisers hear in labelled recordings, speaker by speaker, as a table.
 
-    python tools/hear_voices.py TAPE.safetensors FOLDER_OR_PRESET ...
+    python tools/hear_voices.py TAPE.safetensors FOLDER_OR_PRESET ... [--ahead STATES ...]
 
 TAPE is a file of tools/natural_voices.py, of speakers that no recogniser was trained on. Shares of its 20 ms frames:
 right: the phoneme; in speech: the same where somebody speaks; viseme: the mouth shape where somebody speaks;
 closed: of the frames of m, b, p, those heard as m, b or p; truly closed: of the frames so heard, those that are;
-silence: of the silent frames, those heard so. A dash stands where there are no such frames.
+silence: of the silent frames, those heard so. A dash stands where there are no such frames. ahead: how many states of
+20 ms the encoder may look ahead, for each number a row of its own; without it as far as the weights do.
 """
 import argparse
 import sys
@@ -14,6 +15,7 @@ import torch
 
 from vasa_ref.errors import VasaError
 from vasa_ref.hearing.features import audio_features, load_recogniser
+from vasa_ref.hearing.moonshine import looking_ahead
 from vasa_ref.hearing.training import UNKNOWN, load_speech
 from vasa_ref.world.voice import PHONEMES, VISEMES, viseme_of
 
@@ -40,6 +42,16 @@ def hear(recogniser, dataset):
     return scores.argmax(-1)[:len(truth)], truth
 
 
+def with_lookaheads(names, ahead):
+    "{name: recogniser} of weights; with `ahead`, one for each look-ahead."
+    for name in names:
+        if not ahead: yield name, load_recogniser(name)
+        for states in ahead:
+            recogniser = load_recogniser(name)
+            recogniser.encoder = looking_ahead(recogniser.encoder, states)
+            yield f"{name}, {states} ahead", recogniser
+
+
 def table(dataset, recognisers):
     "Lines of Markdown: each speaker of the dataset, and all of them, as each of {name: recogniser} hears them."
     lines = ["| speaker | seconds | weights | " + " | ".join(COLUMNS) + " |", "|---" * (3 + len(COLUMNS)) + "|"]
@@ -56,8 +68,9 @@ def main(args=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
     parser.add_argument("weights", nargs="+")
+    parser.add_argument("--ahead", type=int, nargs="+", default=[], metavar="STATES")
     args = parser.parse_args(args)
-    print("\n".join(table(load_speech(args.dataset), {name: load_recogniser(name) for name in args.weights})))
+    print("\n".join(table(load_speech(args.dataset), dict(with_lookaheads(args.weights, args.ahead)))))
 
 
 if __name__ == "__main__":
