@@ -12,9 +12,35 @@ from mistakes import mistakes
 from test_exercises import CHAPTERS, NOTEBOOKS, of_chapter
 
 WRONG = {  # chapter: {function: two mistakes or more (what the solution says, what a student might say)}
+    "face/01_warps": {
+        "undo": [("range(rounds)", "range(1)"), ("-flow_at", "flow_at"),
+                 ("y + undone.movedim(1, -1)", "y - undone.movedim(1, -1)")]},
+    "face/02_networks": {
+        "soft_places": [("maps.flatten(2).softmax(dim=-1)", "maps.softmax(dim=-1).flatten(2)"),
+                        (".clamp_min(1e-9)", ""), ("clamp_min(1e-9).sqrt()", "clamp_min(1e-9)"),
+                        ("[0, ..., :2]", "[0, ..., [1, 0]]")]},
+    "face/03_perceptual": {
+        "texture_loss": [("x @ x.mT", "x.square().sum(-1)"), (" / x.shape[-1]", ""),
+                         ("x.float().flatten(2)", "x.float().movedim(1, 0).flatten(1)")]},
+    "face/04_adversary": {
+        "gradient_penalty": [(", create_graph=True", ""), (".sum(dim=(1, 2, 3)).mean()", ".mean()"),
+                             ("gradient.square().sum(dim=(1, 2, 3))", "gradient.flatten(1).norm(dim=1)"),
+                             (".detach()", "")]},
+    "face/05_pretraining": {
+        "soft_contrast": [(".square() / width", " / width"), (" / width", ""),
+                          ("F.cross_entropy(cosine.T, target)", "F.cross_entropy(cosine, target)"),
+                          ("F.normalize(b, dim=1)", "b")]},
+    "face/06_disentangle": {
+        "fooling": [("z_id[:, :, None, None].expand(-1, -1, 8, 8)", "volume"),
+                    ("z_id[:, :, None, None].expand(-1, -1, 8, 8)", "torch.full_like(volume, 0.5)"),
+                    ("z_id[", "(z_id + z_dyn[:, :3] - z_dyn[:, :3].mean())[")]},
     "face/07_plain_training": {
+        "by_signs": [(" - 1e-9", ""), (".mean(dim=1).abs()", ".mean(dim=1)"), ("(signs * gain)", "(signs * gain.sign())")],
         "paired_t": [("gain.std()", "gain.var()"), ("gain.std()", "without.std()"), ("/ len(gain) ** 0.5", "")]},
     "face/08_separation": {
+        "erase": [("codes - (codes - codes.mean(dim=0)) @ directions.T @ directions", "codes - means[persons]"),
+                  ("[:people - 1]", "[:1]"), ("[:people - 1]", "[:people + 1]"),
+                  ("(codes - codes.mean(dim=0))", "codes"), ("means - means.mean(dim=0)", "means")],
         "by_chance": [("persons[torch.randperm(len(persons), generator=generator)]", "persons"),
                       ("generator=generator", "generator=torch.Generator().manual_seed(0)"),
                       (", generator=generator", "")]},
@@ -24,6 +50,7 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
         "worst_units": [(" / told.var(0, correction=0).clamp(min=1e-6)", ""),
                         ("(read - told).square().mean(0)", "(read - told).var(0)")]},
     "face/10_front": {
+        "seen_area": [(" ** 2", ""), (".clamp(min=0)", ".abs()"), ("down, right", "right, down")],
         "flatten": [("transform(matrix, front_points(size).expand(len(image), -1, -1, -1))",
                      "front_points(size).expand(len(image), -1, -1, -1)"),
                     ("points[..., :2]", "points[..., [1, 0]]")]},
