@@ -16,9 +16,36 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
         "adam": [("return theta, (m, v, n)", "return theta, (m, v, 0)"),
                  ("return theta, (m, v, n)", "return theta, (m, 0.0, n)"),
                  ("** 0.5 + 1e-8", "+ 1e-8")]},
+    "face/01_warps": {
+        "undo": [("range(rounds)", "range(1)"), ("-flow_at", "flow_at"),
+                 ("y + undone.movedim(1, -1)", "y - undone.movedim(1, -1)")]},
+    "face/02_networks": {
+        "soft_places": [("maps.flatten(2).softmax(dim=-1)", "maps.softmax(dim=-1).flatten(2)"),
+                        (".clamp_min(1e-9)", ""), ("clamp_min(1e-9).sqrt()", "clamp_min(1e-9)"),
+                        ("[0, ..., :2]", "[0, ..., [1, 0]]")]},
+    "face/03_perceptual": {
+        "texture_loss": [("x @ x.mT", "x.square().sum(-1)"), (" / x.shape[-1]", ""),
+                         ("x.float().flatten(2)", "x.float().movedim(1, 0).flatten(1)")]},
+    "face/04_adversary": {
+        "gradient_penalty": [(", create_graph=True", ""), (".sum(dim=(1, 2, 3)).mean()", ".mean()"),
+                             ("gradient.square().sum(dim=(1, 2, 3))", "gradient.flatten(1).norm(dim=1)"),
+                             (".detach()", "")]},
+    "face/05_pretraining": {
+        "soft_contrast": [(".square() / width", " / width"), (" / width", ""),
+                          ("F.cross_entropy(cosine.T, target)", "F.cross_entropy(cosine, target)"),
+                          ("F.normalize(b, dim=1)", "b")]},
+    "face/06_disentangle": {
+        "fooling": [("z_id[:, :, None, None].expand(-1, -1, 8, 8)", "volume"),
+                    ("z_id[:, :, None, None].expand(-1, -1, 8, 8)", "torch.full_like(volume, 0.5)"),
+                    ("z_id[", "(z_id + z_dyn[:, :3] - z_dyn[:, :3].mean())[")]},
     "face/07_plain_training": {
+        "by_signs": [(" - 1e-9", ""), (".mean(dim=1).abs()", ".mean(dim=1)"),
+                     ("(signs * gain)", "(signs * gain.sign())")],
         "paired_t": [("gain.std()", "gain.var()"), ("gain.std()", "without.std()"), ("/ len(gain) ** 0.5", "")]},
     "face/08_separation": {
+        "erase": [("codes - (codes - codes.mean(dim=0)) @ directions.T @ directions", "codes - means[persons]"),
+                  ("[:people - 1]", "[:1]"), ("[:people - 1]", "[:people + 1]"),
+                  ("(codes - codes.mean(dim=0))", "codes"), ("means - means.mean(dim=0)", "means")],
         "by_chance": [("persons[torch.randperm(len(persons), generator=generator)]", "persons"),
                       ("generator=generator", "generator=torch.Generator().manual_seed(0)"),
                       (", generator=generator", "")]},
@@ -28,6 +55,7 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
         "worst_units": [(" / told.var(0, correction=0).clamp(min=1e-6)", ""),
                         ("(read - told).square().mean(0)", "(read - told).var(0)")]},
     "face/10_front": {
+        "seen_area": [(" ** 2", ""), (".clamp(min=0)", ".abs()"), ("down, right", "right, down")],
         "flatten": [("transform(matrix, front_points(size).expand(len(image), -1, -1, -1))",
                      "front_points(size).expand(len(image), -1, -1, -1)"),
                     ("points[..., :2]", "points[..., [1, 0]]")]},
@@ -39,6 +67,9 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
                       ("torch.linalg.lstsq(amounts, offsets.flatten(1)).solution",
                        "(torch.linalg.pinv(amounts) @ offsets.flatten(1)).abs()")]},
     "hearing/01_spectra": {
+        "fourier_filters": [("-angle.sin()", "angle.sin()"), (" * torch.hann_window(n_fft, dtype=torch.float64)", ""),
+                            ("torch.hann_window(n_fft,", "torch.hann_window(n_fft, periodic=False,"),
+                            ("* n / n_fft", "* n / (n_fft // 2 + 1)")],
         "samples_for": [("config.receptive_field + (states - 1) * config.hop", "states * config.hop"),
                         ("(states - 1)", "states")],
         "deltas": [('mode="replicate"', 'mode="reflect"'),
@@ -51,6 +82,9 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
                             "torch.polar(torch.ones_like(angle), -angle)")],
         "step": [("[:, :, -left:], v[:, :, -left:]", ", v"), ("[total - n:]", "[:n]")]},
     "hearing/03_features": {
+        "beside_constant": [("count.nonzero()[:, 0]", "range(len(count))"), ("right[truth == k]", "right[heard == k]"),
+                            ("count.max() / len(truth)", "heard.bincount().max() / len(truth)"),
+                            ("1 / len(recalls)", "1 / len(count)")],
         "linear_accuracy": [("value=1.0", "value=0.0"), (".argmax(1) == new_y", ".argmax(1) == y")],
         "final_rows": [("max(0, (samples - ahead) // (2 * config.hop))", "(samples - ahead) // (2 * config.hop)"),
                        ("(2 * config.hop))", "config.hop)")]},
@@ -95,12 +129,28 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
                      ("spread(plain) / spread(guided)", "spread(guided) / spread(plain)"),
                      ("phi * guided * spread(plain) / spread(guided)", "phi * plain"),
                      ("x.std((1, 2), keepdim=True)", "x.std(1, keepdim=True)")]},
+    "measure/01_estimator": {
+        "own_errors": [(" / 2, (ab", ", (ab"), (".var()", ".square().mean()"), ("max(square, 0.0)", "abs(square)"),
+                       ("(ab + ac - bc) / 2, (ab + bc - ac) / 2", "(ab + bc - ac) / 2, (ab + ac - bc) / 2")]},
+    "measure/02_lipsync": {
+        "beat": [("(loudness[1:] + loudness[:-1]) / 2", "loudness[1:]"), ("pose[:, :3]", "pose[:, 1:2]"),
+                 (".diff(dim=0)", "[1:]"), ("pose[:, :3]", "pose"), (".clamp(min=1e-8)", "")]},
     "measure/03_metrics": {
+        "skills": [("(true[name] - chance[name])", "abs(true[name] - chance[name])"),
+                   ("true[name] != chance", "true[name] > chance"),
+                   (" - chance[name]) / (true[name] - chance[name])", ") / true[name]")],
         "tremble": [("pose[:, :3]", "pose[:, :1]"), ("hertz > 4", "hertz > 2"), (".sum(1)", "[:, 0]"),
                     ("power[hertz > 4].sum() / power.sum()", "power[hertz > 4].sum() / power.mean()")]},
     "measure/04_tables": {
+        "peaks_at": [("sorted(scores)", "list(scores)"), ("b <= best", "b < best"), ("b <= best", "a <= best"),
+                     ("scores[a] > scores[b]", "scores[a] >= scores[b]")],
         "rank_correlation": [(".argsort().argsort()", ".argsort()"), (".argsort().argsort().double()", ".double()")]},
     "measure/05_voices": {
+        "slower": [("dtype=torch.float64) / factor", "dtype=torch.float64) * factor"),
+                   ("(speech.starts * factor).round().long()", "speech.starts"),
+                   ("torch.cat([starts[1:], torch.tensor([size])])", "(speech.ends * factor).long()"),
+                   ("torch.lerp(speech.waveform[low], speech.waveform[low + 1], (at - low).to(speech.waveform))",
+                    "speech.waveform[low]")],
         "lossy": [("generator=generator", "generator=torch.Generator().manual_seed(1)"),
                   (", generator=generator", ""), ("repeat_interleave(320)", "repeat_interleave(160).repeat(2)")]},
     "media/01_clips": {
@@ -120,6 +170,8 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
         "accumulated": [("    model.zero_grad()\n", ""), (" / parts).backward()", ").backward()")],
         "fewest": [("2 * (processes - 1) / processes", "2"), ("math.ceil(", "round(")]},
     "trust/01_credentials": {
+        "siblings": [("a + b).digest()", "b + a).digest()"), ("other + digest if i % 2 else ", ""),
+                     ("level[i ^ 1]", "level[i]"), ("hashlib.sha256(part).digest() for", "part for")],
         "hash_around": [("place + data", "data"), (" + data[start + length:]", "")],
         "signing": [(" % n", ""), ("return pow(hashed(message, n), d, n)", "return hashed(message, n)"),
                     ("return pow(signature, e, n) == hashed(message, n)",
@@ -127,11 +179,20 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
                     ("def valid(message, signature, e, n): return pow(signature, e, n)",
                      "def valid(message, signature, e, other): return pow(signature, e, other)")]},
     "talking/01_directing": {
+        "plans": [("(values[first:] - values[first])", "(values[first:] - values[0])"),
+                  ("max(same, follow)", "same"), (", frames - first))", "))"),
+                  ("int(other[0]) if", "len(values[first:]) - len(other) if"), ("(i + 0.5) / rate", "i / rate")],
         "steps": [("after - frame", "after - 0.04"), ("sorted(value)", "list(value)")]},
+    "talking/02_offline": {
+        "fading": [("(length - t) / (fade + 1)", "(length - t) / fade"), ("        done += len(motion)\n", ""),
+                   ("for motion in portions:", "for motion in list(portions):"),
+                   ("weight * track + (1 - weight) * motion", "(1 - weight) * track + weight * motion")]},
     "talking/05_photograph": {
         "by_eyes": [("x * x + y * y", "x * x + y / y"), ("v * x - u * y", "v * x - u / y")],
         "fit_robust": [("range(rounds)", "range(1)"), ("(share * z).sum(), (share * w).sum()", "z.mean(), w.mean()")]},
     "talking/06_adapt": {
+        "fit_and_doubt": [("found - basis @ usual", "found"), (".diagonal().sqrt()", ".diagonal()"),
+                          ("1 / spread ** 2", "1 / spread"), ("bend.inverse().diagonal()", "1 / bend.diagonal()")],
         "smooth_fill": [("distance.square()", "distance"), ("weight / weight.sum(1, keepdim=True)", "weight / count")]},
     "trust/03_detector": {
         "counted_auc": [("below / 2", "below"), ("/ len(true)", "/ len(made)")],
