@@ -223,14 +223,14 @@ def fetch(folder: Path, names: list[str] | None = None) -> dict[str, Path]:
     return paths
 
 
-def crop(path: Path, out: Path, size: int = 256, quality: int = 90) -> None:
-    """One face as `vasa animate` places it, as a JPEG whose comment holds the `pose` of the head as JSON."""
+def crop(path: Path, out: Path, source: str = "", size: int = 256, quality: int = 90) -> None:
+    """One face as `vasa animate` places it, as a JPEG; its comment is JSON: the head's `pose`, and the `source`."""
     from vasa_ref.talking.photograph import Photograph, can_find_faces
     if not can_find_faces(): raise VasaError("to find faces takes mediapipe: pip install -e '.[judges]'")
     photo = Photograph.open(path)
     if photo.centred: raise VasaError(f"{path.name} needs no crop: its centre square will do")
     pixels = (photo.portrait(size)[0].permute(1, 2, 0) * 255).round().byte().numpy()
-    comment = json.dumps({"pose": [round(value, 4) for value in photo.pose.tolist()]})
+    comment = json.dumps({"pose": [round(value, 4) for value in photo.pose.tolist()], "source": source})
     Image.fromarray(pixels).save(out, quality=quality, comment=comment.encode())
 
 
@@ -244,8 +244,9 @@ def main(args: list[str] | None = None) -> None:
     try:
         if given.crop and len(given.names) != 1: raise VasaError("--crop takes one NAME")
         for name, path in fetch(given.folder, given.names).items():
-            print(f"{path}  {PICTURES[name].shows}; {PICTURES[name].package}, {PICTURES[name].licence}")
-            if given.crop: crop(path, given.crop, given.size)
+            source = f"{PICTURES[name].shows}; {PICTURES[name].package}, {PICTURES[name].licence}"
+            print(f"{path}  {source}")
+            if given.crop: crop(path, given.crop, source, given.size)
     except VasaError as error: sys.exit(f"pictures: {error}")
 
 
