@@ -319,7 +319,8 @@ def judge_speech(people: int, weights="laptop") -> dict[str, float]:
 
 def judge_photos(paths: list[Path], weights="laptop", sentences: int = 2) -> tuple[dict[str, float], list[dict]]:
     """`judge_generated` of pictures that speak by the weights: as photo_..., all together, and each by itself, with its
-    `picture`'s name; prints a line for each. One that cannot be animated has `refused`, why, in place of figures.
+    `picture`'s name and how far the head is turned; prints a line for each. One that cannot be animated has `refused`,
+    why, in place of figures.
     Beside them, photo_other_person: the share of the frames that are taken for *another* of the pictures, on average,
     which is what `same_person` is worth."""
     from vasa_ref import Talker
@@ -338,15 +339,16 @@ def judge_photos(paths: list[Path], weights="laptop", sentences: int = 2) -> tup
         mine = [spoken(talker, portrait, held_out_truth(seed), len(parts) + seed, encoded=encoded)
                 for seed in range(sentences)]
         parts += mine
-        each.append({"picture": path.stem} | joined(mine))
-        print(f"{path.name:32} " + "  ".join(f"{name} {value:.2f}" for name, value in list(each[-1].items())[1:]))
+        turn = {} if photo.pose is None else {"yaw_deg": float(np.degrees(photo.pose[0]))}
+        each.append({"picture": path.stem} | turn | (figures := joined(mine)))
+        print(f"{path.name:32} " + "  ".join(f"{name} {value:.2f}" for name, value in figures.items()))
     if not parts: return {}, each
-    figures, ask = {f"photo_{name}": value for name, value in joined(parts).items()}, Recogniser()
+    total, ask = {f"photo_{name}": value for name, value in joined(parts).items()}, Recogniser()
     codes, portraits = (ask(np.concatenate(found)).code for found in (
         [part["frames"] for part in parts], [part["portraits"][:1] for part in parts[::sentences]]))
     distance = np.linalg.norm(codes[:, None] - portraits, axis=2)                        # (frames, pictures)
     other = np.repeat(np.arange(len(portraits)), len(codes) // len(portraits))[:, None] != np.arange(len(portraits))
-    return figures | {"photo_other_person": mean(distance[other] < SAME)}, each
+    return total | {"photo_other_person": mean(distance[other] < SAME)}, each
 
 
 def judge_adapted(path: Path, minutes: float, weights="laptop") -> dict:
