@@ -285,8 +285,7 @@ def crop_picture(picture: Tensor, place: Similarity, size: int) -> Tensor:
 # %% ../../nbs/talking/05_photograph.ipynb #13-040-photo
 ROLL, SHIFT, DISTANCE = math.radians(15), 0.12, (0.80, 1.35)         # of the poses in training
 AWAY = {"to the side": 50, "up or down": 35}                         # degrees, and no further
-SMALLEST = 32                                                        # px of a face's height
-LIPS = 13, 14                                                        # landmarks: inner edges
+SMALLEST, LIPS = 32, (13, 14)                # px of a face's height; landmarks: inner edges
 
 
 def pose_in(face: Face, square: Similarity) -> Tensor:
@@ -319,8 +318,7 @@ def choose_face(faces: list[Face], number: int | None, height: int, width: int):
     if face.size < SMALLEST:
         raise VasaError(f"the face is {face.size:.0f} px high: {SMALLEST} are needed{other}")
     edge = torch.tensor([width, height]) / 2
-    needed = face.landmarks[[*HEAD, *LIPS], :2]
-    if ((needed - edge).abs() > edge).any():
+    if ((face.landmarks[[*HEAD, *LIPS], :2] - edge).abs() > edge).any():
         raise VasaError(f"the face is cut off by the picture's edge{other}")
     return face, False
 
