@@ -199,3 +199,70 @@ def test_a_portrait_speaks_for_the_judges():
     assert shown["mouth"].shape == (5,) and shown["clip"].tolist() == [3] * 5
     assert (shown["portraits"][0] == shown["portraits"][4]).all() and (shown["frames"][0] != shown["frames"][4]).any()
     with pytest.raises(SystemExit, match="one at least"): judges.main(["--speech", "0"])
+
+
+def test_each_picture_has_its_figures_and_one_that_cannot_be_animated_says_why(monkeypatch, tmp_path):
+    import pictures
+
+    import vasa_ref
+    from vasa_ref.measure import metrics
+    from vasa_ref.talking import photograph
+    level = {"one": 40, "two": 200}
+
+    class Photo:
+        def __init__(self, path): self.value, self.pose = level[path.stem], None if path.stem == "two" else [0.5]
+        def portrait(self, size): return self.value
+        def encode(self, talker): return self.value
+
+    def opened(path):
+        if path.stem == "three": raise VasaError("no face was found in the portrait; give another picture")
+        return Photo(path)
+
+    class Mesh:
+        def __call__(self, images):
+            return judges.Faces(np.ones(len(images), bool), *(None,) * 3, images[:, 0, 0, 1] / 1.0, *(None,) * 3)
+
+    class Codes:                                                 # a picture's red is the person
+        def __call__(self, images, faces=None): return judges.Recognised(None, images[:, 0, 0, :1] / 10.0)
+
+    def spoken(talker, portrait, truth, clip, encoded):
+        assert portrait == encoded
+        frames = np.full((4, 2, 2, 3), portrait, np.uint8)
+        frames[..., 1] = np.arange(4)[:, None, None]
+        if portrait == 200 and truth: frames[0, ..., 0] = 40     # one frame of eight looks like the other picture
+        return {"portraits": np.full((4, 2, 2, 3), portrait, np.uint8), "frames": frames,
+                "mouth": np.arange(4.0) * (1 if portrait == 40 else -1), "clip": np.full(4, clip)}
+
+    class Talker:
+        size = 2
+        @classmethod
+        def from_pretrained(cls, weights): return cls()
+
+    monkeypatch.setattr(vasa_ref, "Talker", Talker)
+    monkeypatch.setattr(metrics, "held_out_truth", lambda seed: seed)
+    monkeypatch.setattr(photograph.Photograph, "open", opened)
+    for name, value in dict(FaceMesh=Mesh, Recogniser=Codes, spoken=spoken).items():
+        monkeypatch.setattr(judges, name, value)
+    total, each = judges.judge_photos([Path(f"{name}.png") for name in ("one", "three", "two")])
+    assert [one["picture"] for one in each] == ["one", "three", "two"]
+    assert each[1] == {"picture": "three", "refused": "no face was found in the portrait"}
+    assert each[0]["yaw_deg"] == pytest.approx(28.65, abs=0.01) and "yaw_deg" not in each[2]
+    assert each[0]["same_person"] == 1 and each[2]["same_person"] == pytest.approx(7 / 8)
+    assert each[0]["mesh_mouth"] == pytest.approx(1) and each[2]["mesh_mouth"] == pytest.approx(-1)
+    assert total["photo_same_person"] == pytest.approx(15 / 16) and total["photo_face_found"] == 1
+    assert total["photo_other_person"] == pytest.approx(1 / 16)
+    # the file: sources beside figures, and one picture again with weights of its own
+    there = {name: pictures.Picture("print", name, "p", "CC0", None) for name in ("one", "three", "two")}
+    monkeypatch.setattr(pictures, "PICTURES", there)
+    monkeypatch.setattr(pictures, "fetch", lambda folder: {name: Path(f"{name}.png") for name in there})
+    adapted = lambda path, minutes, weights: {"picture": path.stem, "minutes": minutes}
+    monkeypatch.setattr(judges, "judge_adapted", adapted)
+    written = judges.judge_pictures(tmp_path, adapted="two", minutes=3)
+    assert written["pictures"] == 2 and written["adapted"] == {"picture": "two", "minutes": 3}
+    known = {"kind": "print", "licence": "CC0", "yaw_deg": 28.6479, "same_person": 1}
+    assert written["each"][0].items() >= known.items()
+    assert written["each"][1] == {"picture": "three", "kind": "print", "shows": "three", "package": "p",
+                                  "licence": "CC0", "refused": "no face was found in the portrait"}
+    with pytest.raises(SystemExit, match="--adapt goes with"): judges.main(["--world", "2", "--adapt", "two"])
+    with pytest.raises(SystemExit, match="give one of one"):
+        judges.main(["--pictures", str(tmp_path), "--adapt", "four"])

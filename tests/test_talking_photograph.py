@@ -60,6 +60,12 @@ def ideal_face(place, yaw=0.0, pitch=0.0):
     return as_face(torch.cat([place(flat), place.scale * depth], 1))
 
 
+def with_lips(face, y):
+    """The face with its lips at a height of y px."""
+    face.landmarks[[13, 14], 1] = y
+    return face
+
+
 def smooth_picture(height, width, seed=0):
     small = torch.rand(1, 3, 9, 9, generator=seeded(seed))
     return (F.interpolate(small, (height, width), mode="bicubic").clamp(0, 1)[0] * 255).byte()
@@ -156,6 +162,7 @@ def test_the_largest_or_the_one_that_was_asked_for():
     (ideal_face(Similarity.of(20.0, 0.0, (400.0, 300.0))), "px high: 32 are needed"),
     (ideal_face(Similarity.of(90.0, 0.0, (10.0, 300.0))), "cut off"),
     (ideal_face(Similarity.of(90.0, 0.0, (400.0, 590.0))), "cut off"),
+    (with_lips(ideal_face(Similarity.of(90.0, 0.0, (400.0, 560.0))), 610.0), "cut off"),
     (None, "no face was found")])
 def test_what_cannot_be_animated_is_said_in_one_sentence(face, words):
     with pytest.raises(VasaError, match=words) as error: choose_face([face] if face else [], None, 600, 800)
@@ -405,16 +412,43 @@ def test_the_worlds_portraits_stay_as_they_are(people):
         assert photo.centred and torch.equal(portrait_tensor(photo.portrait(256), 256), portrait_tensor(image, 256))
 
 
-def test_a_head_that_is_turned_away_is_refused():
-    pytest.importorskip("mediapipe")
+def turned(yaw, pitch=0):
+    """A person of the world, turned by so many degrees: (1, 3, 320, 320)."""
     from vasa_ref.world.head import UNITS
     from vasa_ref.world.people import random_people
     from vasa_ref.world.picture import make_figures, render
     pose = neutral_pose(1)
-    pose[0, 0] = math.radians(65)
-    image = render(make_figures(random_people(1, seeded(77))), pose, torch.zeros(1, len(UNITS)), torch.zeros(1, 2),
-                   size=320)
-    with pytest.raises(VasaError, match="turned to the side|no face"): Photograph.open(image)
+    pose[0, :2] = torch.tensor([yaw, pitch]).deg2rad()
+    return render(make_figures(random_people(1, seeded(77))), pose, torch.zeros(1, len(UNITS)), torch.zeros(1, 2),
+                  size=320)
+
+
+BAD = {"turned by 60 degrees": (lambda people: turned(60), "turned to the side by about .. degrees|no face"),
+       "turned by -60 degrees": (lambda people: turned(-60), "turned to the side by about .. degrees|no face"),
+       "turned by 65 degrees": (lambda people: turned(65), "turned to the side by about .. degrees|no face"),
+       "seen from the side": (lambda people: turned(90), "turned to the side by about .. degrees|no face"),
+       "too small": (lambda people: embedded(people[0], Similarity.of(24.0, 0.0, (300, 200))), "px high|no face"),
+       "cut in half": (lambda people: embedded(people[0], Similarity.of(130.0, 0.0, (5, 240))), "cut off|no face"),
+       "without a mouth": (lambda people: embedded(people[0], Similarity.of(130.0, 0.0, (300, 240)))[:280],
+                           "cut off|no face")}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_picture_that_will_not_do_is_refused_in_one_line(people, bad):
+    pytest.importorskip("mediapipe")
+    make, words = BAD[bad]
+    with pytest.raises(VasaError, match=words) as error: Photograph.open(make(people))
+    assert "--crop none" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_portrait_upside_down_is_turned_upright(people):
+    pytest.importorskip("mediapipe")
+    for image in people:
+        photo = Photograph.open(image.flip(1, 2))
+        assert not photo.centred and abs(abs(math.degrees(photo.place.angle)) - 180) < 5
+        upright, there = portrait_tensor(image, 128), photo.portrait(128)
+        assert (there - upright).abs().mean() < 0.6 * (there.flip(2, 3) - upright).abs().mean()
+        assert photo.pose[2] == 0 and photo.pose[:2].abs().max() < 0.4
 
 
 def test_a_drawing_is_a_face_or_is_refused_in_one_sentence():

@@ -4,6 +4,7 @@
     python tools/judges.py --world 100 [--json FILE]
     python tools/judges.py --speech 12 [--weights FOLDER] [--json FILE]
     python tools/judges.py --photos FILE ... [--weights FOLDER] [--json FILE]
+    python tools/judges.py --pictures FOLDER [--adapt NAME] [--weights FOLDER] [--json FILE]
 
 FILE.npz holds `images` (N, H, W, 3) uint8, and what is true of them: `person` (N,) numbers, `yaw` (N,) radians, and
 `mouth` (N,), how far the mouth is open, in any unit. It prints one table: does mediapipe's FaceMesh find a face, do its
@@ -11,7 +12,9 @@ yaw and mouth follow the truth, does dlib's detector fire, does dlib's recognise
 `--world N` draws such frames itself: five of each of N people, talking, in poses, lights and scenes at random.
 `--speech N` lets portraits of N held-out people of the world speak by the weights, and asks about frames of that: is a
 face found, is it still the portrait's person, does the mouth open as the motion says; and the same about true frames,
-which is the best that one can expect. `--photos` does so with pictures of your own, and one line for each.
+which is the best that one can expect. `--photos` does so with pictures of your own, and one line for each;
+`--pictures` with those of tools/pictures.py, which it fetches into FOLDER. `--adapt NAME` asks about one of them again,
+after `vasa adapt` of five minutes (`--minutes`).
 
 From Python: `FaceMesh()`, `Detector()` and `Recogniser()` take images and give tuples of arrays, one entry per image;
 `judge` asks all three about rendered frames, `judge_generated` about frames made from a portrait and a wished motion.
@@ -22,6 +25,7 @@ Read `auc` beside `other_under`: a hundred photographs (lfw_subset of scikit-ima
 import argparse
 import importlib.util
 import sys
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -313,22 +317,63 @@ def judge_speech(people: int, weights="laptop") -> dict[str, float]:
     return figures | {f"{name}_true": value for name, value in judge_generated(**joined(true)).items()}
 
 
-def judge_photos(paths: list[Path], weights="laptop", sentences: int = 2) -> dict[str, float]:
-    """`judge_generated` of pictures that speak by the weights, as photo_..., all together; prints a line for each."""
+def judge_photos(paths: list[Path], weights="laptop", sentences: int = 2) -> tuple[dict[str, float], list[dict]]:
+    """`judge_generated` of pictures that speak by the weights: as photo_..., all together, and each by itself, with its
+    `picture`'s name and how far the head is turned; prints a line for each. One that cannot be animated has `refused`,
+    why, in place of figures.
+    Beside them, photo_other_person: the share of the frames that are taken for *another* of the pictures, on average,
+    which is what `same_person` is worth."""
     from vasa_ref import Talker
     from vasa_ref.measure.metrics import held_out_truth
     from vasa_ref.talking.photograph import Photograph
-    talker, parts = Talker.from_pretrained(weights), []
+    talker, parts, each = Talker.from_pretrained(weights), [], []
+    joined = lambda parts: judge_generated(**{name: np.concatenate([part[name] for part in parts])
+                                              for name in parts[0]})
     for path in paths:
-        photo = Photograph.open(path)
+        try: photo = Photograph.open(path)
+        except VasaError as error:
+            each.append({"picture": path.stem, "refused": str(error).split(";")[0]})
+            print(f"{path.name:32} {error}")
+            continue
         portrait, encoded = photo.portrait(talker.size), photo.encode(talker)
         mine = [spoken(talker, portrait, held_out_truth(seed), len(parts) + seed, encoded=encoded)
                 for seed in range(sentences)]
         parts += mine
-        figures = judge_generated(**{name: np.concatenate([part[name] for part in mine]) for name in mine[0]})
+        turn = {} if photo.pose is None else {"yaw_deg": float(np.degrees(photo.pose[0]))}
+        each.append({"picture": path.stem} | turn | (figures := joined(mine)))
         print(f"{path.name:32} " + "  ".join(f"{name} {value:.2f}" for name, value in figures.items()))
-    figures = judge_generated(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-    return {f"photo_{name}": value for name, value in figures.items()}
+    if not parts: return {}, each
+    total, ask = {f"photo_{name}": value for name, value in joined(parts).items()}, Recogniser()
+    codes, portraits = (ask(np.concatenate(found)).code for found in (
+        [part["frames"] for part in parts], [part["portraits"][:1] for part in parts[::sentences]]))
+    distance = np.linalg.norm(codes[:, None] - portraits, axis=2)                        # (frames, pictures)
+    other = np.repeat(np.arange(len(portraits)), len(codes) // len(portraits))[:, None] != np.arange(len(portraits))
+    return total | {"photo_other_person": mean(distance[other] < SAME)}, each
+
+
+def judge_adapted(path: Path, minutes: float, weights="laptop") -> dict:
+    """`judge_photos` of one picture after `vasa adapt`; with the `minutes` and the `steps` that fitted into them."""
+    from vasa_ref.store import load_weights
+    from vasa_ref.talking.adapt import adapt
+    with tempfile.TemporaryDirectory() as folder:
+        adapt(path, there := Path(folder) / "adapted", weights=weights, minutes=minutes)
+        steps = load_weights(there / "face.safetensors")[1]["adapted"]["steps"]
+        return judge_photos([path], there)[1][0] | {"minutes": minutes, "steps": steps}
+
+
+def judge_pictures(folder: Path, weights="laptop", adapted: str | None = None, minutes: float = 5.0) -> dict:
+    """What `--pictures` writes: `judge_photos` of all `PICTURES`, fetched into the folder, each with its source; and
+    `adapted`, the one of that name again after `vasa adapt`."""
+    from pictures import PICTURES, fetch
+    if adapted and adapted not in PICTURES: raise VasaError(f"--adapt {adapted}: give one of {', '.join(PICTURES)}")
+    paths = fetch(folder)
+    figures, each = judge_photos(list(paths.values()), weights)
+    known = lambda row: {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items() if v == v}
+    source = lambda row: dict(zip(("kind", "shows", "package", "licence"), PICTURES[row["picture"]]))
+    out = {"pictures": sum("refused" not in row for row in each)} | known(figures)
+    out["each"] = [known({"picture": row["picture"]} | source(row) | row) for row in each]
+    if adapted: out["adapted"] = known(judge_adapted(paths[adapted], minutes, weights))
+    return out
 
 
 def main(args: list[str] | None = None) -> None:
@@ -338,16 +383,26 @@ def main(args: list[str] | None = None) -> None:
     frames.add_argument("--world", type=int, metavar="N", help="draw five frames of each of N people of the world")
     frames.add_argument("--speech", type=int, metavar="N", help="let N held-out people of the world speak")
     frames.add_argument("--photos", type=Path, nargs="+", metavar="FILE", help="let pictures of people speak")
+    frames.add_argument("--pictures", type=Path, metavar="FOLDER", help="let those of tools/pictures.py speak")
+    parser.add_argument("--adapt", metavar="NAME", help="of --pictures: one to be adapted to as well")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of --adapt (default 5)")
     parser.add_argument("--weights", default="laptop",
-                        help="of --speech and --photos: a preset or folder (default laptop)")
+                        help="of --speech, --photos, --pictures: a preset or folder (default laptop)")
     parser.add_argument("--detector", choices=("cnn", "hog"), default="cnn", help="dlib's detector (default cnn)")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     given, names = parser.parse_args(args), ("images", "person", "yaw", "mouth")
     try:
         if given.json: check_output(given.json, ".json")        # before the work, not after it
+        if given.adapt and not given.pictures: raise VasaError("--adapt goes with --pictures")
+        if given.pictures:
+            found = judge_pictures(given.pictures, given.weights, given.adapt, given.minutes)
+            for name in list(found)[1:]:
+                if name.startswith("photo_"): print(f"{name:18} {found[name]:6.3f}")
+            if given.json: write_json(given.json, found)
+            return
         if given.speech is not None or given.photos:
             if given.speech is not None and given.speech < 1: raise VasaError(f"--speech {given.speech}: one at least")
-            figures = (judge_photos(given.photos, given.weights) if given.photos else
+            figures = (judge_photos(given.photos, given.weights)[0] if given.photos else
                        judge_speech(given.speech, given.weights))
             for name, value in figures.items(): print(f"{name:18} {value:6.3f}")
             asked = {"pictures": len(given.photos)} if given.photos else {"people": given.speech}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CAMERA', 'HEAD', 'HEAD_POINTS', 'INSTALL', 'VIEW', 'SURE', 'APART', 'SAME_PLACES', 'FEATHER', 'ROLL', 'SHIFT',
-           'DISTANCE', 'AWAY', 'SMALLEST', 'LARGEST', 'WIDEST', 'Similarity', 'fit_similarity', 'head_turn',
+           'DISTANCE', 'AWAY', 'SMALLEST', 'LIPS', 'LARGEST', 'WIDEST', 'Similarity', 'fit_similarity', 'head_turn',
            'turned_head', 'Face', 'centre_square', 'without_chatter', 'mediapipe_solutions', 'can_find_faces', 'cut',
            'read_face', 'candidates', 'find_faces', 'crop_weight', 'touched', 'paste_frames', 'crop_places',
            'crop_picture', 'pose_in', 'as_trained', 'choose_face', 'load_picture', 'Photograph']
@@ -285,7 +285,7 @@ def crop_picture(picture: Tensor, place: Similarity, size: int) -> Tensor:
 # %% ../../nbs/talking/05_photograph.ipynb #13-040-photo
 ROLL, SHIFT, DISTANCE = math.radians(15), 0.12, (0.80, 1.35)         # of the poses in training
 AWAY = {"to the side": 50, "up or down": 35}                         # degrees, and no further
-SMALLEST = 32                                                        # px of a face's height
+SMALLEST, LIPS = 32, (13, 14)                # px of a face's height; landmarks: inner edges
 
 
 def pose_in(face: Face, square: Similarity) -> Tensor:
@@ -318,7 +318,7 @@ def choose_face(faces: list[Face], number: int | None, height: int, width: int):
     if face.size < SMALLEST:
         raise VasaError(f"the face is {face.size:.0f} px high: {SMALLEST} are needed{other}")
     edge = torch.tensor([width, height]) / 2
-    if ((face.points[:, :2] - edge).abs() > edge).any():
+    if ((face.landmarks[[*HEAD, *LIPS], :2] - edge).abs() > edge).any():
         raise VasaError(f"the face is cut off by the picture's edge{other}")
     return face, False
 
