@@ -330,9 +330,8 @@ def test_paths_of_the_panel_may_begin_at_home(panel, tmp_path, monkeypatch):
 def test_only_what_matters_is_shown(panel):
     inputs = panel.inputs
     hidden = inputs.keys() - shown(inputs)
-    assert hidden == {"portrait_path", "portrait_upload", "audio_path", "audio_upload", "head_yaw", "head_pitch",
-                      "head_roll",
-                      "emotion_strength", "head_motion", "blink_rate"}
+    assert hidden == {"portrait_path", "portrait_upload", "portrait_drop", "audio_path", "audio_upload", "audio_drop",
+                      "head_yaw", "head_pitch", "head_roll", "emotion_strength", "head_motion", "blink_rate"}
     inputs["hold"].value, inputs["speech_from"].value = True, "path"
     assert all((inputs[name].layout.display == "none") == (name not in shown(inputs)) for name in inputs)
     assert inputs["head_yaw"].layout.display is None and inputs["text"].layout.display == "none"

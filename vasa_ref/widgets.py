@@ -61,16 +61,15 @@ def slide(value, low, high, step, text: str, unit: str = ""):
     return widgets.FloatSlider(value=value, min=low, max=high, step=step, **named(text))
 
 
-class Dropped(widgets.Label):
-    "The name of a file that was dropped, its `.description`; the content, its `.value`, stays in the kernel."
+class Dropped(widgets.Text):
+    "The name of a file that was dropped, its `.placeholder`; the content, its `.value`, stays in the kernel."
     value = traitlets.Bytes()
 
 
 def files(what: str, path: str, text: str, accept: str) -> dict:
     "Three ways to give a file, widgets by name: its path here, an upload, and what was dropped or recorded."
-    style = {"description_width": "initial"}
     return {f"{what}_path": typed(path, text), f"{what}_upload": widgets.FileUpload(accept=accept, description=text),
-            f"{what}_drop": Dropped(description="nothing yet", style=style, layout={"margin": "2px 2px 2px 155px"})}
+            f"{what}_drop": Dropped(placeholder="nothing yet", disabled=True, **named(text))}
 
 
 class DropZone(anywidget.AnyWidget):

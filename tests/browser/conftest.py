@@ -4,7 +4,11 @@ import json
 import os
 import re
 import shutil
+import socket
+import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +20,7 @@ import check_site
 import slides
 
 playwright = pytest.importorskip("playwright.sync_api", reason="`make browser` installs Playwright")
+FAKE = "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"      # a microphone that beeps, and a yes
 KINDS = "chromium", "chromium-browser", "google-chrome"
 # what Quarto's theme brings and styles.css relies on; the rest of a page's looks is nbs/styles.css
 THEME = ("body { margin: 0 auto; max-width: 800px; padding: 0 12px; font: 17px/1.5 sans-serif; } "
@@ -30,9 +35,32 @@ def browser():
     sandbox = [] if getattr(os, "geteuid", lambda: 1)() else ["--no-sandbox"]
     with playwright.sync_playwright() as p:
         started = p.chromium.launch(executable_path=found,
-                                    args=["--autoplay-policy=no-user-gesture-required", *sandbox])
+                                    args=["--autoplay-policy=no-user-gesture-required", *FAKE, *sandbox])
         yield started
         started.close()
+
+
+@contextmanager
+def serving(folder, *command):
+    """The port at which `python -m command --port=...` answers, with no settings and no notebooks but those of a folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    paths = {name: str(folder / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR",
+                                                   "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")}
+    with open(folder / "log", "w") as log:
+        server = subprocess.Popen([sys.executable, "-m", *map(str, command), "--no-browser", f"--port={port}"],
+                                  env=os.environ | paths | {"PYTHONPATH": str(ROOT)}, cwd=folder, stdout=log, stderr=log)
+    try:
+        for _ in range(240):
+            with socket.socket() as knock:
+                if knock.connect_ex(("127.0.0.1", port)) == 0: break
+            time.sleep(0.5)
+        else: pytest.fail((folder / "log").read_text()[-2000:])
+        yield port
+    finally:
+        server.terminate()
+        server.wait(20)
 
 
 @pytest.fixture
@@ -52,6 +80,17 @@ def tab(browser):
     yield open_tab
     for page in opened: page.close()
     assert not said
+
+
+def shown(image):
+    "What a picture shows, as numbers."
+    return image.evaluate("""async image => {
+      await image.decode();
+      const canvas = Object.assign(document.createElement('canvas'), {width: 64, height: 64});
+      const pen = canvas.getContext('2d');
+      pen.drawImage(image, 0, 0, 64, 64);
+      return [...pen.getImageData(0, 0, 64, 64).data];
+    }""")
 
 
 def output_html(output, alt=""):

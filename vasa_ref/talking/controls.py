@@ -387,7 +387,7 @@ class Controls(Preview):
     def dropped(self, kind: str, name: str, content: bytes) -> None:
         source = "portrait_from" if kind == "picture" else "speech_from"
         place, = SOURCES[source]["drop"]
-        self.inputs[place].description = name
+        self.inputs[place].placeholder = name
         self.put(**{source: "drop", place: content})
 
     def take(self, person: int, **more) -> None:
