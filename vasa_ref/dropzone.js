@@ -1,6 +1,6 @@
-// A place for files, dropped or chosen, and for speech from the microphone. What came goes to the kernel as `files`; the
-// sentence about it, `said`, is written by both. No build step: the browser loads this file as it is, through anywidget.
-const MOST = 9e6, RATE = 16000, SECONDS = 60;        // bytes that fit a message; samples a second and length of a recording
+// A place for files, dropped or chosen, and for speech from the microphone. What came goes to the kernel as `files`;
+// the sentence about it, `said`, is written by both. The browser loads this file as it is, through anywidget.
+const MOST = 9e6, RATE = 16000, SECONDS = 60;        // bytes of a message; samples a second, length of a recording
 const NO_MICROPHONE = {
   NotAllowedError: "The browser may not use the microphone: allow it beside the address, and press record again.",
   NotFoundError: "There is no microphone on this machine: drop a sound instead.",
@@ -10,7 +10,8 @@ function wav(samples) {                              // samples in [-1, 1], as 1
   const view = new DataView(new ArrayBuffer(44 + 2 * samples.length)), bytes = 2 * samples.length;
   for (const [at, word] of [[0, "RIFF"], [8, "WAVEfmt "], [36, "data"]])
     for (let i = 0; i < word.length; i++) view.setUint8(at + i, word.charCodeAt(i));
-  for (const [at, value] of [[4, 36 + bytes], [16, 16], [24, RATE], [28, 2 * RATE], [40, bytes]]) view.setUint32(at, value, true);
+  for (const [at, value] of [[4, 36 + bytes], [16, 16], [24, RATE], [28, 2 * RATE], [40, bytes]])
+    view.setUint32(at, value, true);
   for (const [at, value] of [[20, 1], [22, 1], [32, 2], [34, 16]]) view.setUint16(at, value, true);
   samples.forEach((sample, i) => view.setInt16(44 + 2 * i, 32767 * Math.max(-1, Math.min(1, sample)), true));
   return new File([view], "recording");
@@ -37,10 +38,12 @@ function render({model, el}) {
   async function send(files) {
     const names = files.map(file => file.name).join(", "), size = files.reduce((sum, file) => sum + file.size, 0);
     if (!files.length) return say("That is no file: save it, and drop the file.");
-    if (size > MOST) return say(`${names}: ${(size / 1e6).toFixed(1)} MB, and ${MOST / 1e6} MB fit: type the path of a file here.`);
+    if (size > MOST)
+      return say(`${names}: ${(size / 1e6).toFixed(1)} MB, and ${MOST / 1e6} MB fit: type the path of a file here.`);
     try {
       const content = await Promise.all(files.map(file => file.arrayBuffer()));
-      say(`Sending ${names} ...`, {files: files.map((file, i) => ({name: file.name, content: new DataView(content[i])}))});
+      const sent = files.map((file, i) => ({name: file.name, content: new DataView(content[i])}));
+      say(`Sending ${names} ...`, {files: sent});
     } catch { say(`The browser cannot read ${names}: is it a folder?`); }
   }
 
@@ -75,7 +78,12 @@ function render({model, el}) {
   const over = is => zone.classList.toggle("vasa-over", is);
   zone.ondragover = event => { event.preventDefault(); over(true); };
   zone.ondragleave = () => over(false);
-  zone.ondrop = event => { event.preventDefault(); event.stopPropagation(); over(false); send([...event.dataTransfer.files]); };
+  zone.ondrop = event => {
+    event.preventDefault();
+    event.stopPropagation();
+    over(false);
+    send([...event.dataTransfer.files]);
+  };
   const beside = event => {                          // a file that misses the zone must not replace the page
     if (event.defaultPrevented || !event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();

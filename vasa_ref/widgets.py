@@ -78,7 +78,8 @@ class DropZone(anywidget.AnyWidget):
     taken(kind, name, content) is called with each, kind "picture" or "sound", whatever its name; a file of neither kind
     becomes the sentence. `.files` are those on their way. The browser's half is dropzone.js."""
     _esm = Path(__file__).with_name("dropzone.js")
-    _css = """.vasa-drop {border: 2px dashed #8888; border-radius: 6px; padding: 8px; line-height: 1.5; max-width: 44em}
+    _css = """.vasa-drop {border: 2px dashed #8888; border-radius: 6px; padding: 8px; margin: 2px; line-height: 1.5;
+                          max-width: 44em}
               .vasa-over {border-color: #1976d2; background: #1976d222}
               .vasa-drop [role=status] {overflow-wrap: anywhere}"""
     files = traitlets.List().tag(sync=True, echo_update=False)

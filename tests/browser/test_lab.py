@@ -4,7 +4,7 @@ import time
 
 import nbformat
 import pytest
-from conftest import ROOT, serving, shown
+from conftest import PICTURE, ROOT, drop, serving, shown
 from nbformat.v4 import new_code_cell, new_notebook
 
 CELL = """from vasa_ref.talking.controls import Controls, Settings
@@ -89,6 +89,9 @@ def test_the_panel_follows_the_hand_and_makes_a_film_that_plays(notebook):
     assert page.get_by_text("its strength").is_visible()
     page.get_by_text("The same without a panel").click()
     assert "emotion" in page.locator(".widget-html pre").last.inner_text()
+    drop(page, PICTURE)
+    page.get_by_text("Took speaking.webp as the portrait.").wait_for(timeout=MINUTE)
+    assert page.get_by_placeholder("speaking.webp").is_visible()
 
 
 def test_the_tour_runs_in_the_browser(notebook):

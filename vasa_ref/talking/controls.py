@@ -340,7 +340,7 @@ class Controls(Preview):
         "Inputs under headings on the left, what comes of them on the right."
         heads = {"portrait_from": "Who", "speech_from": "Says what", "cfg_audio": "Details",
                  CONDITIONS[clip_conditions()[0]].parts[0]: "And how"}
-        left = [self.zone, *headed(self.inputs, heads)]
+        left = headed(self.inputs, heads)
         left.insert(left.index(self.inputs["portrait_drop"]) + 1, self.faces.widget)
         others = [press("save", self.save), press("other faces", self.faces.show),
                   press("random", self.random), press("reset", self.reset)]
@@ -350,7 +350,7 @@ class Controls(Preview):
 
     def _ipython_display_(self):
         from IPython.display import display
-        display(self.widget)
+        for part in (self.zone, self.widget): display(part)
         self.faces.show()
 
     def draw(self, settings: Settings) -> list[str]:
