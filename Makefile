@@ -83,7 +83,7 @@ student: $(VENV)/installed-dev  ## the course without solutions, in student/
 slides: $(VENV)/installed-dev  ## slides of each week, in _slides/: pages that need nothing beside them
 	$(BIN)/python tools/slides.py
 
-browser: $(VENV)/installed-browser  ## tests in a browser: pages and slides open, sliders move, nothing overflows a phone
+browser: $(VENV)/installed-browser  ## tests in a browser: pages, slides and panels open, sliders move, nothing overflows a phone
 	$(BIN)/python -m pytest -q tests/browser
 
 .PHONY: help demo test lab docs bench readme notebooks student slides browser

@@ -12,8 +12,8 @@ import vasa_ref
 PACKAGE = Path(vasa_ref.__file__).parent
 MODULES = sorted(".".join(p.relative_to(PACKAGE).with_suffix("").parts) for p in PACKAGE.rglob("*.py")
                  if not p.stem.startswith("_"))
-TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "matplotlib", "librosa", "soundfile", "ffmpeg", "PIL",
-         "imageio_ffmpeg", "transformers", "diffusers", "c2pa", "cryptography"}
+TOOLS = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "anywidget", "matplotlib", "librosa", "soundfile",
+         "ffmpeg", "PIL", "imageio_ffmpeg", "transformers", "diffusers", "c2pa", "cryptography"}
 WORLD = ["world." + name for name in ("voice", "rooms", "head", "raster", "people", "skin", "hair", "wardrobe",
                                       "camera", "truth", "picture", "speaking", "prosody", "performer",
                                       "clips", "frames")]

@@ -63,8 +63,9 @@ def recording(seconds=0.2):
 
 
 def upload(widget, name, content):
-    widget.value = ({"name": name, "type": "", "size": len(content), "content": memoryview(content),
-                     "last_modified": datetime.now(timezone.utc)},)
+    file = {"name": name, "type": "", "size": len(content), "content": memoryview(content),
+            "last_modified": datetime.now(timezone.utc)}
+    widget.set_trait("value", {name: file} if isinstance(widget.value, dict) else (file,))         # ipywidgets 7 or 8
 
 
 def test_a_seed_is_the_person_of_the_command_line(tmp_path, monkeypatch):
@@ -307,6 +308,38 @@ def test_uploads(panel):
     assert "cannot read the portrait" in panel.message.value and "/tmp" not in panel.message.value
 
 
+def test_what_is_dropped_is_known_by_its_content(panel):
+    before, sound = panel.still.value, recording(0.4)
+    panel.zone.files = [{"name": "a.wav", "content": memoryview(picture())},
+                        {"name": "b.png", "content": memoryview(sound)}]
+    assert panel.zone.said == "Took a.wav as the portrait. Took b.png as the speech."
+    assert panel.settings.portrait == picture() and panel.settings.audio == sound and panel.still.value != before
+    assert panel.inputs["portrait_drop"].placeholder == "a.wav" and "portrait_drop" in shown(panel.inputs)
+    assert panel.zone.files == [] and "value" not in panel.inputs["portrait_drop"].keys        # nothing goes back
+    panel.button.click()
+    assert len(panel.clip) == 10
+    panel.reset()
+    assert panel.settings == QUICK
+    panel.inputs["portrait_from"].value = "drop"
+    assert panel.settings.portrait == picture()
+    panel.zone.files = [{"name": "c.png", "content": picture((9, 90, 200))}]
+    assert panel.settings.portrait == picture((9, 90, 200))
+
+
+def test_what_is_neither_changes_nothing(panel):
+    before = panel.still.value
+    panel.zone.files = [{"name": "notes.txt", "content": b"Neither a picture nor a sound. " * 99}]
+    assert panel.zone.said.startswith("notes.txt is neither a picture nor a sound; accepted are")
+    silent = io.BytesIO()
+    soundfile.write(silent, np.zeros(0), 8000, format="wav")
+    for content in (b"", silent.getvalue()):
+        panel.zone.files = [{"name": "x", "content": content}]
+        assert panel.zone.said.startswith("x is neither")
+    assert panel.settings == QUICK and panel.still.value == before and panel.message.value == ""
+    panel.inputs["speech_from"].value = "drop"
+    assert "no file yet" in panel.message.value
+
+
 def test_uploads_of_ipywidgets_7_too():
     seven = {"p.png": {"metadata": {"name": "p.png"}, "content": b"the picture"}}
     eight = ({"name": "p.png", "content": memoryview(b"the picture")},)
@@ -330,9 +363,8 @@ def test_paths_of_the_panel_may_begin_at_home(panel, tmp_path, monkeypatch):
 def test_only_what_matters_is_shown(panel):
     inputs = panel.inputs
     hidden = inputs.keys() - shown(inputs)
-    assert hidden == {"portrait_path", "portrait_upload", "audio_path", "audio_upload", "head_yaw", "head_pitch",
-                      "head_roll",
-                      "emotion_strength", "head_motion", "blink_rate"}
+    assert hidden == {"portrait_path", "portrait_upload", "portrait_drop", "audio_path", "audio_upload", "audio_drop",
+                      "head_yaw", "head_pitch", "head_roll", "emotion_strength", "head_motion", "blink_rate"}
     inputs["hold"].value, inputs["speech_from"].value = True, "path"
     assert all((inputs[name].layout.display == "none") == (name not in shown(inputs)) for name in inputs)
     assert inputs["head_yaw"].layout.display is None and inputs["text"].layout.display == "none"
@@ -348,4 +380,7 @@ def test_the_panel_displays_itself(panel, monkeypatch):
     shown_objects = []
     monkeypatch.setattr(IPython.display, "display", shown_objects.append)
     panel._ipython_display_()
-    assert shown_objects == [panel.widget] and isinstance(panel.widget, ipywidgets.Widget)
+    assert shown_objects == [panel.zone, panel.widget] and isinstance(panel.widget, ipywidgets.Widget)
+
+    def inside(widget): return [widget] + [part for child in getattr(widget, "children", ()) for part in inside(child)]
+    assert panel.zone not in inside(panel.widget)                       # where the zone cannot be drawn, the panel can

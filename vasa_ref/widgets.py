@@ -3,16 +3,21 @@ browser, and work that waits its turn."""
 import asyncio
 import html
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from pathlib import Path
 
+import anywidget
 import ipywidgets as widgets
 import torch
+import traitlets
 
+from .errors import VasaError
+from .media.files import kind_of
 from .sheets import as_pictures
 
-__all__ = ["Gallery", "as_png", "choice", "columns", "folded", "headed", "one_thread", "press", "sentences", "slide",
-           "soon", "spoken", "ticked", "typed", "ways", "whole"]
+__all__ = ["DropZone", "Dropped", "Gallery", "as_png", "choice", "columns", "files", "folded", "headed", "one_thread",
+           "press", "sentences", "slide", "soon", "spoken", "ticked", "typed", "ways", "whole"]
 
 WARNING = "#b3261e"
 
@@ -54,6 +59,47 @@ def slide(value, low, high, step, text: str, unit: str = ""):
     "A slider that reports on its way; the browser keeps back what is out of date before the kernel can take it."
     text = f"{text}, {unit}" if unit else text
     return widgets.FloatSlider(value=value, min=low, max=high, step=step, **named(text))
+
+
+class Dropped(widgets.Text):
+    "The name of a file that was dropped, its `.placeholder`; the content, its `.value`, stays in the kernel."
+    value = traitlets.Bytes()
+
+
+def files(what: str, path: str, text: str, accept: str) -> dict:
+    "Three ways to give a file, widgets by name: its path here, an upload, and what was dropped or recorded."
+    return {f"{what}_path": typed(path, text), f"{what}_upload": widgets.FileUpload(accept=accept, description=text),
+            f"{what}_drop": Dropped(placeholder="nothing yet", disabled=True, **named(text))}
+
+
+class DropZone(anywidget.AnyWidget):
+    """Takes pictures and sounds: dropped, chosen, or spoken into the microphone. `.said` is a sentence about the last.
+
+    taken(kind, name, content) is called with each, kind "picture" or "sound", whatever its name; a file of neither kind
+    becomes the sentence. `.files` are those on their way. The browser's half is dropzone.js."""
+    _esm = Path(__file__).with_name("dropzone.js")
+    _css = """.vasa-drop {border: 2px dashed #8888; border-radius: 6px; padding: 8px; margin: 2px; line-height: 1.5;
+                          max-width: 44em}
+              .vasa-over {border-color: #1976d2; background: #1976d222}
+              .vasa-drop [role=status] {overflow-wrap: anywhere}"""
+    files = traitlets.List().tag(sync=True, echo_update=False)
+    said = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, taken: Callable):
+        super().__init__()
+        self.taken = taken
+        self.observe(self.came, names="files")
+
+    def came(self, change) -> None:
+        if not change["new"]: return
+        self.said = " ".join(self.take(file["name"], bytes(file["content"])) for file in change["new"])
+        self.files = []
+
+    def take(self, name: str, content: bytes) -> str:
+        try: kind = kind_of(content, name)
+        except VasaError as error: return str(error)
+        self.taken(kind, name, content)
+        return f"Took {name} as the {'portrait' if kind == 'picture' else 'speech'}."
 
 
 @contextmanager

@@ -4,7 +4,11 @@ import json
 import os
 import re
 import shutil
+import socket
+import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +20,8 @@ import check_site
 import slides
 
 playwright = pytest.importorskip("playwright.sync_api", reason="`make browser` installs Playwright")
+FAKE = "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"      # a microphone that beeps, and a yes
+PICTURE = ROOT / "nbs" / "speaking.webp"                                           # a portrait that may be dropped
 KINDS = "chromium", "chromium-browser", "google-chrome"
 # what Quarto's theme brings and styles.css relies on; the rest of a page's looks is nbs/styles.css
 THEME = ("body { margin: 0 auto; max-width: 800px; padding: 0 12px; font: 17px/1.5 sans-serif; } "
@@ -30,9 +36,33 @@ def browser():
     sandbox = [] if getattr(os, "geteuid", lambda: 1)() else ["--no-sandbox"]
     with playwright.sync_playwright() as p:
         started = p.chromium.launch(executable_path=found,
-                                    args=["--autoplay-policy=no-user-gesture-required", *sandbox])
+                                    args=["--autoplay-policy=no-user-gesture-required", *FAKE, *sandbox])
         yield started
         started.close()
+
+
+@contextmanager
+def serving(folder, *command):
+    """The port at which `python -m command --port=...` answers, with no settings but those of a folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    paths = {name: str(folder / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR",
+                                                   "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")}
+    with open(folder / "log", "w") as log:
+        words = [sys.executable, "-m", *map(str, command), "--no-browser", f"--port={port}"]
+        server = subprocess.Popen(words, env=os.environ | paths | {"PYTHONPATH": str(ROOT)}, cwd=folder,
+                                  stdout=log, stderr=log)
+    try:
+        for _ in range(240):
+            with socket.socket() as knock:
+                if knock.connect_ex(("127.0.0.1", port)) == 0: break
+            time.sleep(0.5)
+        else: pytest.fail((folder / "log").read_text()[-2000:])
+        yield port
+    finally:
+        server.terminate()
+        server.wait(20)
 
 
 @pytest.fixture
@@ -52,6 +82,29 @@ def tab(browser):
     yield open_tab
     for page in opened: page.close()
     assert not said
+
+
+def shown(image):
+    "What a picture shows, as numbers."
+    return image.evaluate("""async image => {
+      await image.decode();
+      const canvas = Object.assign(document.createElement('canvas'), {width: 64, height: 64});
+      const pen = canvas.getContext('2d');
+      pen.drawImage(image, 0, 0, 64, 64);
+      return [...pen.getImageData(0, 0, 64, 64).data];
+    }""")
+
+
+def drop(page, *paths, beside=0):
+    "A drag from outside the browser that ends on the zone, or so many pixels below it."
+    page.locator(".vasa-drop").scroll_into_view_if_needed()
+    box = page.locator(".vasa-drop").bounding_box()
+    down = box["height"] + beside if beside else box["height"] / 2
+    where = {"x": box["x"] + box["width"] / 2, "y": box["y"] + down}
+    data = {"items": [], "files": list(map(str, paths)), "dragOperationsMask": 1}
+    hand = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        hand.send("Input.dispatchDragEvent", {"type": kind, **where, "data": data})
 
 
 def output_html(output, alt=""):

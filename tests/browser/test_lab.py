@@ -1,15 +1,10 @@
 """In JupyterLab: the panel of controls follows the hand and makes a film that plays; the tour runs to its end."""
-import os
 import shutil
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 
 import nbformat
 import pytest
-from conftest import ROOT
+from conftest import PICTURE, ROOT, drop, serving, shown
 from nbformat.v4 import new_code_cell, new_notebook
 
 CELL = """from vasa_ref.talking.controls import Controls, Settings
@@ -26,26 +21,9 @@ def lab(tmp_path_factory):
     kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
     nbformat.write(new_notebook(cells=[new_code_cell(CELL)], metadata=kernel), folder / "panel.ipynb")
     shutil.copy(ROOT / "nbs" / "00_tour.ipynb", folder / "tour.ipynb")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    paths = {name: str(folder / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR",
-                                                   "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1",
-               f"--ServerApp.root_dir={folder}", "--IdentityProvider.token=", "--LabApp.news_url=None",
-               "--LabApp.expose_app_in_browser=True"]
-    with open(folder / "log", "w") as log:
-        server = subprocess.Popen(command, env=os.environ | paths | {"PYTHONPATH": str(ROOT)}, stdout=log, stderr=log)
-    try:
-        for _ in range(240):
-            try: urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=5).read()
-            except OSError: time.sleep(0.5)
-            else: break
-        else: pytest.fail((folder / "log").read_text()[-2000:])
+    with serving(folder, "jupyterlab", "--allow-root", "--ip=127.0.0.1", f"--ServerApp.root_dir={folder}",
+                 "--IdentityProvider.token=", "--LabApp.news_url=None", "--LabApp.expose_app_in_browser=True") as port:
         yield f"http://127.0.0.1:{port}/lab/tree/"
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 @pytest.fixture
@@ -71,17 +49,6 @@ def notebook(browser, lab):
     yield run
     for page in opened: page.close()
     assert not said
-
-
-def shown(image):
-    "What a picture shows, as numbers."
-    return image.evaluate("""async image => {
-      await image.decode();
-      const canvas = Object.assign(document.createElement('canvas'), {width: 64, height: 64});
-      const pen = canvas.getContext('2d');
-      pen.drawImage(image, 0, 0, 64, 64);
-      return [...pen.getImageData(0, 0, 64, 64).data];
-    }""")
 
 
 def test_the_panel_follows_the_hand_and_makes_a_film_that_plays(notebook):
@@ -122,6 +89,9 @@ def test_the_panel_follows_the_hand_and_makes_a_film_that_plays(notebook):
     assert page.get_by_text("its strength").is_visible()
     page.get_by_text("The same without a panel").click()
     assert "emotion" in page.locator(".widget-html pre").last.inner_text()
+    drop(page, PICTURE)
+    page.get_by_text("Took speaking.webp as the portrait.").wait_for(timeout=MINUTE)
+    assert page.get_by_placeholder("speaking.webp").is_visible()
 
 
 def test_the_tour_runs_in_the_browser(notebook):

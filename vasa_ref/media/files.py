@@ -21,8 +21,8 @@ from ..errors import VasaError
 from ..store import output_target
 
 __all__ = ["FILES", "NO_SHAPES", "PICTURES", "SOUNDS", "VIDEOS", "as_jpeg", "called", "condense", "content_of",
-           "decode_audio", "decoded", "existing_file", "ffmpeg_exe", "media_file", "open_picture", "run_ffmpeg", "shapeless",
-           "tensor_of", "video_path"]
+           "decode_audio", "decoded", "existing_file", "ffmpeg_exe", "kind_of", "media_file", "open_picture",
+           "run_ffmpeg", "shapeless", "tensor_of", "video_path"]
 
 MIN_SIDE, MAX_PIXELS = 16, 100_000_000
 PICTURES = "accepted are JPEG, PNG, WebP, TIFF, GIF and BMP pictures from 16 px on the short side to 100 megapixels"
@@ -178,6 +178,18 @@ def decoded(path, role="speech", rate=None, block=1 << 16):
                 head = process.stdout.read(4 * channels * block)
                 whole = len(head) // (4 * channels) * channels
                 yield np.frombuffer(head, ">f4", whole).reshape(-1, channels).astype(np.float32), rate
+
+
+def kind_of(content, name):
+    "'picture' or 'sound', as the content (bytes) says; VasaError, which calls it `name`, where it is neither."
+    from PIL import Image
+    with suppress(Exception), Image.open(io.BytesIO(content)):   # decoders raise nearly anything
+        return "picture"
+    with suppress(VasaError):
+        for samples, _ in decoded(content, block=1 << 12):
+            if len(samples):
+                return "sound"
+    raise VasaError(f"{name} is neither a picture nor a sound; {PICTURES}, and any audio or video file with sound")
 
 
 def decode_audio(path):
