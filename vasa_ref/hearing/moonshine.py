@@ -186,7 +186,8 @@ def public_config(values: dict, name) -> MoonshineConfig:
         raise VasaError(f"{name} is no Moonshine: model_type is {values.get('model_type')!r}")
     values = {key.removeprefix("encoder_"): value for key, value in values.items()}
     known = {field.name for field in fields(MoonshineConfig)} & values.keys()
-    return MoonshineConfig(**{key: values[key] for key in known - {"hop", "lookahead", "scale"}})
+    ours = {"hop", "lookahead", "scale"}
+    return MoonshineConfig(**{key: values[key] for key in known - ours})
 
 
 def our_names(state: dict, config: MoonshineConfig) -> dict:
