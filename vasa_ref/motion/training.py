@@ -38,7 +38,7 @@ class MotionTraining:
     join_weight: float = 10.0             # of the step from the window before, among these
     drop_prob: float = 0.1                # of each condition
     drop_prev_prob: float = 0.5           # of prev_motion and prev_audio together
-    short_prob: float = 0.4               # of a batch of shorter windows
+    short_prob: float = 0.5               # of a batch of shorter windows
     drop_start_prob: float = 0.1          # of the first frames of prev_motion and prev_audio
     drop_liveliness_prob: float = 0.3     # of the table's group "liveliness", together
 
@@ -110,7 +110,7 @@ def random_conditions(model: MotionModel, latents: Latents, generator: torch.Gen
     windows have fewer frames, and more often few than many."""
     config, frames = model.config, model.config.window
     short, share = torch.rand(2, generator=generator).tolist()
-    if short < training.short_prob: frames = 1 + int(share ** 2 * frames)
+    if short < training.short_prob: frames = 1 + int(share ** 3 * frames)
     split = [config.context, frames]
     motion, audio, exists, clip = random_windows(latents, frames, config.context,
                                                  training.batch, generator)
