@@ -865,7 +865,7 @@ def test_a_recording_is_streamed_at_its_own_pace(animate):
 
 
 def test_the_lookahead_is_chosen_in_milliseconds(animate):
-    waited = [animate(None, None, "--stream", "--lookahead", ms)[0][1] for ms in (0, 80)]
+    waited = [animate(None, None, "--stream", "--lookahead", ms)[0][1] for ms in (280, 360)]
     seconds = [float(re.search(r"look-ahead ([\d.]+) s", out)[1]) for out in waited]
     assert seconds[1] - seconds[0] == pytest.approx(0.08, abs=0.011)
 

@@ -1,5 +1,6 @@
 """The streaming talker with random models of the tiny preset: wiring, promises and errors, not quality."""
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from talking_parts import speech
 from vasa_ref.errors import VasaError
 from vasa_ref.face.networks import FaceConfig, FaceModel
 from vasa_ref.hearing.features import audio_features
+from vasa_ref.hearing.moonshine import Moonshine, MoonshineConfig
 from vasa_ref.motion.network import MotionConfig, MotionModel
-from vasa_ref.talking.talker import FeatureStream, Talker
+from vasa_ref.talking.talker import FeatureStream, Talker, feature_stream, shared_lookahead
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,19 @@ def test_stream_answers_as_soon_as_its_delay_is_over(talker, portrait):
             yield chunk
     next(talker.stream(portrait, microphone(), new_frames=4, lookahead=1, steps=1))
     assert 0 <= arrived - talker.delay(4, 1) * 16_000 < 160
-    assert talker.delay(4, 1) < talker.delay(5, 1) < talker.delay(5, 2)
+    assert talker.delay(4, 8) < talker.delay(5, 8) < talker.delay(5, 9)
+
+
+def test_a_look_ahead_goes_to_the_encoder_first():
+    sizes = dict(hidden_size=32, intermediate_size=64, num_attention_heads=4)
+    encoder = Moonshine(replace(MoonshineConfig.laptop(), **sizes)).eval().requires_grad_(False)
+    for frames in range(8):
+        heard, left = shared_lookahead(encoder, frames)
+        assert (heard.config.context[1], left) == (2 * min(frames, 4), max(0, frames - 4))
+        assert feature_stream(heard).needed(1 + left) == (1 + frames) * 640 + 288
+    other = Talker.random("tiny").audio                          # hears as far as it does
+    own = feature_stream(other).ahead
+    assert own > 0 and shared_lookahead(other, own - 1) == (other, 0) and shared_lookahead(other, own + 2) == (other, 2)
 
 
 def test_stream_of_nothing_is_nothing(talker, portrait):

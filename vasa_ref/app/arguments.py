@@ -162,8 +162,8 @@ def animate(command, jobs=False):
     sub.add_argument("--stream", action="store_true", help="make frames while the sound arrives, and say how late they "
                      "are; a recording is played at its own pace, and an interrupt ends live sound")
     sub.add_argument("--lookahead", type=number(0, 1000), metavar="MS", help="with --stream: how much of the sound "
-                     "that comes after a frame is waited for, 0 to 1000 ms, in steps of 40 (default: 40); the audio "
-                     "encoder hears 160 ms more")
+                     "that comes after a frame is waited for, 0 to 1000 ms, in steps of 40 (default: 200); more makes "
+                     "surer lips, less an earlier answer")
     with_motion(sub)
     sub.add_argument("--steps", type=number(1, 500, kind=int), metavar="N",
                      help="denoising steps per window, 1 to 500 (default: the weights' own)")
