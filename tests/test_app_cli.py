@@ -401,7 +401,7 @@ def test_voices_are_what_audio_and_motion_learn_from(vasa, trainers):
     assert [options.get("voices")
             for _, _, options in calls] == ["voices.safetensors", None, "voices.safetensors", None, None]
     assert vasa("train", "face", "--voices", "voices.safetensors", "--out",
-                "other")[2].startswith("vasa: --voices is for audio and motion, not for face")
+                "other")[2].startswith("vasa: --voices is for audio, motion and quick, not for face")
     assert vasa("train", "audio", "--voices", "none", "--out", "other")[2].startswith("vasa: no file at none")
     assert not Path("other").exists()
 

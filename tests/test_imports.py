@@ -22,7 +22,8 @@ ORDER = ["training", "media.clips", "trust.credentials", "trust.watermark", "tru
          "face.warps", "face.networks", "face.perceptual", "face.adversary", "face.pretraining", "face.disentangle",
          "face.plain_training", "face.separation", "face.reading", "face.front", "face.detail", "face.encoders",
          "face.training", "motion.diffusion", "motion.conditions", "motion.latents", "motion.network",
-         "motion.training", "motion.sampling", "talking.directing", "talking.offline", "talking.talker",
+         "motion.training", "motion.sampling", "motion.distillation", "talking.directing", "talking.offline",
+         "talking.talker",
          "talking.photograph", "talking.controls", "talking.adapt", "measure.estimator",
          "measure.lipsync", "measure.metrics", "measure.tables", "measure.voices", "speed.faster", "speed.latency",
          "speed.scale", "footage.films", "footage.clips"]

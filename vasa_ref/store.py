@@ -20,7 +20,7 @@ from .errors import VasaError
 __all__ = ["FILES", "atomic_path", "config_from", "load_into", "load_model", "load_weights", "output_target",
            "read_checkpoint", "read_tensors", "save_tensors", "save_weights", "shipped_presets", "weights_folder"]
 
-FILES = ("audio.safetensors", "face.safetensors", "motion.safetensors", "metrics.safetensors",
+FILES = ("audio.safetensors", "face.safetensors", "motion.safetensors", "quick.safetensors", "metrics.safetensors",
          "sync.safetensors", "sync-audio.safetensors")     # the last: what the judges of sync hear with
 PRETRAINED = Path(__file__).parent / "pretrained"
 

@@ -13,7 +13,7 @@ LOOKS = ("bald", "buzz", "short", "side parting", "quiff", "fringe", "bob", "lon
 PRESETS = ("tiny", "laptop", "paper")
 SAMPLERS = ("ddim", "ddpm", "dpm")   # motion.diffusion.SAMPLERS
 CODECS = "libx264", "h264_nvenc"
-PARTS = ("audio", "face", "motion", "metrics", "sync")
+PARTS = ("audio", "face", "motion", "quick", "metrics", "sync")
 
 
 class Parser(argparse.ArgumentParser):
@@ -276,7 +276,7 @@ def train(command):
                   "vasa train all --preset tiny --minutes 4 --out runs/tiny\n"
                   "vasa train face --minutes 10 --resume runs/laptop --device cuda")
     sub.add_argument("part", choices=[*PARTS, "all"], metavar="PART",
-                     help=", ".join(PARTS) + ", or all of them in turn")
+                     help=", ".join(PARTS) + ", or all of them in turn; quick is a student of motion for streams")
     sub.add_argument("--preset", choices=PRESETS, metavar="NAME",
                      help=", ".join(PRESETS) + " (default: that of --resume, else laptop)")
     sub.add_argument("--minutes", type=number(0.01, 100_000), default=10.0, metavar="M",
@@ -291,7 +291,7 @@ def train(command):
                      "a public checkpoint of Wav2Vec2 or Moonshine, a folder with config.json or a name such as "
                      "facebook/wav2vec2-base-960h")
     sub.add_argument("--voices", metavar="FILE",
-                     help="audio and motion learn from these recordings too: labelled speech that "
+                     help="audio, motion and quick learn from these recordings too: labelled speech that "
                      "tools/natural_voices.py wrote")
     sub.add_argument("--teacher", metavar="FOLDER",
                      help="audio starts from this encoder, and stays near what it says when it hears all: what "

@@ -27,9 +27,10 @@ TRAINERS = {   # part: module, function, where an earlier call left something to
     "audio": ("hearing.training", "train_audio", "audio/checkpoint.safetensors"),
     "face": ("face.training", "train_face", "face-*/checkpoint.safetensors"),
     "motion": ("motion.training", "train_motion", "motion/checkpoint.safetensors"),
+    "quick": ("motion.distillation", "distil_motion", "quick/checkpoint.safetensors"),
     "metrics": ("measure.estimator", "train_metrics", "metrics/checkpoint.safetensors"),
     "sync": ("measure.lipsync", "train_sync", "sync/checkpoint.safetensors")}
-SHARES = {"audio": 0.15, "face": 0.45, "motion": 0.25, "metrics": 0.1, "sync": 0.05}   # of `vasa train all`'s minutes
+SHARES = {"audio": 0.15, "face": 0.45, "motion": 0.2, "quick": 0.05, "metrics": 0.1, "sync": 0.05}   # of `train all`
 
 
 def print_table(figures):
@@ -131,8 +132,9 @@ def train(args):
         raise VasaError(f"no file at {args.vgg19}: expected VGG19's weights as safetensors")
     if args.audio and args.part != "motion":
         raise VasaError(f"--audio is what motion learns from, not {args.part}: expected vasa train motion")
-    if args.voices and not {"audio", "motion"} & set(parts):
-        raise VasaError(f"--voices is for audio and motion, not for {args.part}: expected vasa train audio or motion")
+    if args.voices and not {"audio", "motion", "quick"} & set(parts):
+        raise VasaError(f"--voices is for audio, motion and quick, not for {args.part}: expected vasa train with one "
+                        "of these")
     if args.voices and not Path(args.voices).is_file():
         raise VasaError(f"no file at {args.voices}: expected labelled speech that tools/natural_voices.py wrote")
     if args.teacher and args.part != "audio":
@@ -173,7 +175,7 @@ def train(args):
             print(f"{part}: {minutes:.1f} minutes, {origin}", flush=True)
         trainer = getattr(importlib.import_module(f"vasa_ref.{module}"), function)
         asked = {"face": {"vgg19": args.vgg19}, "motion": {"audio": args.audio, "voices": args.voices, **footage},
-                 "audio": {"voices": args.voices, "teacher": args.teacher}}
+                 "audio": {"voices": args.voices, "teacher": args.teacher}, "quick": {"voices": args.voices}}
         extra = {name: value for name, value in asked.get(part, {}).items() if value}
         same = {"out": out, "device": device, "seed": args.seed, "quiet": args.quiet}
         trainer(preset, minutes=minutes, resume=resume, **same, **extra)

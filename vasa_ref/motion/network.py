@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMER', 'MotionConfig', 'MotionSampling', 'Conditions', 'Normalised', 'mlp', 'TimestepEmbedder', 'MotionTokens',
-           'Attention', 'EncoderLayer', 'attention_mask', 'MotionTransformer', 'Encoded', 'MotionModel', 'load_motion']
+           'Attention', 'EncoderLayer', 'attention_mask', 'MotionTransformer', 'Encoded', 'MotionModel', 'load_motion',
+           'load_quick']
 
 # %% ../../nbs/motion/04_network.ipynb #09-003-6303f8
 import math
@@ -333,11 +334,11 @@ FORMER = {"lean", "steady", "temperature", "steps", "drop_prob", "drop_prev_prob
           "dyn_weight", "velocity_weight", "join_weight", "batch", "lr"}    # in older configs
 
 
-def load_motion(folder, device="cpu") -> MotionModel:
+def load_motion(folder, device="cpu", file: str = "motion.safetensors") -> MotionModel:
     """The motion model of a weights folder or shipped preset, eval and frozen.
 
     Raises VasaError as `load_weights` does, and where the architecture is another one."""
-    path = weights_folder(folder) / "motion.safetensors"
+    path = weights_folder(folder) / file
     state, metadata = load_weights(path, kind=MotionConfig)
     config, known = metadata["config"], {f.name for f in fields(MotionSampling)}
     former = {name: config.pop(name) for name in FORMER & config.keys()}
@@ -347,3 +348,9 @@ def load_motion(folder, device="cpu") -> MotionModel:
     sampling = config_from(MotionSampling, {"config": played}, path)
     model = MotionModel(config_from(MotionConfig, metadata, path), sampling)
     return load_into(model, state, path).to(device).eval().requires_grad_(False)
+
+
+def load_quick(folder, device="cpu") -> MotionModel | None:
+    "Its student, of few steps and no guidance (`motion.distillation`), where there is one."
+    there = (weights_folder(folder) / "quick.safetensors").is_file()
+    return load_motion(folder, device, "quick.safetensors") if there else None

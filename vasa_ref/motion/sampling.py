@@ -43,13 +43,13 @@ def asked_conditions(model: MotionModel, asked: dict, audio: Tensor, prev_motion
 
 # %% ../../nbs/motion/06_sampling.ipynb #smp-031-8f4288
 def guided(model: MotionModel, conditions: Conditions, cfg_scale: dict[str, float]) -> Callable:
-    """VASA-1 eq. 2 as a function (x_t (1, W, M), t (1,)) -> x0.
+    """VASA-1 eq. 2 as a function (x_t (B, W, M), t (B,)) -> x0.
 
     All passes in one batch: with every condition, and without each that has a scale."""
     passes, encoded = 1 + len(cfg_scale), model.encode(conditions.passes(cfg_scale))
     def denoise(x_t, t):
-        x_t, t = x_t.expand(passes, -1, -1), t.expand(passes)
-        x0, *nulls = model.denoise(x_t, t, encoded).split(1)
+        every = x_t.repeat(passes, 1, 1), t.repeat(passes)
+        x0, *nulls = model.denoise(*every, encoded).split(len(x_t))
         return guide(x0, dict(zip(cfg_scale, nulls)), cfg_scale)
     return denoise
 

@@ -213,7 +213,7 @@ class FastTalker(Talker):
             model.schedule.alpha_bar(first)                           # its table moves there
             whole = compiled(model.denoise) if tricks.compiled else model.denoise
             model.denoise = Graphed(by_length(model.config.window, whole, model.denoise))
-        super().__init__(talker.face, talker.audio, model, dtype, tricks.batch)
+        super().__init__(talker.face, talker.audio, model, dtype, tricks.batch, talker.quick)
         self.paint = painter(talker.face, tricks)
         cuda = self.device.type == "cuda"
         self.streams = [torch.cuda.Stream(self.device) if cuda else None for _ in range(2)]

@@ -26,7 +26,9 @@ from ..hearing.moonshine import MoonshineConfig
 from ..hearing.spectra import Wav2Vec2Config
 from ..media.clips import MADE, Clip, frames_for, save_video
 from ..media.files import FILES
-from ..motion.network import MotionConfig, MotionModel, MotionSampling, load_motion
+from ..motion.conditions import DEFAULT_SCALE
+from ..motion.network import (MotionConfig, MotionModel, MotionSampling, load_motion,
+                                     load_quick)
 from ..motion.sampling import MotionStream
 from ..precision import each_in_float32, float32
 from ..store import weights_folder
@@ -140,17 +142,24 @@ class SpeechToMotion:
     """Speech and controls to motion, VASA-1 sec. 3.2. Nothing here draws.
 
     Speech may be a path, or samples at 16 kHz; `controls` are those of `motion_controls`, and
-    `seed` or `generator`. Same seed, same motion."""
-    def __init__(self, audio: nn.Module, motion: MotionModel):
-        self.audio, self.motion_model = audio, motion
+    `seed` or `generator`. Same seed, same motion. quick: a student of the motion model."""
+    def __init__(self, audio: nn.Module, motion: MotionModel, quick: MotionModel | None = None):
+        self.audio, self.motion_model, self.quick = audio, motion, quick
 
     @float32()
     def performance(self, seed: int = 0, generator: torch.Generator | None = None,
-                    **controls) -> MotionStream:
-        "The motion model, ready to play window by window under these controls."
+                    live: bool = False, **controls) -> MotionStream:
+        """The motion model, ready to play window by window under these controls.
+
+        live: the quick one, unless other steps, sampler or guidance are asked for, which it has
+        not learnt."""
         generator = torch.Generator().manual_seed(seed) if generator is None else generator
-        wanted = motion_controls(self.motion_model.config, **controls)
-        return MotionStream(self.motion_model, generator=generator, **wanted)
+        wanted, model = motion_controls(self.motion_model.config, **controls), self.motion_model
+        scales = {name: scale for name, scale in wanted["cfg_scale"].items() if scale}
+        usual = (wanted["steps"], wanted["sampler"], scales) == (None, "ddim", DEFAULT_SCALE)
+        if live and self.quick is not None and usual:
+            model, wanted["cfg_scale"] = self.quick, dict.fromkeys(DEFAULT_SCALE, 0.0)
+        return MotionStream(model, generator=generator, **wanted)
 
     @float32()
     def windows(self, waveform: Tensor, performance: MotionStream) -> Iterator[Tensor]:
@@ -185,11 +194,11 @@ class SpeechToMotion:
 # %% ../../nbs/talking/02_offline.ipynb #10-016-d78626
 class TalkerModels(Reenactor, SpeechToMotion):
     """Both sides of a talker, with models that fit together. face, audio, motion: on one
-    device, eval; dtype, batch as in `Reenactor`."""
+    device, eval; dtype, batch as in `Reenactor`; quick as in `SpeechToMotion`."""
     def __init__(self, face: FaceModel | DetailFace, audio: nn.Module, motion: MotionModel,
-                 dtype=torch.float32, batch: int = 8):
+                 dtype=torch.float32, batch: int = 8, quick: MotionModel | None = None):
         Reenactor.__init__(self, face, dtype, batch)
-        SpeechToMotion.__init__(self, audio, motion)
+        SpeechToMotion.__init__(self, audio, motion, quick)
         wanted = 6 + face.config.z_dyn_dim, audio.config.hidden_size
         given = motion.config.motion_dim, motion.config.audio_dim
         if given != wanted:
@@ -203,7 +212,8 @@ class TalkerModels(Reenactor, SpeechToMotion):
         "A talker of a preset or a folder of `vasa train`; VasaError where that is incomplete."
         folder = weights_folder(weights)
         audio, motion = load_audio_encoder(folder).to(device), load_motion(folder, device)
-        return cls(load_face(folder, device), audio, motion, **options)
+        quick = load_quick(folder, device)
+        return cls(load_face(folder, device), audio, motion, quick=quick, **options)
 
     @classmethod
     @float32()

@@ -137,7 +137,7 @@ class Talker(OfflineTalker):
         `delay(...)` seconds of sound. However the sound is cut, the frames are the same; memory is constant.
         Errors in the arguments come at once."""
         check_steps(self.motion_model.config, new_frames, lookahead)
-        tracks, performance = self.tracks(pose, dynamics), self.performance(**controls)
+        tracks, performance = self.tracks(pose, dynamics), self.performance(live=True, **controls)
         portrait = self.encode(portrait)
         motion = stream_motion(self.audio, performance, chunks, new_frames, lookahead)
         return self.draw(portrait, replaced(each_in_float32(motion), **tracks))
