@@ -172,7 +172,16 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
                      ("shift if shift < len(heard) else shift - size", "shift"),
                      ("torch.fft.rfft(heard, size) * torch.fft.rfft(spoken, size).conj()",
                       "torch.fft.rfft(heard, size).conj() * torch.fft.rfft(spoken, size)")]},
+    "speed/01_faster": {
+        "overlapped": [("max(ready, begun[stage + 1])", "max(ready, begun[stage] + seconds)"),
+                       ("max(ready, begun[stage + 1])", "ready"),
+                       ("max(ready, begun[stage + 1])", "begun[stage + 1]"),
+                       ("    return ready", "    return max(map(sum, zip(*times)))"),
+                       ("    return ready", "    return sum(map(sum, times))")]},
     "speed/02_latency": {
+        "playback": [("done - due, done", "done - due, due"), ("max(done, delay + i * new_frames / FPS)", "done"),
+                     ("delay + i * new_frames / FPS)", "delay)"), ("done + buffer", "buffer"),
+                     ("frozen + done - due", "done - due"), ("        due += new_frames", "        due += 1")],
         "most_fps": [("calls * max(macs / limits[0], moved", "max(macs / limits[0], calls * moved"),
                      ("calls * max(macs / limits[0], moved", "max(calls * macs / limits[0], moved"),
                      ("max(macs / limits[0], moved / limits[1])", "(macs / limits[0] + moved / limits[1])")]},
@@ -199,7 +208,25 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
         "fading": [("(length - t) / (fade + 1)", "(length - t) / fade"), ("        done += len(motion)\n", ""),
                    ("for motion in portions:", "for motion in list(portions):"),
                    ("weight * track + (1 - weight) * motion", "(1 - weight) * track + weight * motion")]},
+    "talking/03_talker": {
+        "running_mean": [("kept[old:], first + old", "kept, first"), ("kept[old:], first + old", "kept[old:], first"),
+                         ("first + len(kept) - ahead", "first + len(kept)"),
+                         ("    if first + len(kept) > done: yield means(first + len(kept))\n", ""),
+                         ("max(0, done - back - first)", "max(0, done - first)"),
+                         ("        if stop > done:", "        if stop > done + 50:")]},
+    "talking/04_controls": {
+        "settings_of": [("shlex.split(text)", "text.split()"), ("shlex.split(text)", "text.replace(\"'\", '').split()"),
+                        ("int(values[0])", "float(values[0])"),
+                        ("tuple(map(float, values)) if len(values) > 1", "list(map(float, values)) if len(values) > 1"),
+                        ('int(runs["portrait"][-1])', 'runs["portrait"][-1]'),
+                        (', "audio": None}', "}")]},
     "talking/05_photograph": {
+        "steadiest": [(".norm(dim=-1).mean(-1)", ".square().sum(-1).mean(-1)"),
+                      ("place(square) for place", "place.shift[None] for place"),
+                      ("place(square) for", "torch.tensor([[place.scale, place.angle, *place.shift]]) for"),
+                      ("places[int(distances.sum(1).argmin())]",
+                       "places[int((corners - corners.mean(0)).norm(dim=-1).mean(-1).argmin())]"),
+                      ("place(square) for place", "place.inverse()(square) for place"), ("argmin", "argmax")],
         "by_eyes": [("x * x + y * y", "x * x + y / y"), ("v * x - u * y", "v * x - u / y")],
         "fit_robust": [("range(rounds)", "range(1)"), ("(share * z).sum(), (share * w).sum()", "z.mean(), w.mean()")]},
     "talking/06_adapt": {
