@@ -1,4 +1,5 @@
-"""Exercises of the chapters: stubs refuse, and folded solutions pass the checks with nothing but the module at hand."""
+"""Exercises of the chapters: each has a hint, stubs refuse, and folded solutions pass the checks with nothing but the
+module at hand."""
 
 import importlib
 import math
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 
 NOTEBOOKS = Path(__file__).parents[1] / "nbs"
 sys.path.insert(0, str(NOTEBOOKS.parent / "tools"))
-from student import exercises
+from student import TITLE, exercises
 
 CHAPTERS = [NOTEBOOKS / "01_training.ipynb", *sorted(NOTEBOOKS.glob("*/[0-9]*.ipynb"))]
 
@@ -26,9 +27,21 @@ def name_of(path):
 def of_chapter(path):
     """(module, title, stub and check, solution) of each exercise of a notebook."""
     cells, found = nbformat.read(path, as_version=4).cells, exercises(path)
-    assert len(found) >= 2, path.name
+    assert len(found) >= 3, f"{name_of(path)}: {len(found)} exercises, of three"
     module = next(re.search(r"default_exp (\S+)", cell.source)[1] for cell in cells if "default_exp" in cell.source)
     return [(module, *exercise) for exercise in found]
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=name_of(path)) for path in CHAPTERS])
+def test_each_exercise_has_a_folded_hint_above_its_stub(path):
+    cells = nbformat.read(path, as_version=4).cells
+    above = [cell.source for cell, below in zip(cells, cells[1:])
+             if below.cell_type == "code" and "def check_" in below.source and TITLE.search(cell.source)]
+    tasks = [re.split(r"^## ", text, flags=re.MULTILINE)[-1] for text in above]
+    assert len(tasks) == len(exercises(path)), "a task stands right above its stub"
+    for task in tasks:
+        hints = re.findall(r"<details><summary>Hint</summary>\n\n(.+?)\n*</details>", task, re.DOTALL)
+        assert len(hints) == 1 and len(hints[0]) > 30, task.splitlines()[0]
 
 
 @pytest.mark.parametrize(
