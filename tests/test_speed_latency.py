@@ -168,6 +168,9 @@ def test_latency_is_a_flat_object_of_the_known_keys():
     keys = {"device", "preset", "size_px", "params_face", "params_motion", "gmac_per_frame", "gmac_per_portrait",
             "offline_fps", "stream_fps", "stream_ms_p50", "stream_ms_p95", "stream_ms_p99", "first_frame_ms",
             "lookahead_ms", "latency_ms", "stream_latency_ms", "drift", "peak_memory_mb", "torch", "date"}
+    of_stream = {"first_frame_ms", "lookahead_ms", "latency_ms", "drift"} | {k for k in keys if "stream" in k}
+    keys |= {f"soon_{key}" for key in of_stream}
+    assert figures["soon_lookahead_ms"] < figures["lookahead_ms"]
     assert set(figures) <= keys and {"offline_fps", "stream_fps", "gmac_per_frame"} <= set(figures)
     assert all(math.isfinite(v) and (v > 0 or k == "drift") for k, v in figures.items() if not isinstance(v, str))
     assert figures["size_px"] == Talker.random("tiny").size

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..hearing.features import load_audio_encoder
 from .conditions import DEFAULT_SCALE
 from .diffusion import NoiseSchedule, add_noise, ddim_step
-from .network import Conditions, MotionModel, load_motion
+from .network import Conditions, MotionModel, MotionSampling, load_motion
 from .sampling import guided
 from .training import (CLIPS, MotionTraining, clip_latents, random_conditions,
                                       weighted_errors)
@@ -33,7 +33,8 @@ def guess_between(x_t: Tensor, x_u: Tensor, t: Tensor, u: Tensor,
     return (x_u - kept * x_t) / (alpha_u.sqrt() - kept * alpha_t.sqrt())
 
 # %% ../../nbs/motion/07_distillation.ipynb #dis-14
-STEPS, LEAP = 3, 4                 # of the student; steps of the teacher that are one of its own
+STEPS = MotionSampling().quick.steps
+LEAP = 4                           # steps of the teacher that are one of the student's
 
 
 def distillation_loss(student: MotionModel, teacher: MotionModel, x0: Tensor,
@@ -65,8 +66,8 @@ def distil_motion(preset: str = "laptop", *, start=None, data=None, voices=None,
     """A student of a motion model that needs few steps and no guidance; returns it frozen.
 
     start: the folder of the teacher and of the audio encoder that it hears with; None: `out` or
-    `resume` where it has both, else the shipped `preset`. data, voices, clips, workers: what is learned
-    from, as in `train_motion`. steps: of the student, each as far as `leap` steps of the
+    `resume` where it has both, else the shipped `preset`. data, voices, clips, workers: what is
+    learned from, as in `train_motion`. steps: of the student, each as far as `leap` steps of the
     teacher. asked: as `training.Run`; latents take at most 40 % of its minutes. With `out`
     writes `out/quick.safetensors`. Raises VasaError for unknown presets or no limit."""
     if preset not in CLIPS:

@@ -73,6 +73,11 @@ class MotionSampling:
     @classmethod
     def paper(cls): return cls(steps=50, lean=0.0)
 
+    @property
+    def quick(self):
+        "The same for a student: see `motion.distillation`."
+        return replace(self, steps=3)
+
 # %% ../../nbs/motion/04_network.ipynb #09-038-850ab0
 @dataclass
 class Conditions:

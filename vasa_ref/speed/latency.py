@@ -268,7 +268,7 @@ def stream_figures(talker, budget=10.0, new_frames=NEW_FRAMES, lookahead=LOOKAHE
     appearance = talker.encode(image)
     silence = iter(lambda: torch.zeros(FRAME), None)                              # for ever
     frames = talker.stream(appearance, silence, new_frames=new_frames, lookahead=lookahead)
-    warm_up = dict(new_frames=1, lookahead=0, steps=1)
+    warm_up = dict(new_frames=1, lookahead=0)
     for _ in talker.stream(appearance, [torch.zeros(FRAME)], **warm_up): pass
     synchronise(talker.device)
     while len(steps) < 2 or (time.perf_counter() - began < budget
@@ -324,7 +324,8 @@ def latency(preset="laptop", device="cpu", quick=False, threads=None, tricks=Fal
     per second and delays (VASA-1 sec. 3.3).
 
     quick: one run of each stage and two steps of streaming; threads: of torch on a CPU, None to
-    leave them as they are; tricks: the decoder's ms per frame and largest error as well, with
+    leave them as they are; `soon_`: of a stream that makes each frame by itself and hears one
+    frame ahead, in place of the default; tricks: the decoder's ms per frame and largest error as well, with
     each trick alone, with all, and with other batches. The video file is not written here.
     `offline_fps` leaves the portrait out; `stream_ms_*` are per frame; percentiles and `drift`
     are absent where there were too few steps. Raises VasaError for an unknown preset."""
@@ -340,7 +341,10 @@ def latency(preset="laptop", device="cpu", quick=False, threads=None, tricks=Fal
         one = {s.name: s.calls * count(s.call).total / window
                for s in stages(Talker.random(preset, device="meta", batch=1))}
         live = FastTalker(plain, replace(best, batch=5))
-        streamed = stream_figures(live, budget=0 if quick else 60)
+        seconds = 0 if quick else 60
+        streamed = stream_figures(live, seconds)
+        soon = stream_figures(live, seconds, new_frames=1, lookahead=1)
+        streamed |= {f"soon_{name}": value for name, value in soon.items()}
         memory = peak_memory_mb(device)
         return {"device": device_name(device), "preset": preset, "size_px": talker.size,
                 "params_face": size(talker.face), "params_motion": size(talker.motion_model),

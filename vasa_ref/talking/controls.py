@@ -121,7 +121,7 @@ def label(value) -> str:
     if isinstance(value, tuple): return ", ".join(map(label, value))
     if isinstance(value, dict):
         return ", ".join(f"{name} {label(amount)}" for name, amount in value.items())
-    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 # %% ../../nbs/talking/04_controls.ipynb #ctl-x01-export
 def command(s: Settings) -> str:

@@ -9,6 +9,7 @@ __all__ = ['Portrait', 'as_frames', 'Reenactor', 'Take', 'counted', 'most_typica
 # %% ../../nbs/talking/02_offline.ipynb #10-003-6d9a52
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -231,7 +232,10 @@ class TalkerModels(Reenactor, SpeechToMotion):
         motion.motion_mean[5] = 1.0
         motion.motion_std[:6] = 0.1
         models = (m.to(device).eval().requires_grad_(False) for m in (face, audio, motion))
-        return cls(*models, **options)
+        face, audio, motion = models
+        quick = copy(motion)                                            # the same weights
+        quick.sampling = sampling.quick
+        return cls(face, audio, motion, quick=quick if preset != "paper" else None, **options)
 
 # %% ../../nbs/talking/02_offline.ipynb #off-w03-films
 class OfflineTalker(TalkerModels):

@@ -133,12 +133,12 @@ class Talker(OfflineTalker):
         """Frames uint8 (S, S, 3) while the speech still arrives: `chunks` gives samples (n,) at
         16 kHz, any n; controls as in `animate`.
 
-        Each step makes `new_frames` and hears `lookahead` more, frames of 40 ms, so it waits for
-        `delay(...)` seconds of sound. However the sound is cut, the frames are the same; memory is constant.
-        Errors in the arguments come at once."""
+        Each step makes `new_frames` and hears `lookahead` more, of 40 ms each, so it waits for
+        `delay(...)` seconds of sound. However the sound is cut, the frames are the same; memory
+        is constant. Errors in the arguments come at once."""
         check_steps(self.motion_model.config, new_frames, lookahead)
-        tracks, performance = self.tracks(pose, dynamics), self.performance(live=True, **controls)
-        portrait = self.encode(portrait)
+        tracks, portrait = self.tracks(pose, dynamics), self.encode(portrait)
+        performance = self.performance(live=True, **controls)
         motion = stream_motion(self.audio, performance, chunks, new_frames, lookahead)
         return self.draw(portrait, replaced(each_in_float32(motion), **tracks))
 
