@@ -90,6 +90,8 @@ def test_help_of_each_command(vasa, command):
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--emotion-strength", "-1"], "from 0 to 2"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--emotion-strength", "1"], "--emotion-strength needs an --emotion"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--lookahead", "80"], "--lookahead is for --stream"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--new-frames", "1"], "--new-frames is for --stream"),
+    (["animate", "p.png", "s.wav", "-o", "o.mp4", "--stream", "--new-frames", "0"], "from 1 to 25"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--stream", "--lookahead", "-1"], "from 0 to 1000"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--cfg-audio", "x"], "'x' is not a number from 0 to 10"),
     (["animate", "p.png", "s.wav", "-o", "o.mp4", "--steps", "0"], "a whole number from 1 to 500"),

@@ -16,7 +16,8 @@ from torch import nn
 
 import vasa_ref.training as training
 from vasa_ref.errors import VasaError
-from vasa_ref.training import CHECKPOINT, Recipe, Run, fast_precision, step_generator, within
+from vasa_ref.precision import fast_precision
+from vasa_ref.training import CHECKPOINT, Recipe, Run, step_generator, within
 
 torch.set_num_threads(1)
 RUN = ("minutes", "max_steps", "seed", "device", "save_every")

@@ -164,6 +164,8 @@ def animate(command, jobs=False):
     sub.add_argument("--lookahead", type=number(0, 1000), metavar="MS", help="with --stream: how much of the sound "
                      "that comes after a frame is waited for, 0 to 1000 ms, in steps of 40 (default: 200); more makes "
                      "surer lips, less an earlier answer")
+    sub.add_argument("--new-frames", type=number(1, 25, kind=int), metavar="N", help="with --stream: how many frames "
+                     "are made at once, 1 to 25 (default: 3); fewer answer earlier, and cost more")
     with_motion(sub)
     sub.add_argument("--steps", type=number(1, 500, kind=int), metavar="N",
                      help="denoising steps per window, 1 to 500 (default: the weights' own)")

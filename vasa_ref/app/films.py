@@ -61,8 +61,8 @@ def prepare(args):
             raise VasaError(f"{name} is part of what --{film}-from sets: expected one of them")
     if "-" in (args.audio, args.out) and not args.stream:
         raise VasaError("- stands for standard input and output with --stream only: expected a file")
-    if args.lookahead is not None and not args.stream:
-        raise VasaError("--lookahead is for --stream: without it all of the sound is there")
+    if not args.stream and (only := [name for name in ("lookahead", "new_frames") if getattr(args, name) is not None]):
+        raise VasaError(f"--{only[0].replace('_', '-')} is for --stream: without it all of the sound is there")
     if args.audio == "-" and sys.stdin is None:
         raise VasaError("standard input is closed: expected 16 bit samples there, raw or as a WAV")
     strength = 1.0 if args.emotion_strength is None else args.emotion_strength
@@ -90,7 +90,11 @@ def talker_for(args):
     talker = Talker.from_pretrained(args.folder, device=args.where)
     if args.fast:
         from ..speed.faster import FastTalker, Tricks
-        talker = FastTalker(talker, Tricks.best(args.where))
+        live = getattr(args, "stream", False)
+        talker = FastTalker(talker, (Tricks.live if live else Tricks.best)(args.where))
+        if live and talker.device.type == "cpu":
+            import torch
+            torch.set_num_threads(1)   # one core makes motion, another the frames
     return talker
 
 
@@ -154,6 +158,7 @@ def play(args, talker):
             signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGINT, stop)
     ahead = {} if args.lookahead is None else {"lookahead": round(args.lookahead / 40)}
+    ahead |= {} if args.new_frames is None else {"new_frames": args.new_frames}
     sound = clock.heard(args.pipe or live.in_real_time(load_audio(args.audio)))
     frames = talker.stream(args.photo.encode(talker), sound, **ahead, **wanted)
     frames = clock.shown(args.photo.paste(frames) if args.full else frames)

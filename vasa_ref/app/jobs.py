@@ -16,7 +16,7 @@ __all__ = ["make_films", "read_jobs"]
 
 NEEDED = "portrait", "audio", "out"
 FLAGS = "full", "fast", "no-credentials", "no-watermark"
-ALONE = "jobs", "stream", "lookahead", "skip-existing", "quiet", "help"   # of the whole call, or live
+ALONE = "jobs", "stream", "lookahead", "new-frames", "skip-existing", "quiet", "help"   # of the whole call, or live
 
 
 def read_jobs(path):
@@ -117,7 +117,7 @@ def make_films(args):
     from tqdm import tqdm
     if args.out:
         raise VasaError("--jobs has portrait, audio and out in its rows: expected no -o beside it")
-    if args.stream or args.lookahead is not None:
+    if args.stream or args.lookahead is not None or args.new_frames is not None:
         raise VasaError("--jobs makes films of recordings: expected no --stream")
     common = without(without(args.words[1:], "--jobs", 1), "--skip-existing", 0)
     jobs, failed, talkers, faces = checked(read_jobs(args.jobs), common), [], {}, {}

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import FunctionType, MethodType
 
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ..face.networks import WeightStandardised, standardise
+from ..precision import fast_precision
 from ..talking.offline import as_frames
 from ..talking.talker import Talker
 
@@ -120,6 +121,12 @@ class Tricks:
         return cls(folded=True, channels_last=True, half=cuda, compiled=cuda, graph=cuda,
                    batch=batch, overlap=cuda)
 
+    @classmethod
+    def live(cls, device="cpu"):
+        "What pays off for a stream: motion and frames at once, and bfloat16 where it is fast."
+        half = fast_precision(device) == "bf16"
+        return replace(cls.best(device, 5), overlap=True, half=half)
+
 
 def named(tricks: Tricks) -> str:
     "The tricks in words."
@@ -218,9 +225,9 @@ class FastTalker(Talker):
         cuda = self.device.type == "cuda"
         self.streams = [torch.cuda.Stream(self.device) if cuda else None for _ in range(2)]
 
-    def windows(self, waveform, performance):
-        windows = super().windows(waveform, performance)
-        return ahead(windows, self.streams[0]) if self.tricks.overlap else windows
+    def draw(self, portrait, motion):
+        return super().draw(portrait, ahead(motion, self.streams[0]) if self.tricks.overlap
+                            else motion)
 
     @torch.inference_mode()
     def decode(self, portrait, motion):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['aten', 'UNCOUNTED', 'sampled', 'attention', 'Ledger', 'count', 'Stage', 'stages', 'parts_of', 'spent_by_part',
            'decoder_parts', 'machine_limits', 'measure', 'floor_seconds', 'roofline', 'offline_fps', 'stream_latency',
-           'drift', 'stream_figures', 'device_name', 'peak_memory_mb', 'trick_figures', 'latency']
+           'drift', 'stream_figures', 'live_figures', 'device_name', 'peak_memory_mb', 'trick_figures', 'latency']
 
 # %% ../../nbs/speed/02_latency.ipynb #13-003-8c9b51
 import math
@@ -26,7 +26,7 @@ from ..hearing.features import audio_features
 from .faster import (FastTalker, Tricks, each_and_all, perturbed, synchronise,
                                    timed, trick_table)
 from ..talking.talker import LOOKAHEAD, NEW_FRAMES, Talker
-from ..units import FPS, FRAME
+from ..units import FPS, FRAME, SAMPLE_RATE
 
 # %% ../../nbs/speed/02_latency.ipynb #13-007-1a13db
 aten = torch.ops.aten
@@ -290,6 +290,27 @@ def stream_figures(talker, budget=10.0, new_frames=NEW_FRAMES, lookahead=LOOKAHE
     return figures | {f"stream_ms_p{percent}": per_frame.quantile(percent / 100).item()
                       for percent, least in enough.items() if len(steps) >= least}
 
+# %% ../../nbs/speed/02_latency.ipynb #live-def
+def live_figures(talker, seconds, new_frames=NEW_FRAMES, lookahead=LOOKAHEAD) -> dict:
+    """Figures of `seconds` of a live stream against the clock: `latency_ms` (median) and
+    `stream_latency_ms` (95 % of the frames are faster) from a frame's sound to the frame,
+    `lookahead_ms` of it for sound that must be heard, and `drift`, None for short streams."""
+    image = torch.rand(3, talker.size, talker.size, generator=torch.Generator().manual_seed(0))
+    choice, portrait = dict(new_frames=new_frames, lookahead=lookahead), talker.encode(image)
+    for _ in talker.stream(portrait, [torch.zeros(10 * FRAME)], **choice): pass    # warm up
+    began = time.perf_counter()
+
+    def microphone():
+        for i in range(1, round(100 * seconds) + 1):                       # each 10 ms
+            time.sleep(max(0.0, began + i / 100 - time.perf_counter()))
+            yield torch.zeros(SAMPLE_RATE // 100)
+    frames = talker.stream(portrait, microphone(), **choice)
+    late = torch.tensor([time.perf_counter() - began - k / FPS for k, _ in enumerate(frames)])
+    late = late[:-new_frames - lookahead].double()                 # the end waits for nothing
+    return {"lookahead_ms": 1e3 * talker.delay(**choice), "latency_ms": 1e3 * late.median().item(),
+            "stream_latency_ms": 1e3 * late.quantile(0.95).item(),
+            "drift": drift(late, new_frames)}
+
 # %% ../../nbs/speed/02_latency.ipynb #13-050-9a5ac7
 def device_name(device) -> str:
     "What computes, in words."
@@ -324,8 +345,8 @@ def latency(preset="laptop", device="cpu", quick=False, threads=None, tricks=Fal
     per second and delays (VASA-1 sec. 3.3).
 
     quick: one run of each stage and two steps of streaming; threads: of torch on a CPU, None to
-    leave them as they are; `soon_`: of a stream that makes each frame by itself and hears one
-    frame ahead, in place of the default; tricks: the decoder's ms per frame and largest error as well, with
+    leave them as they are; `soon_`: `live_figures` of a stream that makes each frame by itself
+    and hears nothing ahead, a core each for motion and frames; tricks: the decoder's ms per frame and largest error as well, with
     each trick alone, with all, and with other batches. The video file is not written here.
     `offline_fps` leaves the portrait out; `stream_ms_*` are per frame; percentiles and `drift`
     are absent where there were too few steps. Raises VasaError for an unknown preset."""
@@ -343,8 +364,11 @@ def latency(preset="laptop", device="cpu", quick=False, threads=None, tricks=Fal
         live = FastTalker(plain, replace(best, batch=5))
         seconds = 0 if quick else 60
         streamed = stream_figures(live, seconds)
-        soon = stream_figures(live, seconds, new_frames=1, lookahead=1)
+        torch.set_num_threads(1)
+        soon = FastTalker(plain, Tricks.live(device))
+        soon = live_figures(soon, seconds or 2, new_frames=1, lookahead=0)
         streamed |= {f"soon_{name}": value for name, value in soon.items()}
+        torch.set_num_threads(threads or before)
         memory = peak_memory_mb(device)
         return {"device": device_name(device), "preset": preset, "size_px": talker.size,
                 "params_face": size(talker.face), "params_motion": size(talker.motion_model),
