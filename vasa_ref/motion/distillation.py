@@ -67,8 +67,8 @@ def distil_motion(preset: str = "laptop", *, start=None, data=None, voices=None,
 
     start: the folder of the teacher and of the audio encoder that it hears with; None: `out` or
     `resume` where it has both, else the shipped `preset`. data, voices, clips, workers: what is
-    learned from, as in `train_motion`. steps: of the student, each as far as `leap` steps of the
-    teacher. asked: as `training.Run`; latents take at most 40 % of its minutes. With `out`
+    learned from, as in `train_motion`. steps: of the student, each as far as `leap` of the
+    teacher's. asked: as `training.Run`; latents take at most 40 % of its minutes. With `out`
     writes `out/quick.safetensors`. Raises VasaError for unknown presets or no limit."""
     if preset not in CLIPS:
         raise VasaError(f"no motion preset {preset!r}: accepted are {', '.join(CLIPS)}")

@@ -307,7 +307,8 @@ def live_figures(talker, seconds, new_frames=NEW_FRAMES, lookahead=LOOKAHEAD) ->
     frames = talker.stream(portrait, microphone(), **choice)
     late = torch.tensor([time.perf_counter() - began - k / FPS for k, _ in enumerate(frames)])
     late = late[:-new_frames - lookahead].double()                 # the end waits for nothing
-    return {"lookahead_ms": 1e3 * talker.delay(**choice), "latency_ms": 1e3 * late.median().item(),
+    return {"lookahead_ms": 1e3 * talker.delay(**choice),
+            "latency_ms": 1e3 * late.median().item(),
             "stream_latency_ms": 1e3 * late.quantile(0.95).item(),
             "drift": drift(late, new_frames)}
 
@@ -345,9 +346,10 @@ def latency(preset="laptop", device="cpu", quick=False, threads=None, tricks=Fal
     per second and delays (VASA-1 sec. 3.3).
 
     quick: one run of each stage and two steps of streaming; threads: of torch on a CPU, None to
-    leave them as they are; `soon_`: `live_figures` of a stream that makes each frame by itself
-    and hears nothing ahead, a core each for motion and frames; tricks: the decoder's ms per frame and largest error as well, with
-    each trick alone, with all, and with other batches. The video file is not written here.
+    leave them as they are; tricks: the decoder's ms per frame and largest error as well, with
+    each trick alone, with all, and with other batches. `soon_` figures are `live_figures` of a
+    stream that makes each frame by itself and hears nothing ahead, a core each for motion and
+    frames. The video file is not written here.
     `offline_fps` leaves the portrait out; `stream_ms_*` are per frame; percentiles and `drift`
     are absent where there were too few steps. Raises VasaError for an unknown preset."""
     device, before = torch.device(device), torch.get_num_threads()
