@@ -16,8 +16,8 @@ from nbformat.v4 import new_code_cell
 ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY = "https://github.com/vasa-ref/vasa-ref"
 COLAB = REPOSITORY.replace("https://github.com", "https://colab.research.google.com/github") + "/blob/main/nbs/"
-READ_ONLY = {"index", "films", "results", "course/plan", "course/paper", "course/quiz", "course/instructor", "course/glossary",
-             "course/notation"}
+READ_ONLY = {"index", "films", "results", "course/plan", "course/paper", "course/quiz", "course/instructor",
+             "course/glossary", "course/notation"}
 INSTALL = f'''#| hide
 # on Colab this fetches the course and installs it; anywhere else it does nothing
 if "google.colab" in str(get_ipython()):
