@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vasa_ref.errors import VasaError
-from vasa_ref.measure.voices import behind, join, sing, situations, spoken_truth
+from vasa_ref.measure.voices import behind, breath, join, sing, situations, spoken_truth
 from vasa_ref.world.prosody import fundamental
 from vasa_ref.world.voice import LANGUAGES, SILENCE, say
 
@@ -56,3 +56,11 @@ def test_situations_are_all_there_and_fit_their_truth(found):
     clean, noisy = found["in English"][0], found["noise, 10 dB"][0]
     assert torch.equal(clean.motion.pose, noisy.motion.pose)
     assert not torch.equal(clean.speech.waveform, noisy.speech.waveform)
+
+
+def test_breath_swells_and_pauses():
+    sound = breath(64_000, torch.Generator().manual_seed(0))
+    assert torch.equal(sound, breath(64_000, torch.Generator().manual_seed(0)))
+    loud = sound.view(40, 1600).square().mean(1).sqrt()                          # each 0.1 s
+    assert loud[16:32].max() == 0 and 0.5 < sound.abs().max() <= 1               # 1.6 s of pause
+    assert loud[6:10].min() > 3 * loud[[1, 14]].max()
