@@ -121,7 +121,7 @@ def test_help_of_each_command(vasa, command):
     (["say", "hello", "-o", "s.wav", "--voice", "nobody"], "unknown voice 'nobody'; accepted are ada"),
     (["say", "hello", "-o", "s.wav", "--language", "xx"], "unknown language 'xx'; accepted are"),
     (["say", "", "-o", "s.wav"], "nothing to speak"),
-    (["train", "mouth"], "choose from 'audio', 'face', 'motion', 'metrics', 'sync', 'all'"),
+    (["train", "mouth"], "choose from 'audio', 'face', 'motion', 'quick', 'metrics', 'sync', 'all'"),
     (["train", "face", "--preset", "huge"], "choose from 'tiny', 'laptop', 'paper'"),
     (["train", "face", "--minutes", "0"], "from 0.01 to"),
     (["train", "face", "--resume", "no/such"], "cannot resume: no folder no/such"),
@@ -370,7 +370,7 @@ def test_vgg19_is_for_the_plain_face(vasa, trainers):
     refused(vasa("train", "all", "--vgg19", "vgg19.safetensors"), "of no use to the preset laptop", "--preset paper")
     assert not calls and os.listdir() == ["vgg19.safetensors"]
     assert vasa("train", "all", "--preset", "paper", "--vgg19", "vgg19.safetensors", "--quiet")[0] == 0
-    assert [options.get("vgg19") for _, _, options in calls] == [None, "vgg19.safetensors", None, None, None]
+    assert [options.get("vgg19") for _, _, options in calls] == [None, "vgg19.safetensors", *4 * [None]]
     assert vasa("train", "motion", "--vgg19", "vgg19.safetensors", "--out",
                 "other")[2].startswith("vasa: --vgg19 is for the training of the face")
     refused(vasa("train", "face", "--preset", "paper", "--vgg19", "none", "--out", "other"), "no file at none")
@@ -401,7 +401,7 @@ def test_voices_are_what_audio_and_motion_learn_from(vasa, trainers):
     Path("voices.safetensors").touch()
     assert vasa("train", "all", "--voices", "voices.safetensors", "--quiet")[0] == 0
     assert [options.get("voices")
-            for _, _, options in calls] == ["voices.safetensors", None, "voices.safetensors", None, None]
+            for _, _, options in calls] == ["voices.safetensors", None, *2 * ["voices.safetensors"], None, None]
     assert vasa("train", "face", "--voices", "voices.safetensors", "--out",
                 "other")[2].startswith("vasa: --voices is for audio, motion and quick, not for face")
     assert vasa("train", "audio", "--voices", "none", "--out", "other")[2].startswith("vasa: no file at none")
@@ -460,12 +460,13 @@ def test_train_all_shares_the_minutes(vasa, trainers):
     calls, clock = trainers
     assert vasa("train", "all", "--minutes", "20", "--quiet") == (0, "", "")
     assert [(part, round(o["minutes"], 6))
-            for part, _, o in calls] == [("audio", 3), ("face", 9), ("motion", 5), ("metrics", 2), ("sync", 1)]
+            for part, _, o in calls] == [("audio", 3), ("face", 9), ("motion", 4), ("quick", 1), ("metrics", 2),
+                                         ("sync", 1)]
     calls.clear()
     clock.takes = {"audio": 0.0}
     vasa("train", "all", "--minutes", "17", "--quiet")
     # what audio did not need goes to the others
-    assert [round(o["minutes"], 6) for _, _, o in calls] == [2.55, 9, 5, 2, 1]
+    assert [round(o["minutes"], 6) for _, _, o in calls] == [2.55, 9, 4, 1, 2, 1]
 
 
 def test_train_resumes_into_the_same_folder(vasa, trainers):
@@ -477,7 +478,7 @@ def test_train_resumes_into_the_same_folder(vasa, trainers):
     assert calls[0][2]["resume"] == "mine" and calls[0][2]["out"] == Path("mine")
     calls.clear()
     vasa("train", "all", "--resume", "mine", "--out", "other")
-    assert [o["resume"] for _, _, o in calls] == [None, "mine", None, None, None]
+    assert [o["resume"] for _, _, o in calls] == [None, "mine", *4 * [None]]
     assert {str(o["out"]) for _, _, o in calls} == {"other"}
 
 

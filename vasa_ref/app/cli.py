@@ -165,7 +165,7 @@ def train(args):
     began = time.monotonic()
     for i, part in enumerate(parts):
         left = args.minutes - (time.monotonic() - began) / 60   # what one part did not need, the next ones share
-        minutes = max(left, 0.0) * SHARES[part] / sum(SHARES[p] for p in parts[i:])
+        minutes = max(left, 0.0) * (SHARES[part] / sum(SHARES[p] for p in parts[i:]))
         module, function, checkpoint = TRAINERS[part]
         resume = args.resume
         if resume and args.part == "all" and not any(Path(resume).glob(checkpoint)):
