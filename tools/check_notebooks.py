@@ -21,7 +21,6 @@ import nbformat
 import run_notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
-NOT_YET = ("motion/",)                        # its slow cells come next: then they are marked and equipped, too
 PAGES = "course/"    # about the course: its notebooks export no module, and the template of chapters is not theirs
 NARROW, COLUMNS, LINES = 96, 120, 400       # columns of a code cell, columns and lines of a module
 EXPORT = "from nbdev.doclinks import nbdev_export; nbdev_export.__wrapped__()"
@@ -135,7 +134,7 @@ def main():
         name = path.relative_to(ROOT / "nbs").as_posix()
         if "/" in name and not name.startswith(PAGES): problems += check_template(path)
         problems += check_width(path)
-        if not name.startswith(NOT_YET): problems += check_runs(path)
+        problems += check_runs(path)
     problems += check_export(ROOT)
     for path in files(ROOT / "vasa_ref", "*.py"):
         if path.name != "_modidx.py": problems += check_module(path)
