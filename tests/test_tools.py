@@ -1,9 +1,13 @@
 """The tools that keep notebooks, site and README in order notice what is wrong."""
+import base64
+import io
 import json
 import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -99,6 +103,20 @@ def test_a_notebook_runs_saves_and_skips(tmp_path):
     assert run_notebooks.outdated(result) == [result.cells[2]["id"]]              # skipped, and never marked
     with pytest.raises(run_notebooks.CellExecutionError, match="ZeroDivisionError"):
         run_notebooks.run(path, [])
+
+
+def test_figures_are_saved_with_few_colours_where_that_is_not_seen():
+    def png(levels):
+        PIL.Image.fromarray(levels).save(file := io.BytesIO(), "PNG")
+        return base64.b64encode(file.getvalue()).decode()
+    dice = np.random.default_rng(0)
+    ramp = np.linspace(0, 240, 120).astype(np.uint8)[None, :, None]
+    chart = ramp + dice.integers(0, 6, (80, 120, 3), np.uint8)                    # hundreds of greys, nearly
+    less = run_notebooks.few_colours(png(chart))
+    seen = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(less))).convert("RGB"))
+    assert len(less) < len(png(chart)) and np.abs(np.int16(seen) - np.int16(chart)).max() <= 24
+    noise = png(dice.integers(0, 256, (80, 120, 3), np.uint8))
+    assert run_notebooks.few_colours(noise) == noise                              # all colours at once: as it was
 
 
 def test_outputs_that_are_older_than_their_code_are_named(tmp_path):
