@@ -1,4 +1,4 @@
-"""Train the motion model's baselines for a few minutes each, and measure them as `vasa tables` measures the shipped one.
+"""Train the baselines of the motion model for minutes each, and measure them as `vasa tables` measures the shipped one.
 
 python tools/baselines.py --json nbs/results/baselines.json [--minutes M] [--latents FILE] [--folder FOLDER] [NAME ...]
 
