@@ -1,4 +1,4 @@
-"""The rivals of the motion model: what each of them may know."""
+"""The baselines of the motion model: what each of them may know."""
 import sys
 from pathlib import Path
 from types import SimpleNamespace

@@ -44,6 +44,15 @@ def test_each_exercise_has_a_folded_hint_above_its_stub(path):
         assert len(hints) == 1 and len(hints[0]) > 30, task.splitlines()[0]
 
 
+@pytest.mark.parametrize("path", [pytest.param(path, id=name_of(path)) for path in CHAPTERS])
+def test_exercises_are_numbered_and_grow_harder(path):
+    prose = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    found = re.findall(r"^## Exercise (\d): .+\n\n\*Difficulty (\d) of 3, \d+ minutes", prose, re.MULTILINE)
+    numbers, levels = zip(*found)
+    assert numbers == tuple(str(i + 1) for i in range(len(exercises(path)))), numbers
+    assert list(levels) == sorted(levels), f"difficulties {levels}"
+
+
 @pytest.mark.parametrize(
     "module, title, stub, solution",
     [pytest.param(*exercise, id=f"{name_of(path)}: {exercise[1]}") for path in CHAPTERS

@@ -47,6 +47,10 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
                   ("[:people - 1]", "[:1]"), ("[:people - 1]", "[:people + 1]"),
                   ("(codes - codes.mean(dim=0))", "codes"), ("means - means.mean(dim=0)", "means")],
         "by_chance": [("persons[torch.randperm(len(persons), generator=generator)]", "persons"),
+                      ("torch.randperm(len(persons), generator",
+                       "torch.randint(len(persons), persons.shape, generator"),
+                      ("persons[torch.randperm(len(persons), generator=generator)]",
+                       "torch.randint(int(persons.max()) + 1, persons.shape, generator=generator)"),
                       ("generator=generator", "generator=torch.Generator().manual_seed(0)"),
                       (", generator=generator", "")]},
     "face/09_reading": {
@@ -117,7 +121,7 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
                     ("(directions - place).norm(dim=1)", "(directions - place).abs().amax(1)")]},
     "motion/03_latents": {
         "clip_of": [("right=True", "right=False"), ("lengths.cumsum(0)", "lengths")],
-        "even_clips": [("window // 2", "window"), ("room.float()", "lengths.float()"), (" + 1", ""),
+        "even_clips": [("window // 2", "window"), ("room.float()", "lengths.float()"), (" + 1", ""), (" + 1", " + 2"),
                        (", generator=generator", ""),
                        ("generator=generator", "generator=torch.Generator().manual_seed(0)")],
         "mirrored": [(" * torch.tensor(signs)", ""), ("motion[:, places]", "motion")]},
@@ -134,6 +138,7 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
         "min_snr": [("weight / weight.mean()", "weight"), ("clamp(max=gamma)", "clamp(min=gamma)")]},
     "motion/06_sampling": {
         "seam_ratio": [("== window - 1", "== 0"), ("/ steps[~ends].mean()", "/ steps.mean()"),
+                       (".abs().mean(1)", ".mean(1)"), (".abs().mean(1)", ".mean(1).abs()"),
                        ("/ steps[~ends].mean()", "* steps[~ends].mean()")],
         "wander": [("audio.chunk(len(yaws))", "audio.split(len(yaws))"),
                    ('stream.asked["gaze"] = (yaw, pitch)', 'stream.asked["gaze"] = (pitch, yaw)')],
@@ -141,6 +146,8 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
                      ("spread(plain) / spread(guided)", "spread(guided) / spread(plain)"),
                      ("phi * guided * spread(plain) / spread(guided)", "phi * plain"),
                      ("x.std((1, 2), keepdim=True)", "x.std(1, keepdim=True)")]},
+    "motion/07_distillation": {
+        "halved": [(" and rounds[-1] % 2 == 0", ""), (" * (teachers > 0)", ""), ("2 * per_round", "per_round")]},
     "measure/01_estimator": {
         "own_errors": [(" / 2, (ab", ", (ab"), (".var()", ".square().mean()"), ("max(square, 0.0)", "abs(square)"),
                        ("(ab + ac - bc) / 2, (ab + bc - ac) / 2", "(ab + bc - ac) / 2, (ab + ac - bc) / 2")]},
@@ -173,6 +180,8 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
                      ("torch.fft.rfft(heard, size) * torch.fft.rfft(spoken, size).conj()",
                       "torch.fft.rfft(heard, size).conj() * torch.fft.rfft(spoken, size)")]},
     "speed/01_faster": {
+        "in_batches": [("rows[-1:].expand(missing, -1)", "rows.new_zeros(missing, rows.shape[1])"),
+                       ("rows[-1:]", "rows[:1]"), ("[:len(rows)]", "")],
         "overlapped": [("max(ready, begun[stage + 1])", "max(ready, begun[stage] + seconds)"),
                        ("max(ready, begun[stage + 1])", "ready"),
                        ("max(ready, begun[stage + 1])", "begun[stage + 1]"),
@@ -205,6 +214,10 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
                   ("int(other[0]) if", "len(values[first:]) - len(other) if"), ("(i + 0.5) / rate", "i / rate")],
         "steps": [("after - frame", "after - 0.04"), ("sorted(value)", "list(value)")]},
     "talking/02_offline": {
+        "chorus": [(", **controls).motion", ").motion"), ("torch.stack(pictures)", "torch.cat(pictures)"),
+                   ("in talker.perform(waveform, **controls).motion:", "in [talker.motion(waveform, **controls)]:"),
+                   ("talker.draw(one, [portion]) for one in encoded",
+                    "talker.draw(talker.encode(one), [portion]) for one in portraits")],
         "fading": [("(length - t) / (fade + 1)", "(length - t) / fade"), ("        done += len(motion)\n", ""),
                    ("for motion in portions:", "for motion in list(portions):"),
                    ("weight * track + (1 - weight) * motion", "(1 - weight) * track + weight * motion")]},

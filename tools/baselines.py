@@ -1,12 +1,12 @@
-"""Train the motion model's rivals for a few minutes each, and measure them as `vasa tables` measures the shipped one.
+"""Train the baselines of the motion model for minutes each, and measure them as `vasa tables` measures the shipped one.
 
 python tools/baselines.py --json nbs/results/baselines.json [--minutes M] [--latents FILE] [--folder FOLDER] [NAME ...]
 
 joint: the model itself, from scratch. regression: the same network without diffusion, which predicts the window from
 the conditions alone, and is not guided. separate: one model for the head and one for the face, that do not know of each
 other. All three see the same latents for the same time. They stand where tables 1 and 2 of VASA-1 have other people's
-methods. Without --latents, those of `--clips` world clips are made first. A rival that the file has already is left as
-it is.
+methods. Without --latents, those of `--clips` world clips are made first. A baseline that the file has already is left
+as it is.
 """
 import argparse
 import copy
@@ -109,7 +109,7 @@ def main():
     parser.add_argument("--takes", type=int, default=14, help="held-out clips (default: 14)")
     args = parser.parse_args()
     if unknown := set(args.rivals) - set(RIVALS):
-        parser.error(f"no rival {', '.join(unknown)}: accepted are {', '.join(RIVALS)}")
+        parser.error(f"no baseline {', '.join(unknown)}: accepted are {', '.join(RIVALS)}")
     talker, instruments = Talker.from_pretrained(args.weights), load_instruments(weights_folder(args.weights))
     with tempfile.TemporaryDirectory() as place:
         latents = (Latents.load(args.latents) if args.latents else
