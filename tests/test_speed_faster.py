@@ -1,5 +1,6 @@
 import copy
 import shutil
+import sys
 import threading
 
 import pytest
@@ -104,6 +105,17 @@ def test_ahead_makes_the_next_item_while_one_is_used():
     with pytest.raises(KeyError, match="the end"):
         next(given)
     assert list(ahead([])) == []
+
+
+def test_turns_are_short_while_threads_work_together(talker):
+    usual = sys.getswitchinterval()
+    for overlap in (False, True):
+        frames = FastTalker(talker, Tricks(overlap=overlap)).stream(PORTRAIT, SPEECH.split(1000), seed=3)
+        assert sys.getswitchinterval() == usual
+        next(frames)
+        assert (sys.getswitchinterval() < 0.1 * usual) is overlap
+        frames.close() if overlap else list(frames)
+        assert sys.getswitchinterval() == usual
 
 
 def test_painter_does_what_it_is_told_to_a_copy(talker, monkeypatch):

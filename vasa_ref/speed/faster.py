@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['synchronise', 'timed', 'plain', 'fold', 'Graphed', 'Tricks', 'named', 'compiled', 'in_full_batches', 'painter',
-           'ahead', 'fetch', 'by_length', 'FastTalker', 'perturbed', 'trick_table', 'each_and_all']
+           'ahead', 'fetch', 'short_turns', 'by_length', 'FastTalker', 'perturbed', 'trick_table', 'each_and_all']
 
 # %% ../../nbs/speed/01_faster.ipynb #13-003-d2bab8
 import copy
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from types import FunctionType, MethodType
 
@@ -197,6 +199,15 @@ def fetch(images: Tensor) -> Tensor:
     torch.cuda.current_stream(frames.device).synchronize()
     return pinned.clone()                                             # pinned memory is scarce
 
+# %% ../../nbs/speed/01_faster.ipynb #13-016-turns2
+@contextmanager
+def short_turns(seconds: float = 1e-4) -> Iterator[None]:
+    "A turn of a thread of Python takes so long while another one waits, not 5 ms."
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(seconds)
+    try: yield
+    finally: sys.setswitchinterval(before)
+
 # %% ../../nbs/speed/01_faster.ipynb #13-018-505f90
 def by_length(window: int, whole: Callable, shorter: Callable) -> Callable:
     """A denoiser that is `whole` for windows of all frames, and `shorter` for others: a last
@@ -226,8 +237,11 @@ class FastTalker(Talker):
         self.streams = [torch.cuda.Stream(self.device) if cuda else None for _ in range(2)]
 
     def draw(self, portrait, motion):
-        return super().draw(portrait, ahead(motion, self.streams[0]) if self.tricks.overlap
-                            else motion)
+        if not self.tricks.overlap:
+            yield from super().draw(portrait, motion)
+        else:
+            with short_turns():
+                yield from super().draw(portrait, ahead(motion, self.streams[0]))
 
     @torch.inference_mode()
     def decode(self, portrait, motion):
