@@ -347,9 +347,9 @@ def latency(preset="laptop", device="cpu", quick=False, threads=None, tricks=Fal
 
     quick: one run of each stage and two steps of streaming; threads: of torch on a CPU, None to
     leave them as they are; tricks: the decoder's ms per frame and largest error as well, with
-    each trick alone, with all, and with other batches. `soon_` figures are `live_figures` of a
-    stream that makes each frame by itself and hears nothing ahead, a core each for motion and
-    frames. The video file is not written here.
+    each trick alone, with all, and with other batches. Latencies and drift are `live_figures`, a
+    core each for motion and frames; with `soon_` those of a stream that makes each frame by
+    itself and hears nothing ahead. The video file is not written here.
     `offline_fps` leaves the portrait out; `stream_ms_*` are per frame; percentiles and `drift`
     are absent where there were too few steps. Raises VasaError for an unknown preset."""
     device, before = torch.device(device), torch.get_num_threads()
@@ -367,8 +367,9 @@ def latency(preset="laptop", device="cpu", quick=False, threads=None, tricks=Fal
         seconds = 0 if quick else 60
         streamed = stream_figures(live, seconds)
         torch.set_num_threads(1)
-        soon = FastTalker(plain, Tricks.live(device))
-        soon = live_figures(soon, seconds or 2, new_frames=1, lookahead=0)
+        live = FastTalker(plain, Tricks.live(device))
+        streamed |= live_figures(live, seconds or 2)
+        soon = live_figures(live, seconds or 2, new_frames=1, lookahead=0)
         streamed |= {f"soon_{name}": value for name, value in soon.items()}
         torch.set_num_threads(threads or before)
         memory = peak_memory_mb(device)
