@@ -347,8 +347,8 @@ def latency(preset="laptop", device="cpu", quick=False, threads=None, tricks=Fal
 
     quick: one run of each stage and two steps of streaming; threads: of torch on a CPU, None to
     leave them as they are; tricks: the decoder's ms per frame and largest error as well, with
-    each trick alone, with all, and with other batches. Latencies and drift are `live_figures`, a
-    core each for motion and frames; with `soon_` those of a stream that makes each frame by
+    each trick alone, with all, and with other batches. Latencies and drift are `live_figures`,
+    a core each for motion and frames; with `soon_` those of a stream that makes each frame by
     itself and hears nothing ahead. The video file is not written here.
     `offline_fps` leaves the portrait out; `stream_ms_*` are per frame; percentiles and `drift`
     are absent where there were too few steps. Raises VasaError for an unknown preset."""
