@@ -1,4 +1,5 @@
 import math
+import time
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from vasa_ref.speed.latency import (
     drift,
     floor_seconds,
     latency,
+    live_figures,
     machine_limits,
     offline_fps,
     stages,
@@ -180,3 +182,19 @@ def test_latency_is_a_flat_object_of_the_known_keys():
 def test_unknown_preset():
     with pytest.raises(VasaError, match="tiny, laptop, paper"):
         latency("huge")
+
+
+def test_a_live_stream_that_cannot_keep_up_is_given_up():
+    class Slow:
+        size = 8
+        def encode(self, image): return image
+        def delay(self, new_frames, lookahead): return 0.1
+        def stream(self, portrait, chunks, **choice):
+            for _ in chunks: yield from pause(0.05 if isinstance(chunks, list) else 0.5)
+
+    def pause(seconds):
+        time.sleep(seconds)
+        yield None
+    figures = live_figures(Slow(), 0.8, new_frames=1, lookahead=0)
+    assert figures["lookahead_ms"] == 100 and "drift" not in figures              # two or three frames of eighty
+    assert 400 < figures["latency_ms"] <= figures["stream_latency_ms"]

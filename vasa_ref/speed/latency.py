@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['aten', 'UNCOUNTED', 'sampled', 'attention', 'Ledger', 'count', 'Stage', 'stages', 'parts_of', 'spent_by_part',
            'decoder_parts', 'machine_limits', 'measure', 'floor_seconds', 'roofline', 'offline_fps', 'stream_latency',
-           'drift', 'stream_figures', 'live_figures', 'device_name', 'peak_memory_mb', 'trick_figures', 'latency']
+           'drift', 'late_figures', 'stream_figures', 'live_figures', 'device_name', 'peak_memory_mb', 'trick_figures',
+           'latency']
 
 # %% ../../nbs/speed/02_latency.ipynb #13-003-8c9b51
 import math
@@ -258,6 +259,16 @@ def drift(late, new_frames) -> float | None:
     return ((t * late).sum() / t.square().sum()).item()
 
 # %% ../../nbs/speed/02_latency.ipynb #13-045-81e909
+def late_figures(late, heard, new_frames) -> dict:
+    """What latencies (T,) of a stream's frames, in seconds, say: `latency_ms` (median),
+    `stream_latency_ms` (95 % of the frames are faster), `drift` where there are ten steps; and
+    `lookahead_ms`, the `heard` seconds of sound that each step waits for."""
+    figures = {"lookahead_ms": 1e3 * heard, "latency_ms": 1e3 * late.median().item(),
+               "stream_latency_ms": 1e3 * late.quantile(0.95).item()}
+    slope = drift(late, new_frames)
+    return figures if slope is None else figures | {"drift": slope}
+
+
 def stream_figures(talker, budget=10.0, new_frames=NEW_FRAMES, lookahead=LOOKAHEAD) -> dict:
     """Figures of streaming for `budget` seconds or a minute of video, at least two steps: the
     sound is there whenever it is asked for. `latency_ms` (median), `stream_latency_ms` (95 %
@@ -279,22 +290,18 @@ def stream_figures(talker, budget=10.0, new_frames=NEW_FRAMES, lookahead=LOOKAHE
         for _ in range(new_frames - 1): next(frames)
         steps.append((time.perf_counter() - start, first))
     per_frame = torch.tensor([took for took, _ in steps]) * 1e3 / new_frames
-    late = stream_latency([took for took, _ in steps], new_frames,
-                          talker.delay(new_frames, lookahead))
+    heard = talker.delay(new_frames, lookahead)
+    late = stream_latency([took for took, _ in steps], new_frames, heard)
     figures = {"stream_fps": 1e3 / per_frame.mean().item(), "first_frame_ms": 1e3 * steps[0][1],
-               "lookahead_ms": 1e3 * talker.delay(new_frames, lookahead),
-               "latency_ms": 1e3 * late.median().item(),
-               "stream_latency_ms": 1e3 * late.quantile(0.95).item()}
-    if (slope := drift(late, new_frames)) is not None: figures["drift"] = slope
+               **late_figures(late, heard, new_frames)}
     enough = {50: 2, 95: 20, 99: 100}
     return figures | {f"stream_ms_p{percent}": per_frame.quantile(percent / 100).item()
                       for percent, least in enough.items() if len(steps) >= least}
 
 # %% ../../nbs/speed/02_latency.ipynb #live-def
 def live_figures(talker, seconds, new_frames=NEW_FRAMES, lookahead=LOOKAHEAD) -> dict:
-    """Figures of `seconds` of a live stream against the clock: `latency_ms` (median) and
-    `stream_latency_ms` (95 % of the frames are faster) from a frame's sound to the frame,
-    `lookahead_ms` of it for sound that must be heard, and `drift`, None for short streams."""
+    """`late_figures` of `seconds` of a live stream, against the clock. One that is late by as
+    much is given up: it will not keep up any more."""
     image = torch.rand(3, talker.size, talker.size, generator=torch.Generator().manual_seed(0))
     choice, portrait = dict(new_frames=new_frames, lookahead=lookahead), talker.encode(image)
     for _ in talker.stream(portrait, [torch.zeros(10 * FRAME)], **choice): pass    # warm up
@@ -305,12 +312,13 @@ def live_figures(talker, seconds, new_frames=NEW_FRAMES, lookahead=LOOKAHEAD) ->
             time.sleep(max(0.0, began + i / 100 - time.perf_counter()))
             yield torch.zeros(SAMPLE_RATE // 100)
     frames = talker.stream(portrait, microphone(), **choice)
-    late = torch.tensor([time.perf_counter() - began - k / FPS for k, _ in enumerate(frames)])
-    late = late[:-new_frames - lookahead].double()                 # the end waits for nothing
-    return {"lookahead_ms": 1e3 * talker.delay(**choice),
-            "latency_ms": 1e3 * late.median().item(),
-            "stream_latency_ms": 1e3 * late.quantile(0.95).item(),
-            "drift": drift(late, new_frames)}
+    late = []
+    for k, _ in enumerate(frames):
+        late.append(time.perf_counter() - began - k / FPS)
+        if late[-1] > seconds: break
+    else: late = late[:-new_frames - lookahead]                    # the end waits for nothing
+    late = torch.tensor(late, dtype=torch.float64)
+    return late_figures(late, talker.delay(**choice), new_frames)
 
 # %% ../../nbs/speed/02_latency.ipynb #13-050-9a5ac7
 def device_name(device) -> str:
