@@ -107,4 +107,6 @@ def test_streams_play_the_student_unless_something_else_is_asked():
         performance = with_student.performance(live=True, **asked)
         assert performance.model is talker.motion_model and performance.cfg_scale
     assert with_student.performance().model is talker.motion_model
-    assert talker.performance(live=True).model is talker.motion_model                      # there is no student
+    without = SpeechToMotion(talker.audio, talker.motion_model)
+    assert without.performance(live=True).model is talker.motion_model                     # there is no student
+    assert without.performance(live=True).cfg_scale
