@@ -121,7 +121,7 @@ def test_help_of_each_command(vasa, command):
     (["say", "hello", "-o", "s.wav", "--voice", "nobody"], "unknown voice 'nobody'; accepted are ada"),
     (["say", "hello", "-o", "s.wav", "--language", "xx"], "unknown language 'xx'; accepted are"),
     (["say", "", "-o", "s.wav"], "nothing to speak"),
-    (["train", "mouth"], "choose from 'audio', 'face', 'motion', 'quick', 'metrics', 'sync', 'all'"),
+    (["train", "mouth"], "choose from 'audio', 'face', 'motion', 'quick', 'metrics', 'sync', 'frame-judges', 'all'"),
     (["train", "face", "--preset", "huge"], "choose from 'tiny', 'laptop', 'paper'"),
     (["train", "face", "--minutes", "0"], "from 0.01 to"),
     (["train", "face", "--resume", "no/such"], "cannot resume: no folder no/such"),
@@ -446,7 +446,7 @@ def test_one_folder_has_one_preset_and_one_training(vasa, trainers):
 
 @pytest.mark.parametrize("part, place",
                          [("audio", "audio"), ("face", "face-encoders"), ("motion", "motion"), ("metrics", "metrics"),
-                          ("sync", "sync")])
+                          ("sync", "sync"), ("frame-judges", "frame-judges")])
 def test_where_each_part_keeps_its_checkpoint(vasa, trainers, part, place):
     calls, _ = trainers
     Path("mine", place).mkdir(parents=True)
@@ -460,13 +460,13 @@ def test_train_all_shares_the_minutes(vasa, trainers):
     calls, clock = trainers
     assert vasa("train", "all", "--minutes", "20", "--quiet") == (0, "", "")
     assert [(part, round(o["minutes"], 6))
-            for part, _, o in calls] == [("audio", 3), ("face", 9), ("motion", 4), ("quick", 1), ("metrics", 2),
-                                         ("sync", 1)]
+            for part, _, o in calls] == [("audio", 3), ("face", 8), ("motion", 4), ("quick", 1), ("metrics", 2),
+                                         ("sync", 1), ("frame-judges", 1)]
     calls.clear()
     clock.takes = {"audio": 0.0}
     vasa("train", "all", "--minutes", "17", "--quiet")
     # what audio did not need goes to the others
-    assert [round(o["minutes"], 6) for _, _, o in calls] == [2.55, 9, 4, 1, 2, 1]
+    assert [round(o["minutes"], 6) for _, _, o in calls] == [2.55, 8, 4, 1, 2, 1, 1]
 
 
 def test_train_resumes_into_the_same_folder(vasa, trainers):

@@ -25,8 +25,8 @@ ORDER = ["training", "media.clips", "trust.credentials", "trust.watermark", "tru
          "motion.training", "motion.sampling", "motion.distillation", "talking.directing", "talking.offline",
          "talking.talker",
          "talking.photograph", "talking.controls", "talking.adapt", "measure.estimator",
-         "measure.lipsync", "measure.metrics", "measure.tables", "measure.voices", "speed.faster", "speed.latency",
-         "speed.scale", "footage.films", "footage.clips"]
+         "measure.lipsync", "measure.frame_judges", "measure.metrics", "measure.tables", "measure.voices",
+         "speed.faster", "speed.latency", "speed.scale", "footage.films", "footage.clips"]
 ROOMS = ["media", "trust", "world", "hearing", "face", "motion", "talking", "measure", "speed", "footage", "app"]
 
 BLOCK = """

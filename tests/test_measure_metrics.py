@@ -32,6 +32,7 @@ from vasa_ref.measure.estimator import (
     spoil,
     train_metrics,
 )
+from vasa_ref.measure.frame_judges import FrameConfig, FrameEncoder, FrameJudges
 from vasa_ref.measure.lipsync import Judges, SyncConfig, fingerprint
 from vasa_ref.measure.metrics import (
     Instruments,
@@ -86,8 +87,10 @@ def estimator():
 @pytest.fixture(scope="module")
 def instruments(estimator):
     torch.manual_seed(1)
-    return Instruments(estimator, Judges(SyncConfig.tiny(audio_dim=Wav2Vec2Config.tiny().hidden_size)).eval(),
-                       Wav2Vec2(Wav2Vec2Config.tiny()).eval())
+    audio_encoder = Wav2Vec2(Wav2Vec2Config.tiny()).eval()
+    judges = Judges(SyncConfig.tiny(audio_dim=audio_encoder.config.hidden_size)).eval()
+    watching = FrameEncoder(FrameConfig.like(judges.config, estimator.config, "tiny")).eval()
+    return Instruments(estimator, judges, FrameJudges(watching, judges, estimator, audio_encoder), audio_encoder)
 
 
 def noise(*shape, seed=0):
@@ -99,6 +102,7 @@ def perfect_take(truth):
     motion = truth.motion
     reading = Reading(motion.pose, motion.units, motion.gaze, mouth_opening(motion.units))
     return Take(truth, torch.cat([motion.pose, motion.dynamics], 1), reading, noise(len(motion), 8),
+                torch.zeros(len(motion), 3, 32, 32, dtype=torch.uint8), noise(len(motion), 32, seed=2),
                 noise(len(motion), 64))
 
 
@@ -448,6 +452,7 @@ KEYS = """self_psnr swap_psnr self_ssim swap_ssim id_from_z_dyn id_chance pose_f
     sync_c_true sync_d_true sync_offset_true capp_true capp_shift3_true mouth_corr_true closure_recall_true
     gaze_error_deg_true
     distance_error_true emotion_accuracy_true sharpness""".split()
+KEYS += [f"frame_{key}" for key in KEYS if key.startswith(("sync", "capp"))]
 KEYS += [f"{swap}_{error}" for swap in SWAPS for error in ("pose_deg", "gaze_deg", "mouth", "brows")]
 
 
@@ -468,7 +473,8 @@ def test_bench_measures_any_weights(tmp_path, estimator, monkeypatch):
     assert set(figures) <= set(KEYS)
     assert set(KEYS) - set(figures) <= {
         "mouth_corr_languages", "closure_recall", "closure_recall_true", "seam_ratio", "fvd", "capp", "capp_shift3",
-        "capp_true", "capp_shift3_true"}
+        "capp_true", "capp_shift3_true", "frame_capp", "frame_capp_shift3", "frame_capp_true",
+        "frame_capp_shift3_true"}
     assert all(math.isfinite(value) for value in figures.values() if not isinstance(value, str))
     assert figures["mouth_corr"] < 0.5 and figures["swap_psnr"] < 20 and figures["clips"] == 7
     assert figures["size_px"] == 32

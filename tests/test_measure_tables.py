@@ -5,6 +5,7 @@ import torch
 from vasa_ref.hearing.spectra import Wav2Vec2, Wav2Vec2Config
 from vasa_ref.measure import tables
 from vasa_ref.measure.estimator import EstimatorConfig, MotionEstimator
+from vasa_ref.measure.frame_judges import FrameConfig, FrameEncoder, FrameJudges
 from vasa_ref.measure.lipsync import Judges, SyncConfig
 from vasa_ref.measure.metrics import Instruments
 from vasa_ref.measure.tables import COLUMNS, FACTORS, SETTINGS, SHIFTS, as_text, capp_tables, paper_tables
@@ -14,9 +15,11 @@ from vasa_ref.talking.talker import Talker
 @pytest.fixture
 def instruments():
     torch.manual_seed(0)
-    return Instruments(MotionEstimator(EstimatorConfig.tiny()).eval(),
-                       Judges(SyncConfig.tiny(audio_dim=Wav2Vec2Config.tiny().hidden_size)).eval(),
-                       Wav2Vec2(Wav2Vec2Config.tiny()).eval())
+    estimator = MotionEstimator(EstimatorConfig.tiny()).eval()
+    audio_encoder = Wav2Vec2(Wav2Vec2Config.tiny()).eval()
+    judges = Judges(SyncConfig.tiny(audio_dim=audio_encoder.config.hidden_size)).eval()
+    watching = FrameEncoder(FrameConfig.like(judges.config, estimator.config, "tiny")).eval()
+    return Instruments(estimator, judges, FrameJudges(watching, judges, estimator, audio_encoder), audio_encoder)
 
 
 def test_capp_is_asked_about_shifts_and_factors(instruments, monkeypatch):

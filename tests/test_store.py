@@ -224,7 +224,7 @@ def test_folders(tmp_path, monkeypatch):
 
 LOADERS = ("face.detail.load_face", "hearing.features.load_recogniser", "hearing.features.load_audio_encoder",
            "motion.network.load_motion", "motion.network.load_quick", "measure.estimator.load_metrics",
-           "measure.lipsync.load_judges", "measure.metrics.load_instruments")
+           "measure.lipsync.load_judges", "measure.frame_judges.load_frame_judges", "measure.metrics.load_instruments")
 NO_WEIGHTS = {"training.load_checkpoint", "talking.photograph.load_picture", "hearing.training.load_speech",
               "media.clips.load_audio", "media.clips.load_portrait", "world.head.load_mesh",
               "world.head.load_targets",

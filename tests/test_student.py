@@ -45,7 +45,7 @@ def test_all_else_is_as_it_was(course):
     originals = [path for path in files(ROOT / "nbs", "*") if path.is_file()]
     assert {p.relative_to(folder) for p in folder.rglob("*") if p.is_file()} == {
         Path("LICENSE"), *(p.relative_to(ROOT / "nbs") for p in originals)}
-    runs = {"00-043-3ec4c5", "12-073-07d8ee"}   # in 00_tour and measure/03_metrics, hidden cells that run a solution
+    runs = {"00-043-3ec4c5", "12-073-07d8ee"}   # in 00_tour and measure/04_metrics, hidden cells that run a solution
     for path in originals:
         copy = folder / path.relative_to(ROOT / "nbs")
         if path.suffix != ".ipynb":

@@ -216,6 +216,7 @@ def test_new_models_have_the_weights_of_the_seed():
 
 TRAININGS = {"hearing.training.train_audio": {}, "motion.training.train_motion": {},
              "measure.estimator.train_metrics": {}, "measure.lipsync.train_sync": {},
+             "measure.frame_judges.train_frame_judges": {},
              "face.training.train_face": {"out": "out"}, "face.plain_training.train_face": {"preset": "tiny"}}
 STAGES = {"face.training.train_detail", "face.encoders.train_encoders"}      # take a `Run`, which has a limit
 
@@ -225,8 +226,8 @@ def test_a_training_without_a_limit_is_refused_before_anything_is_done(name, tmp
     monkeypatch.chdir(tmp_path)
     module, function = name.rsplit(".", 1)
     module = importlib.import_module(f"vasa_ref.{module}")
-    for preparation in ("make_latents", "make_pool", "make_speech", "make_talks", "lessons_for", "keep_audio_encoder",
-                        "load_audio_encoder", "build_face"):
+    for preparation in ("make_latents", "make_pool", "make_speech", "make_talks", "make_frame_talks", "lessons_for",
+                        "keep_audio_encoder", "load_audio_encoder", "load_judges", "build_face"):
         if hasattr(module, preparation):
             monkeypatch.setattr(module, preparation, lambda *args, **options: pytest.fail("work was done"))
     with pytest.raises(VasaError, match="needs a limit: minutes, max_steps or both"):

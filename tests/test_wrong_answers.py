@@ -154,17 +154,25 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
     "measure/02_lipsync": {
         "beat": [("(loudness[1:] + loudness[:-1]) / 2", "loudness[1:]"), ("pose[:, :3]", "pose[:, 1:2]"),
                  (".diff(dim=0)", "[1:]"), ("pose[:, :3]", "pose"), (".clamp(min=1e-8)", "")]},
-    "measure/03_metrics": {
+    "measure/03_frame_judges": {
+        "fine_offset": [("len(curve) // 2", "15"), ("(a - c) / (2 *", "(a - c) / (1 *"), ("(a - c)", "(c - a)")],
+        "hits": [("own < around.min()", "own <= around.min()"), (', float("inf")', ", around[reach]"),
+                 ("range(reach, len(seen) - reach)", "range(reach, len(seen) // 2)")],
+        "whose": [("list(min(permutations(range(len(seen))), key=total))",
+                   "[min(range(len(heard)), key=row.__getitem__) for row in apart]"),
+                  ("apart[face][sound]", "apart[sound][face]"), ("reach).min()", "0)[0]"),
+                  ("reach).min()", "reach).mean()")]},
+    "measure/04_metrics": {
         "skills": [("(true[name] - chance[name])", "abs(true[name] - chance[name])"),
                    ("true[name] != chance", "true[name] > chance"),
                    (" - chance[name]) / (true[name] - chance[name])", ") / true[name]")],
         "tremble": [("pose[:, :3]", "pose[:, :1]"), ("hertz > 4", "hertz > 2"), (".sum(1)", "[:, 0]"),
                     ("power[hertz > 4].sum() / power.sum()", "power[hertz > 4].sum() / power.mean()")]},
-    "measure/04_tables": {
+    "measure/05_tables": {
         "peaks_at": [("sorted(scores)", "list(scores)"), ("b <= best", "b < best"), ("b <= best", "a <= best"),
                      ("scores[a] > scores[b]", "scores[a] >= scores[b]")],
         "rank_correlation": [(".argsort().argsort()", ".argsort()"), (".argsort().argsort().double()", ".double()")]},
-    "measure/05_voices": {
+    "measure/06_voices": {
         "slower": [("dtype=torch.float64) / factor", "dtype=torch.float64) * factor"),
                    ("(speech.starts * factor).round().long()", "speech.starts"),
                    ("torch.cat([starts[1:], torch.tensor([size])])", "(speech.ends * factor).long()"),

@@ -21,7 +21,7 @@ __all__ = ["FILES", "atomic_path", "config_from", "load_into", "load_model", "lo
            "read_checkpoint", "read_tensors", "save_tensors", "save_weights", "shipped_presets", "weights_folder"]
 
 FILES = ("audio.safetensors", "face.safetensors", "motion.safetensors", "quick.safetensors", "metrics.safetensors",
-         "sync.safetensors", "sync-audio.safetensors")     # the last: what the judges of sync hear with
+         "sync.safetensors", "sync-audio.safetensors", "frame-judges.safetensors")   # sync-audio: what sync hears with
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 

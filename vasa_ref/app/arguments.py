@@ -13,7 +13,7 @@ LOOKS = ("bald", "buzz", "short", "side parting", "quiff", "fringe", "bob", "lon
 PRESETS = ("tiny", "laptop", "paper")
 SAMPLERS = ("ddim", "ddpm", "dpm")   # motion.diffusion.SAMPLERS
 CODECS = "libx264", "h264_nvenc"
-PARTS = ("audio", "face", "motion", "quick", "metrics", "sync")
+PARTS = ("audio", "face", "motion", "quick", "metrics", "sync", "frame-judges")
 
 
 class Parser(argparse.ArgumentParser):

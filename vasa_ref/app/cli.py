@@ -29,8 +29,10 @@ TRAINERS = {   # part: module, function, where an earlier call left something to
     "motion": ("motion.training", "train_motion", "motion/checkpoint.safetensors"),
     "quick": ("motion.distillation", "distil_motion", "quick/checkpoint.safetensors"),
     "metrics": ("measure.estimator", "train_metrics", "metrics/checkpoint.safetensors"),
-    "sync": ("measure.lipsync", "train_sync", "sync/checkpoint.safetensors")}
-SHARES = {"audio": 0.15, "face": 0.45, "motion": 0.2, "quick": 0.05, "metrics": 0.1, "sync": 0.05}   # of `train all`
+    "sync": ("measure.lipsync", "train_sync", "sync/checkpoint.safetensors"),
+    "frame-judges": ("measure.frame_judges", "train_frame_judges", "frame-judges/checkpoint.safetensors")}
+SHARES = {"audio": 0.15, "face": 0.4, "motion": 0.2, "quick": 0.05, "metrics": 0.1, "sync": 0.05,
+          "frame-judges": 0.05}   # of `train all`
 
 
 def print_table(figures):

@@ -36,12 +36,13 @@ from ..world.picture import make_figures, random_shots, render
 FACE_CENTRE, FACE_REACH = (0.0, -0.2, 0.63), 0.5         # head units
 
 
-def face_crop(images, pose, size):
-    "Upright crops (B, 3, size, size) of the face in images (B, 3, H, W), by pose (B, 6)."
+def face_crop(images, pose, size, centre=FACE_CENTRE, reach=FACE_REACH):
+    """Upright crops (B, 3, size, size) of the face in images (B, 3, H, W), by pose (B, 6);
+    `reach` about another `centre` of the head, if asked."""
     roll, distance = pose[:, 2], pose[:, 5]
-    centre = rotation_matrix(pose) @ pose.new_tensor(FACE_CENTRE)          # (B, 3)
+    centre = rotation_matrix(pose) @ pose.new_tensor(centre)          # (B, 3)
     x, y, _ = project(centre[:, None], pose)[:, 0].unbind(1)
-    c, s = roll.cos() * FACE_REACH / distance, roll.sin() * FACE_REACH / distance
+    c, s = roll.cos() * reach / distance, roll.sin() * reach / distance
     theta = torch.stack([torch.stack([c, -s, x], 1), torch.stack([s, c, -y], 1)], 1)
     grid = F.affine_grid(theta, (len(images), 3, size, size), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
