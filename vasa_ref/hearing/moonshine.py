@@ -106,24 +106,34 @@ def turned(x: Tensor, angle: Tensor) -> Tensor:
 
 # %% ../../nbs/hearing/02_moonshine.ipynb #moon-16
 class RotaryAttention(nn.Module):
-    """Multi-head self-attention (B, T, dim) -> (B, T, dim) at positions told by `angle` (T, R);
-    `mask` (T, T) is True where a state (row) may look."""
+    """Multi-head attention (B, n, dim) -> (B, n, dim) of states x to all T states of a stretch.
+
+    `angle` (T, R) tells the positions of the stretch; `mask` (T, T) is True where a state (row)
+    may look; `seen`: the stretch's `keys_values`, None where it is x itself; `at`: where in the
+    stretch x stands, all of it or a slice."""
     def __init__(self, dim: int, heads: int):
         super().__init__()
         self.heads = heads
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (
             nn.Linear(dim, dim, bias=False) for _ in range(4))
 
-    def forward(self, x: Tensor, angle: Tensor, mask: Tensor | None = None) -> Tensor:
-        q, k, v = (rearrange(project(x), "b t (h c) -> b h t c", h=self.heads)
-                   for project in (self.q_proj, self.k_proj, self.v_proj))
-        q, k = turned(q, angle), turned(k, angle)
+    def split(self, x: Tensor) -> Tensor: return rearrange(x, "b t (h c) -> b h t c", h=self.heads)
+
+    def keys_values(self, x: Tensor) -> Tensor:
+        "Of states (B, T, dim): (2, B, heads, T, dim / heads), the keys not yet turned."
+        return torch.stack([self.split(self.k_proj(x)), self.split(self.v_proj(x))])
+
+    def forward(self, x: Tensor, angle: Tensor, mask: Tensor | None = None,
+                seen: Tensor | None = None, at=slice(None)) -> Tensor:
+        k, v = self.keys_values(x) if seen is None else seen
+        q, k = turned(self.split(self.q_proj(x)), angle[at]), turned(k, angle)
+        mask = mask if mask is None else mask[at]
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.o_proj(rearrange(x, "b h t c -> b t (h c)"))
 
 
 class Block(nn.Module):
-    "Attention, then a feed-forward net, each behind a norm: (B, T, dim) -> (B, T, dim)."
+    "Attention, then a feed-forward net, each behind a norm: as `RotaryAttention`."
     def __init__(self, config):
         super().__init__()
         dim = config.hidden_size
@@ -133,8 +143,11 @@ class Block(nn.Module):
         self.input_layernorm = nn.LayerNorm(dim, bias=False)
         self.post_attention_layernorm = nn.LayerNorm(dim, bias=False)
 
-    def forward(self, x: Tensor, angle: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), angle, mask)
+    def keys_values(self, x: Tensor) -> Tensor:
+        return self.self_attn.keys_values(self.input_layernorm(x))
+
+    def forward(self, x: Tensor, *stretch) -> Tensor:      # angle, mask, seen, at
+        x = x + self.self_attn(self.input_layernorm(x), *stretch)
         return x + self.mlp.fc2(F.gelu(self.mlp.fc1(self.post_attention_layernorm(x))))
 
 # %% ../../nbs/hearing/02_moonshine.ipynb #moon-18
@@ -208,26 +221,27 @@ class MoonshineStream:
     def __init__(self, encoder: Moonshine):
         config = encoder.config
         self.encoder, self.reach = encoder, config.reach
-        like = next(encoder.parameters())                       # its device and type
-        self.samples = like.new_zeros(0)                        # not yet in a state of the stem
-        self.inputs = [like.new_zeros(1, 0, config.hidden_size) for layer in encoder.layers]
-        self.finished = [0] * len(encoder.layers)                  # of them, handed on already
+        self.samples = next(encoder.parameters()).new_zeros(0)  # not yet in a state of the stem
+        none = self.samples.new_zeros(1, 0, config.hidden_size)
+        self.waiting = [none] * config.num_hidden_layers        # inputs that hear on
+        self.seen = [block.keys_values(none) for block in encoder.layers]    # and of those before
 
     def push(self, samples: Tensor, last: bool = False) -> Tensor:
         "States (n, hidden) that are final with these samples (m,); all, if they are the last."
         encoder, hop = self.encoder, self.encoder.config.hop
         self.samples = torch.cat([self.samples, samples.to(self.samples)])
-        new = 1 + (len(self.samples) - encoder.config.receptive_field) // hop
-        if new < 1 and not last: return self.inputs[0][0, :0]
-        x = encoder.stem(self.samples[None]) if new > 0 else self.inputs[0][:, :0]
-        self.samples = self.samples[max(0, new) * hop:]
-        for k, (layer, (left, right)) in enumerate(zip(encoder.layers, self.reach)):
-            x = torch.cat([self.inputs[k], x], 1)
-            final = max(self.finished[k], x.shape[1] - (0 if last else right))
-            mask = band_mask(x.shape[1], (left, right), x.device)
-            y = layer(x, encoder.angle(x.shape[1], x.device), mask)[:, self.finished[k]:final]
-            kept = max(0, final - left)
-            self.inputs[k], self.finished[k], x = x[:, kept:], final - kept, y
+        new = max(0, 1 + (len(self.samples) - encoder.config.receptive_field) // hop)
+        x = encoder.stem(self.samples[None]) if new else self.waiting[0][:, :0]
+        self.samples = self.samples[new * hop:]
+        for k, (block, reach) in enumerate(zip(encoder.layers, self.reach)):
+            waiting = torch.cat([self.waiting[k], x], 1)
+            seen = torch.cat([self.seen[k], block.keys_values(x)], -2)
+            T, n = seen.shape[-2], waiting.shape[1]
+            first, n = T - n, max(0, n - (0 if last else reach[1]))
+            stretch = encoder.angle(T, x.device), band_mask(T, reach, x.device), seen
+            x = block(waiting[:, :n], *stretch, slice(first, first + n))
+            self.waiting[k] = waiting[:, n:]
+            self.seen[k] = seen[..., max(0, first + n - reach[0]):, :]
         return encoder.layer_norm(x)[0]
 
 # %% ../../nbs/hearing/02_moonshine.ipynb #moon-l2
