@@ -59,8 +59,8 @@ class MoonshineFeatures(FeatureStream):
     def __init__(self, encoder: Moonshine):
         super().__init__(encoder)
         self.stream = MoonshineStream(encoder)
-        self.stream.push(torch.zeros(self.edge // 2))           # states are centred on frames
-        self.states = self.stream.inputs[0][0]                  # two a frame, from `start` on
+        before = torch.zeros(self.edge // 2)                    # states are centred on frames
+        self.states = self.stream.push(before)                  # two a frame, from `start` on
         self.given, self.over = 0, False                        # samples that the encoder has
 
     def features(self, first: int, stop: int) -> Tensor:
