@@ -204,9 +204,12 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
+    def split(self, x):
+        "x (B, L, D) to queries, keys and values, (B, H, L, D / H) each."
+        return rearrange(self.qkv(x), "b l (three h c) -> three b h l c", three=3, h=self.heads)
+
     def forward(self, x, memory=None, mask=None):                           # x (B, L, D)
-        split = "b l (three h c) -> three b h l c"
-        q, k, v = rearrange(self.qkv(x), split, three=3, h=self.heads)    # (B, H, L, D / H)
+        q, k, v = self.split(x)
         own = (k, v)
         if memory is not None:                                           # (B, H, C + L, D / H)
             k, v = torch.cat([memory[0], k], 2), torch.cat([memory[1], v], 2)
@@ -229,8 +232,12 @@ class EncoderLayer(nn.Module):
         if adaptive: nn.init.zeros_(self.adapt.weight); nn.init.zeros_(self.adapt.bias)
 
     def forward(self, x, memory=None, mask=None, vector=None):           # (B, L, D), (B, 1, D)
-        shift, scale, weight, shift2, scale2, weight2 = (
-            (0, 0, 1, 0, 0, 1) if vector is None else self.adapt(F.silu(vector)).chunk(6, -1))
+        if vector is None:
+            update, own = self.attention(self.norm1(x), memory, mask)
+            x = x + update
+            return x + self.mlp(self.norm2(x)), own
+        adapted = self.adapt(F.silu(vector)).chunk(6, -1)
+        shift, scale, weight, shift2, scale2, weight2 = adapted
         update, own = self.attention(self.norm1(x) * (1 + scale) + shift, memory, mask)
         x = x + weight * update
         return x + weight2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2), own
@@ -269,11 +276,12 @@ class MotionTransformer(MotionTokens):
 
     def remember(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         "Condition tokens (B, C, D) -> keys and values of each layer, (B, H, C, D / H)."
-        memory = []
-        for layer in self.layers:
+        memory, last = [], self.layers[-1]
+        for layer in self.layers[:-1]:
             x, own = layer(x)
             memory.append(own)
-        return memory
+        _, *own = last.attention.split(last.norm1(x))           # the rest of it nobody reads
+        return [*memory, own]
 
     def mask_of(self, frames: int) -> Tensor:
         "`attention_mask` of a window of only the first `frames` frames."

@@ -46,6 +46,9 @@ def guided(model: MotionModel, conditions: Conditions, cfg_scale: dict[str, floa
     """VASA-1 eq. 2 as a function (x_t (B, W, M), t (B,)) -> x0.
 
     All passes in one batch: with every condition, and without each that has a scale."""
+    if not cfg_scale:                                                # a student's single pass
+        known = model.encode(conditions)
+        return lambda x_t, t: model.denoise(x_t, t, known)
     passes, encoded = 1 + len(cfg_scale), model.encode(conditions.passes(cfg_scale))
     def denoise(x_t, t):
         every = x_t.repeat(passes, 1, 1), t.repeat(passes)
