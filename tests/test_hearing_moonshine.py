@@ -13,7 +13,7 @@ from vasa_ref.hearing.features import (
     load_recogniser,
     public_encoder,
 )
-from vasa_ref.hearing.moonshine import Moonshine, MoonshineConfig, MoonshineStream, angles, turned
+from vasa_ref.hearing.moonshine import Moonshine, MoonshineConfig, MoonshineStream, angles, looking_ahead, turned
 from vasa_ref.hearing.spectra import Wav2Vec2, Wav2Vec2Config
 from vasa_ref.hearing.training import make_speech, recogniser_loss, train_audio
 from vasa_ref.media.clips import frames_for
@@ -92,9 +92,48 @@ def test_states_are_final_when_they_come_and_all_come(encoder, cuts):
     stream = MoonshineStream(encoder)
     for k, piece in enumerate(waveform.split(cuts)):
         made.append(stream.push(piece, last=k == len(cuts) - 1))
-        assert max(x.shape[1] for x in stream.inputs) <= 6 + 1 + sum(len(m) for m in made)
+        assert all(x.shape[1] <= 1 for x in stream.waiting)                # for one state more
+        assert all(x.shape[-2] <= 6 + 1 for x in stream.seen)              # what later states may see
     assert torch.allclose(torch.cat(made), encoder(waveform[None])[0], atol=1e-4)
-    assert all(x.shape[1] <= 6 + 2 for x in stream.inputs)                 # what later states may see
+    assert all(x.shape[1] == 0 for x in stream.waiting)
+
+
+@pytest.mark.parametrize("states", range(9))
+@torch.no_grad()
+def test_each_look_ahead_is_streamed_as_of_the_whole_and_in_time(states):
+    torch.manual_seed(0)
+    full = Moonshine(replace(MoonshineConfig.laptop(), hidden_size=40, intermediate_size=48, num_attention_heads=2))
+    encoder, waveform, made = looking_ahead(full.eval(), states), noise(20_000), []
+    stream = MoonshineStream(encoder)
+    for k, piece in enumerate(waveform.split(777)):
+        made.append(stream.push(piece))
+        arrived = 1 + (min(777 * (k + 1), 20_000) - encoder.config.receptive_field) // encoder.config.hop
+        assert sum(map(len, made)) == max(0, arrived - states)
+    made.append(stream.push(waveform[:0], last=True))
+    assert len(made[-1]) == states and torch.allclose(torch.cat(made), encoder(waveform[None])[0], atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_push_computes_nothing_but_new_states(encoder):
+    "Of the linear layers, each row is a state that is new to them: two for a frame, wherever it is in the sound."
+    rows, stream = {}, MoonshineStream(encoder)
+    hooks = [module.register_forward_hook(lambda module, x, y, name=name: rows.update({name: y.shape[1]}))
+             for name, module in encoder.named_modules() if name.startswith("layers.") and "_proj" in name or "fc" in name]
+    for _ in range(3):
+        stream.push(noise(6400))
+        stream.push(noise(640))
+        assert set(rows.values()) == {2} and len(rows) == 2 * (4 + 2)
+    for hook in hooks: hook.remove()
+
+
+@torch.no_grad()
+def test_an_hour_later_nothing_has_become_rough(encoder):
+    "Only the place among what is kept counts: after so much sound the same sound has the same states, to the bit."
+    stream, piece = MoonshineStream(encoder), noise(640 * 30)
+    stream.push(noise(640 * 500, seed=1))
+    first, again = stream.push(piece), stream.push(piece)
+    assert torch.equal(first[-20:], again[-20:])
+    assert max(x.shape[-2] for x in stream.seen) <= 6 + 1
 
 
 def test_a_stream_lives_where_its_encoder_does():

@@ -9,6 +9,7 @@ __all__ = ['MoonshineConfig', 'Stem', 'linear', 'angles', 'turned', 'RotaryAtten
 # %% ../../nbs/hearing/02_moonshine.ipynb #moon-04
 from copy import copy
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -112,25 +113,26 @@ def turned(x: Tensor, angle: Tensor) -> Tensor:
 
 # %% ../../nbs/hearing/02_moonshine.ipynb #moon-16
 class RotaryAttention(nn.Module):
-    """Multi-head attention (B, n, dim) -> (B, n, dim) of states x to all T states of a stretch.
+    """Multi-head attention of states x (B, n, dim) to the T states of a stretch: (B, n, dim).
 
     `angle` (T, R) tells the positions of the stretch; `mask` (T, T) is True where a state (row)
     may look; `seen`: the stretch's `keys_values`, None where it is x itself; `at`: where in the
-    stretch x stands, all of it or a slice."""
+    stretch x stands, everywhere or a slice."""
     def __init__(self, dim: int, heads: int):
         super().__init__()
         self.heads = heads
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (
             nn.Linear(dim, dim, bias=False) for _ in range(4))
 
-    def split(self, x: Tensor) -> Tensor: return rearrange(x, "b t (h c) -> b h t c", h=self.heads)
+    def split(self, x: Tensor) -> Tensor:
+        return rearrange(x, "b t (h c) -> b h t c", h=self.heads)
 
     def keys_values(self, x: Tensor) -> Tensor:
         "Of states (B, T, dim): (2, B, heads, T, dim / heads), the keys not yet turned."
         return torch.stack([self.split(self.k_proj(x)), self.split(self.v_proj(x))])
 
     def forward(self, x: Tensor, angle: Tensor, mask: Tensor | None = None,
-                seen: Tensor | None = None, at=slice(None)) -> Tensor:
+                seen: Tensor | None = None, at: slice = slice(None)) -> Tensor:
         k, v = self.keys_values(x) if seen is None else seen
         q, k = turned(self.split(self.q_proj(x)), angle[at]), turned(k, angle)
         mask = mask if mask is None else mask[at]
@@ -139,7 +141,7 @@ class RotaryAttention(nn.Module):
 
 
 class Block(nn.Module):
-    "Attention, then a feed-forward net, each behind a norm: as `RotaryAttention`."
+    "Attention, then a feed-forward net, each behind a norm; called as `RotaryAttention`."
     def __init__(self, config):
         super().__init__()
         dim = config.hidden_size
@@ -152,7 +154,7 @@ class Block(nn.Module):
     def keys_values(self, x: Tensor) -> Tensor:
         return self.self_attn.keys_values(self.input_layernorm(x))
 
-    def forward(self, x: Tensor, *stretch) -> Tensor:      # angle, mask, seen, at
+    def forward(self, x: Tensor, *stretch) -> Tensor:                 # angle, mask, seen, at
         x = x + self.self_attn(self.input_layernorm(x), *stretch)
         return x + self.mlp.fc2(F.gelu(self.mlp.fc1(self.post_attention_layernorm(x))))
 
@@ -225,29 +227,33 @@ class MoonshineStream:
     """Sound in pieces to the hidden states of an encoder with `attention_context` and `scale`,
     each once, in order, as soon as nothing can change it any more."""
     def __init__(self, encoder: Moonshine):
-        config = encoder.config
+        config, device = encoder.config, next(encoder.parameters()).device
         self.encoder, self.reach = encoder, config.reach
-        self.samples = next(encoder.parameters()).new_zeros(0)  # not yet in a state of the stem
+        self.samples = next(encoder.parameters()).new_zeros(0)  # not yet used up by the stem
         none = self.samples.new_zeros(1, 0, config.hidden_size)
-        self.waiting = [none] * config.num_hidden_layers        # inputs that hear on
-        self.seen = [block.keys_values(none) for block in encoder.layers]    # and of those before
+        self.waiting = [none] * config.num_hidden_layers        # inputs that have to hear more
+        self.seen = [block.keys_values(none) for block in encoder.layers]  # and of earlier ones
+        @lru_cache(maxsize=32)                                  # stretches have few lengths
+        def places(T, reach): return encoder.angle(T, device), band_mask(T, reach, device)
+        self.places = places
 
     def push(self, samples: Tensor, last: bool = False) -> Tensor:
         "States (n, hidden) that are final with these samples (m,); all, if they are the last."
         encoder, hop = self.encoder, self.encoder.config.hop
         self.samples = torch.cat([self.samples, samples.to(self.samples)])
         new = max(0, 1 + (len(self.samples) - encoder.config.receptive_field) // hop)
+        if not new and not last: return self.waiting[0][0, :0]
         x = encoder.stem(self.samples[None]) if new else self.waiting[0][:, :0]
         self.samples = self.samples[new * hop:]
-        for k, (block, reach) in enumerate(zip(encoder.layers, self.reach)):
+        for k, (block, (left, right)) in enumerate(zip(encoder.layers, self.reach)):
             waiting = torch.cat([self.waiting[k], x], 1)
             seen = torch.cat([self.seen[k], block.keys_values(x)], -2)
-            T, n = seen.shape[-2], waiting.shape[1]
-            first, n = T - n, max(0, n - (0 if last else reach[1]))
-            stretch = encoder.angle(T, x.device), band_mask(T, reach, x.device), seen
-            x = block(waiting[:, :n], *stretch, slice(first, first + n))
-            self.waiting[k] = waiting[:, n:]
-            self.seen[k] = seen[..., max(0, first + n - reach[0]):, :]
+            T, first = seen.shape[-2], seen.shape[-2] - waiting.shape[1]
+            stop = T if last else max(first, T - right)         # first to stop: final now
+            final, at = waiting[:, :stop - first], slice(first, stop)
+            x = block(final, *self.places(T, (left, right)), seen, at)
+            self.waiting[k] = waiting[:, stop - first:]
+            self.seen[k] = seen[..., max(0, stop - left):, :]
         return encoder.layer_norm(x)[0]
 
 # %% ../../nbs/hearing/02_moonshine.ipynb #moon-l2
