@@ -127,8 +127,8 @@ def test_a_push_computes_nothing_but_new_states(encoder):
 
 
 @torch.no_grad()
-def test_an_hour_later_nothing_has_become_rough(encoder):
-    "Only the place among what is kept counts: after so much sound the same sound has the same states, to the bit."
+def test_where_in_the_sound_a_state_is_does_not_count(encoder):
+    "Only the place among what is kept does: the same sound has the same states again, to the bit, and nothing grows."
     stream, piece = MoonshineStream(encoder), noise(640 * 30)
     stream.push(noise(640 * 500, seed=1))
     first, again = stream.push(piece), stream.push(piece)
