@@ -117,8 +117,9 @@ def test_each_look_ahead_is_streamed_as_of_the_whole_and_in_time(states):
 def test_a_push_computes_nothing_but_new_states(encoder):
     "Of the linear layers, each row is a state that is new to them: two for a frame, wherever it is in the sound."
     rows, stream = {}, MoonshineStream(encoder)
+    layers = {name: module for name, module in encoder.layers.named_modules() if isinstance(module, torch.nn.Linear)}
     hooks = [module.register_forward_hook(lambda module, x, y, name=name: rows.update({name: y.shape[1]}))
-             for name, module in encoder.named_modules() if name.startswith("layers.") and "_proj" in name or "fc" in name]
+             for name, module in layers.items()]
     for _ in range(3):
         stream.push(noise(6400))
         stream.push(noise(640))
