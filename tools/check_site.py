@@ -17,6 +17,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import parameters
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -41,7 +43,6 @@ def finish(path, original):
     signature and its docstring go where the source below repeats them, and so does the heading of a short function;
     parameters get their table; links to the source go to the page's module, those to methods to their class, and a
     linked name loses the brackets about it."""
-    import parameters
     from slides import lead, plain
     notebook, heading, prose = json.loads(path.read_text()), "", ""
     own = re.search(r"#\| *default_exp ([\w.]+)", original.read_text())
@@ -71,7 +72,7 @@ def finish(path, original):
                 if not text: continue
                 here = f"{module.relative_to(ROOT)}#L{entry.line}" if entry else None
                 text = re.sub(r"vasa_ref/[\w/]+\.py#L\d+", here, text, count=1) if here else text
-                if entry: text = links_mended(parameters.reference(text, entry, named[1] in shown, link_line))
+                if entry: text = links_mended(parameters.reference(text, entry, named[1] in shown, link_line, site()))
                 elif named[1] in shown: text = text.partition("```python")[0].rstrip() + "\n"
                 output["data"]["text/markdown"] = text
     path.write_text(json.dumps(notebook, ensure_ascii=False, indent=1) + "\n")
@@ -81,8 +82,8 @@ SHOWN = re.compile(r"^show_doc\((\w+)\)", re.MULTILINE)
 
 
 def sources_first(cells):
-    """Puts what is said of several definitions of one cell before it, in their order, for nbdev leaves all but one behind
-    it, backwards; returns the names of all definitions whose source the page shows."""
+    """Puts what is said of several definitions of one cell before it, in their order, for nbdev leaves all but one
+    behind it, backwards; returns the names of all definitions whose source the page shows."""
     shown, at = set(), 0
     while at < len(cells):
         source = text_of(cells[at]["source"])
@@ -109,10 +110,12 @@ def link_line(line): return lookup().link_line(line)
 
 
 def links_mended(text):
-    "Markdown in which links to methods go to their class, and names that nbdev linked have no brackets about them."
+    """Markdown in which links to methods without a table go to their class, and names that nbdev linked have no
+    brackets about them."""
     text = re.sub(r"\[\[(`[^`]+`)\]\([^)]*\)\]\(", r"[\1](", text)                  # a link of the author's own
     text = re.sub(r"\[(\[`[^`]+`\]\([^)]*\))\]", r"\1", text)
-    return re.sub(rf"(\]\({re.escape(site())}[^)#]*#\w+)\.[\w.]+\)", r"\1)", text)
+    there = lambda m: m[0] if f"{m[2]}{m[3]}" in parameters.anchors() else f"{m[1]}{m[2]})"
+    return re.sub(rf"(\]\({re.escape(site())})([^)#]*#\w+)(\.[\w.]+)\)", there, text)
 
 
 @cache

@@ -9,6 +9,7 @@ A parameter (a dataclass's field) is described by a comment behind it, or by com
 `tools/check_site.py` puts the tables on the pages; nbdev 2.4 writes the comments into the signature instead.
 """
 import ast
+import importlib
 import io
 import re
 import textwrap
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
+FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
 SHORT = 4                             # lines of a body: a function with no more that is shown has no heading
 
 
@@ -44,22 +46,16 @@ def entries(module):
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     said = {t.start[0]: t.string.lstrip("# ").rstrip() for t in tokens if t.type == tokenize.COMMENT}
     alone = {n for n in said if lines[n - 1].lstrip().startswith("#")}
-    values = {target.id: ast.unparse(value) for target, value in assigned(tree) if isinstance(value, ast.Constant)}
-    return {node.name: entry(node, "", said, alone, values) for node in tree.body if isinstance(node, DEFINITIONS)}
+    return {node.name: entry(node, "", said, alone, constants(module)) for node in tree.body
+            if isinstance(node, (*FUNCTIONS, ast.ClassDef))}
 
 
-FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
-DEFINITIONS = *FUNCTIONS, ast.ClassDef
-
-
-def assigned(tree):
-    """(name, value) of the assignments of a module, `A, B = 1, 2` as two."""
-    for node in (n for n in tree.body if isinstance(n, ast.Assign)):
-        for target in node.targets:
-            pairs = [(target, node.value)]
-            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
-                pairs = zip(target.elts, node.value.elts)
-            yield from ((t, v) for t, v in pairs if isinstance(t, ast.Name))
+def constants(module):
+    """{name: code} of a module's numbers and words, for defaults that are given by name; nothing of other files."""
+    if not Path(module).resolve().is_relative_to(ROOT): return {}
+    name = ".".join(Path(module).resolve().relative_to(ROOT).with_suffix("").parts)
+    found = vars(importlib.import_module(name)).items()
+    return {name: repr(value) for name, value in found if isinstance(value, (int, float, str))}
 
 
 def entry(node, owner, said, alone, values):
@@ -97,6 +93,33 @@ def described(definition, found, said, alone, values):
     return tuple(rows) if any(row.text for row in rows) else ()
 
 
+@cache
+def everything():
+    """{name: (page, Entry)} of all functions and classes of the package."""
+    found = {}
+    for path in sorted((ROOT / "vasa_ref").rglob("*.py")):
+        if not path.name.startswith("_") and "app" not in path.parts:
+            page = path.relative_to(ROOT / "vasa_ref").with_suffix(".html").as_posix()
+            found |= {name: (page, entry) for name, entry in entries(path).items()}
+    return found
+
+
+def inherited(entry, seen=()):
+    """(page, Entry) of the methods with rows that a class has from those before it."""
+    for base in (ast.unparse(b) for b in getattr(entry.node, "bases", ())):
+        page, there = everything().get(base, (None, None))
+        if there is None: continue
+        own = [method for method in there.methods if method.node.name not in seen]
+        yield from ((page, method) for method in own)
+        yield from inherited(there, (*seen, *(method.node.name for method in there.methods)))
+
+
+@cache
+def anchors():
+    """The anchors of all methods that have a table: page#class.method."""
+    return {f"{page}#{method.name.lower()}" for page, entry in everything().values() for method in entry.methods}
+
+
 def code_of_type(text, link):
     """A type for a table's cell. Alternatives are joined by `or`, for a bar would end the cell."""
     if not text: return ""
@@ -112,8 +135,9 @@ def code_of_type(text, link):
 def table(rows, link=lambda line: line):
     """A table of parameters, as markdown; link is done to types and texts."""
     columns = ["Parameter", "Type", "Default", "What it is"]
-    lines = [[f"`{row.name}`", code_of_type(row.type, link), f"`{row.default}`".replace("|", "\\|") if row.default else "",
-              link(row.text).replace("|", "\\|")] for row in rows]
+    plain = lambda text: text.replace("|", "\\|")
+    lines = [[f"`{row.name}`", code_of_type(row.type, link), plain(f"`{row.default}`") if row.default else "",
+              plain(link(row.text))] for row in rows]
     used = [i for i in range(len(columns)) if i in (0, 3) or any(line[i] for line in lines)]
     widths = [17, 18, 12, 53]                                 # pandoc's hints for the columns' widths
     body = [columns, ["-" * widths[i] for i in range(4)], *lines]
@@ -127,15 +151,24 @@ def body_lines(node):
 
 
 def signature(node):
-    """The first line of a function as Python code, of lines that fit the page."""
-    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-    line = f"def {node.name}({ast.unparse(node.args)}){returns}"
-    return f"```python\n{textwrap.fill(line, 92, subsequent_indent='    ', break_long_words=False)}\n```"
+    """The first line of a function as Python code, in lines that fit the page."""
+    parts, depth = [""], 0
+    for letter in ast.unparse(node.args):
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and not depth: parts.append("")
+        else: parts[-1] += letter
+    parts = [re.sub(r"^( ?\w+: [^=]+)=", r"\1 = ", part).strip().replace(" ", "\xa0") for part in parts]   # stay whole
+    returns = f"\xa0->\xa0{ast.unparse(node.returns)}" if node.returns else ""
+    line = f"def\xa0{node.name}({', '.join(parts)}){returns}:"
+    line = textwrap.fill(line, 92, subsequent_indent=" " * len(f"def {node.name}("), break_long_words=False)
+    return "```python\n" + line.replace("\xa0", " ") + "\n```"
 
 
-def reference(text, entry, shown, link=lambda line: line):
+def reference(text, entry, shown, link=lambda line: line, site=""):
     """nbdev's text of a definition as the page has it. shown: its source stands beside it, so that signature and
-    docstring are not said twice, and a short function has no heading, only its anchor. A table has all parameters."""
+    docstring are not said twice, and a short function has no heading, only its anchor. A table has all parameters, and
+    a docstring's first line, which may end within a sentence, is not in italics. link: what is done to a table's text;
+    site: where pages are."""
     head, fence, rest = text.partition("```python")
     short = isinstance(entry.node, FUNCTIONS) and body_lines(entry.node) <= SHORT and not entry.rows
     if shown and short:
@@ -146,12 +179,19 @@ def reference(text, entry, shown, link=lambda line: line):
     parts = [head.rstrip()]
     if not shown:
         named, closing, docstring = rest.partition("```")
-        if entry.rows: named = re.sub(r"[ ]+# .*$", "", named, flags=re.MULTILINE)
-        if not (fields and entry.rows and "VAR_POSITIONAL" in named): parts.append(fence + named + closing)
-        parts.append(docstring.strip())
+        if entry.rows and isinstance(entry.node, FUNCTIONS): parts.append(signature(entry.node))
+        elif not (fields and "VAR_POSITIONAL" in named and entry.rows): parts.append(fence + named + closing)
+        parts.append(re.sub(r"\A\*(.+)\*$", r"\1", docstring.strip(), count=1, flags=re.MULTILINE))
     if entry.rows and not (shown and fields): parts.append(table(entry.rows, link))
+    above = list(inherited(entry, [method.node.name for method in entry.methods]))
+    page = everything().get(entry.name, ("", None))[0]
+    places = [(method, f"{site}{where}#{method.name.lower()}")
+              for where, method in [*((page, method) for method in entry.methods), *above]]
+    own = {method.node.name: f"[`{method.node.name}`]({place})" for method, place in places}
+    own_first = lambda line: link(re.sub(r"`(\w+)`", lambda m: own.get(m[1], m[0]), line))
     for method in entry.methods:
         parts.append(f"#### {method.name} {{#{method.name.lower()}}}")
         if not shown: parts += [signature(method.node), ast.get_docstring(method.node) or ""]
-        parts.append(table(method.rows, link))
+        parts.append(table(method.rows, own_first))
+    if above: parts.append(f"Inherited methods: {', '.join(own[method.node.name] for _, method in above)}.")
     return "\n\n".join(filter(None, parts)) + "\n"

@@ -260,7 +260,7 @@ def make_clips(
     *,
     size: int = 256,                       # px of the crops, even
     weights: str | Path = "laptop",        # whose `Readers` read the crops
-    device: str | torch.device = "cpu",    # where they do
+    device: str | torch.device = "cpu",    # where their models compute
     make_tracker=None,                     # gives a `Tracker` for a film; None: `FaceTracker`
     readers: Readers | None = None,        # None loads those of `weights`
     quiet: bool = False,                   # shows no progress

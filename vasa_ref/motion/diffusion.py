@@ -161,16 +161,16 @@ def sampling(
 
 
 def sample(
-    denoise_fn: Callable[[Tensor, Tensor], Tensor],   # this and all others as in `sampling`
-    shape: tuple[int, ...],
-    schedule: NoiseSchedule,
-    steps: int,
-    sampler: str = "ddim",
-    eta: float = 0.0,
-    generator: torch.Generator | None = None,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-    temperature: float = 1.0,
+    denoise_fn: Callable[[Tensor, Tensor], Tensor],   # as in `sampling`, and so are all others
+    shape: tuple[int, ...],                           # (B, ...) of a sample
+    schedule: NoiseSchedule,                          # that x0 was learnt with
+    steps: int,                                       # of denoising
+    sampler: str = "ddim",                            # ddim, ddpm or dpm
+    eta: float = 0.0,                                 # as in `ddim_step`
+    generator: torch.Generator | None = None,         # of all noise
+    device: str | torch.device = "cpu",               # of the sample
+    dtype: torch.dtype = torch.float32,               # of the sample
+    temperature: float = 1.0,                         # of the first noise
 ) -> Tensor:
     "The end of `sampling`: x0 of `shape` (B, ...), without gradients. Same errors."
     with torch.no_grad():

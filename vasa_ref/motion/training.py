@@ -160,8 +160,9 @@ def clip_latents(encoder, run: Run, preset: str, clips, data, voices, footage,
 def train_motion(
     preset: str = "laptop",               # tiny, laptop or paper
     *,
-    data: str | Path | None = None,       # clips that `make_clips` wrote; None: `clips`
-    voices: str | Path | None = None,     # of tools/natural_voices.py: performed, too
+    # folder of clips that `world.clips.make_clips` wrote; None: `clips` of the synthetic world
+    data: str | Path | None = None,
+    voices: str | Path | None = None,     # of tools/natural_voices.py: pieces performed, too
     # of `footage.clips.open_clips`, half of what is learned from; the statistics stay those of
     # `start`
     footage=None,
@@ -169,8 +170,8 @@ def train_motion(
     # `preset`; or what `public_encoder` takes, of which `out` keeps a copy
     audio: str | Path | None = None,
     start: str | Path | None = None,      # weights to begin with, a folder
-    clips: int | None = None,             # of the synthetic world, where `data` is None
-    workers: int | None = None,           # processes that make them, as in `make_clips`
+    clips: int | None = None,             # how many are made; None: as many as the preset has
+    workers: int | None = None,           # processes that make them
     **asked,       # as `training.Run`; latents take at most 40 % of its minutes
 ) -> MotionModel:
     """Train the motion model on the latents of clips (VASA-1 sec. 3.2); returns it frozen.

@@ -351,7 +351,7 @@ def trick_figures(talker, best, batches=(1, 2, 4, 16, 32)) -> dict:
 # %% ../../nbs/speed/02_latency.ipynb #13-050-9a5ac7-1
 def latency(
     preset: str = "laptop",                # whose sizes are measured
-    device: str | torch.device = "cpu",    # where
+    device: str | torch.device = "cpu",    # where they are
     quick: bool = False,                   # one run of each stage, two steps of streaming
     threads: int | None = None,            # torch's on a CPU; None leaves them as they are
     # the decoder's ms per frame and largest error as well, with each trick alone, with all, and

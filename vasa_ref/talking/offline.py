@@ -58,9 +58,9 @@ class Reenactor:
     "A portrait redrawn with given motion, VASA-1 sec. 3.1. Nothing here hears."
     def __init__(
         self,
-        face: FaceModel | DetailFace,  # eval
-        dtype=torch.float32,           # of the decoder's arithmetic, e.g. torch.bfloat16
-        batch: int = 8,                # frames decoded at once
+        face: FaceModel | DetailFace,         # what draws, eval
+        dtype: torch.dtype = torch.float32,   # of the decoder's arithmetic, e.g. torch.bfloat16
+        batch: int = 8,                       # frames decoded at once
     ):
         self.face, self.dtype, self.batch = face, dtype, batch
 
@@ -221,7 +221,7 @@ class TalkerModels(Reenactor, SpeechToMotion):
         face: FaceModel | DetailFace,        # what draws
         audio: nn.Module,                    # the audio encoder, what hears
         motion: MotionModel,                 # made for these two
-        dtype=torch.float32,                 # as in `Reenactor`
+        dtype: torch.dtype = torch.float32,  # as in `Reenactor`
         batch: int = 8,                      # as in `Reenactor`
         quick: MotionModel | None = None,    # as in `SpeechToMotion`
     ):

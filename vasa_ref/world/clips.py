@@ -234,7 +234,7 @@ def make_clips(
     folder: str | Path | None = None,
     quiet: bool = False,                   # shows no progress
     device: str | torch.device = "cpu",    # where frames are rendered
-    **options,    # `seconds`, `held_out`, `language`, `render_frames` of `make_clip`
+    **options,    # seconds, held_out, language, render_frames: as in `make_clip`
 ) -> list[Clip]:
     "The clips of `seeds`, in their order. They do not depend on `workers`."
     recipe = {"size": size, "seconds": None, "held_out": False, "language": None,
