@@ -132,15 +132,15 @@ def code_of_type(text, link):
     return " or ".join(link(f"`{name}`") for name in names).replace("|", "\\|")
 
 
-def table(rows, link=lambda line: line):
-    """A table of parameters, as markdown; link is done to types and texts."""
-    columns = ["Parameter", "Type", "Default", "What it is"]
+def table(rows, link=lambda line: line, of="Parameter"):
+    """A table of parameters or fields, as markdown; link is done to types and texts."""
+    columns = [of, "Type", "Default", "What it is"]
     plain = lambda text: text.replace("|", "\\|")
     lines = [[f"`{row.name}`", code_of_type(row.type, link), plain(f"`{row.default}`") if row.default else "",
               plain(link(row.text))] for row in rows]
     used = [i for i in range(len(columns)) if i in (0, 3) or any(line[i] for line in lines)]
     widths = [17, 18, 12, 53]                                 # pandoc's hints for the columns' widths
-    body = [columns, ["-" * widths[i] for i in range(4)], *lines]
+    body = [columns, [":" + "-" * widths[i] for i in range(4)], *lines]
     return "\n".join("| " + " | ".join(line[i] for i in used) + " |" for line in body)
 
 
@@ -180,9 +180,9 @@ def reference(text, entry, shown, link=lambda line: line, site=""):
     if not shown:
         named, closing, docstring = rest.partition("```")
         if entry.rows and isinstance(entry.node, FUNCTIONS): parts.append(signature(entry.node))
-        elif not (fields and "VAR_POSITIONAL" in named and entry.rows): parts.append(fence + named + closing)
+        elif not (fields and entry.rows): parts.append(fence + named + closing)
         parts.append(re.sub(r"\A\*(.+)\*$", r"\1", docstring.strip(), count=1, flags=re.MULTILINE))
-    if entry.rows and not (shown and fields): parts.append(table(entry.rows, link))
+    if entry.rows and not (shown and fields): parts.append(table(entry.rows, link, "Field" if fields else "Parameter"))
     above = list(inherited(entry, [method.node.name for method in entry.methods]))
     page = everything().get(entry.name, ("", None))[0]
     places = [(method, f"{site}{where}#{method.name.lower()}")

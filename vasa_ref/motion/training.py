@@ -170,7 +170,7 @@ def train_motion(
     # `preset`; or what `public_encoder` takes, of which `out` keeps a copy
     audio: str | Path | None = None,
     start: str | Path | None = None,      # weights to begin with, a folder
-    clips: int | None = None,             # how many are made; None: as many as the preset has
+    clips: int | None = None,             # how many; None: all of `data`, or the preset's
     workers: int | None = None,           # processes that make them
     **asked,       # as `training.Run`; latents take at most 40 % of its minutes
 ) -> MotionModel:
