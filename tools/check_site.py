@@ -49,6 +49,8 @@ def finish(path, original):
     module = ROOT / "vasa_ref" / f"{own[1].replace('.', '/')}.py" if own else None
     known = parameters.entries(module) if module and module.exists() else {}
     shown = sources_first(notebook["cells"])
+    said = "\n".join(text_of(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+    sections = {title.lower() for title in re.findall(r"^#+ (\w+)$", said, re.MULTILINE)}    # have an anchor already
     for cell in notebook["cells"]:
         source, outputs = text_of(cell["source"]), cell.get("outputs", [])
         if cell["cell_type"] == "markdown":
@@ -72,7 +74,9 @@ def finish(path, original):
                 if not text: continue
                 here = f"{module.relative_to(ROOT)}#L{entry.line}" if entry else None
                 text = re.sub(r"vasa_ref/[\w/]+\.py#L\d+", here, text, count=1) if here else text
-                if entry: text = links_mended(parameters.reference(text, entry, named[1] in shown, link_line, site()))
+                if entry:
+                    text = links_mended(parameters.reference(text, entry, named[1] in shown, link_line, site()))
+                    if named[1].lower() in sections: text = re.sub(r"\[(\*\*\w+\*\*)\]\{#\w+\}", r"\1", text)
                 elif named[1] in shown: text = text.partition("```python")[0].rstrip() + "\n"
                 output["data"]["text/markdown"] = text
     path.write_text(json.dumps(notebook, ensure_ascii=False, indent=1) + "\n")
