@@ -17,6 +17,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import parameters
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -38,15 +40,18 @@ def build():
 
 def finish(path, original):
     """What nbdev leaves undone on a page: a picture or film without an alt text gets the prose that leads to it, a
-    signature and its docstring go where the source below repeats them, links to the source go to the page's module,
-    those to methods to their class, and a linked name loses the brackets about it."""
+    signature and its docstring go where the source below repeats them, and so does the heading of a short function;
+    parameters get their table; links to the source go to the page's module, those to methods to their class, and a
+    linked name loses the brackets about it."""
     from slides import lead, plain
     notebook, heading, prose = json.loads(path.read_text()), "", ""
     own = re.search(r"#\| *default_exp ([\w.]+)", original.read_text())
     module = ROOT / "vasa_ref" / f"{own[1].replace('.', '/')}.py" if own else None
-    lines = module.read_text().splitlines() if module and module.exists() else []
-    cells = notebook["cells"]
-    for i, cell in enumerate(cells):
+    known = parameters.entries(module) if module and module.exists() else {}
+    shown = sources_first(notebook["cells"])
+    said = "\n".join(text_of(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+    sections = {title.lower() for title in re.findall(r"^#+ (\w+)$", said, re.MULTILINE)}    # have an anchor already
+    for cell in notebook["cells"]:
         source, outputs = text_of(cell["source"]), cell.get("outputs", [])
         if cell["cell_type"] == "markdown":
             source = cell["source"] = links_mended(source)
@@ -62,26 +67,59 @@ def finish(path, original):
                 output["data"]["text/html"] = page.replace("<video ", f'<video aria-label="{label}" ', 1)
         if drawn and not re.search(r"^#\| *fig-alt:", source, re.MULTILINE):
             cell["source"] = f"#| fig-alt: {json.dumps(alt, ensure_ascii=False)}\n{source}"
-        if named := re.search(r"^show_doc\((\w+)\)", source, re.MULTILINE):
-            rest = (text_of(c["source"]) for c in cells[i + 1:])
-            shown = next((s for s in rest if not re.search(r"^show_doc\(", s, re.MULTILINE)), "")
-            starts = rf"(?:async )?(?:def|class) {named[1]}\b"
-            line = next((n for n, text in enumerate(lines, 1) if re.match(starts, text)), None)
+        if named := SHOWN.search(source):
+            entry = known.get(named[1])
             for output in outputs:
                 text = links_mended(text_of(output.get("data", {}).get("text/markdown", "")))
-                here = f"{module.relative_to(ROOT)}#L{line}" if line else None
+                if not text: continue
+                here = f"{module.relative_to(ROOT)}#L{entry.line}" if entry else None
                 text = re.sub(r"vasa_ref/[\w/]+\.py#L\d+", here, text, count=1) if here else text
-                if "Exported source" in shown and re.search(rf"^{starts}", shown, re.MULTILINE):
-                    text = text.partition("```python")[0].rstrip() + "\n"
-                if text: output["data"]["text/markdown"] = text
+                if entry:
+                    text = links_mended(parameters.reference(text, entry, named[1] in shown, link_line, site()))
+                    if named[1].lower() in sections: text = re.sub(r"\[(\*\*\w+\*\*)\]\{#\w+\}", r"\1", text)
+                elif named[1] in shown: text = text.partition("```python")[0].rstrip() + "\n"
+                output["data"]["text/markdown"] = text
     path.write_text(json.dumps(notebook, ensure_ascii=False, indent=1) + "\n")
 
 
+SHOWN = re.compile(r"^show_doc\((\w+)\)", re.MULTILINE)
+
+
+def sources_first(cells):
+    """Puts what is said of several definitions of one cell before it, in their order, for nbdev leaves all but one
+    behind it, backwards; returns the names of all definitions whose source the page shows."""
+    shown, at = set(), 0
+    while at < len(cells):
+        source = text_of(cells[at]["source"])
+        if cells[at]["cell_type"] == "code" and "Exported source" in source:
+            names = re.findall(r"^(?:async )?(?:def|class) (\w+)", source, re.MULTILINE)
+            named = lambda cell: (found := SHOWN.search(text_of(cell["source"]))) and found[1] in names and found[1]
+            first, last = at, at + 1
+            while first and named(cells[first - 1]): first -= 1
+            while last < len(cells) and named(cells[last]): last += 1
+            docs = sorted(cells[first:at] + cells[at + 1:last], key=lambda cell: names.index(named(cell)))
+            cells[first:last], at = [*docs, cells[at]], last - 1
+            shown |= {*names}
+        at += 1
+    return shown
+
+
+@cache
+def lookup():
+    from nbdev.doclinks import NbdevLookup
+    return NbdevLookup()
+
+
+def link_line(line): return lookup().link_line(line)
+
+
 def links_mended(text):
-    "Markdown in which links to methods go to their class, and names that nbdev linked have no brackets about them."
+    """Markdown in which links to methods without a table go to their class, and names that nbdev linked have no
+    brackets about them."""
     text = re.sub(r"\[\[(`[^`]+`)\]\([^)]*\)\]\(", r"[\1](", text)                  # a link of the author's own
     text = re.sub(r"\[(\[`[^`]+`\]\([^)]*\))\]", r"\1", text)
-    return re.sub(rf"(\]\({re.escape(site())}[^)#]*#\w+)\.[\w.]+\)", r"\1)", text)
+    there = lambda m: m[0] if f"{m[2]}{m[3]}" in parameters.anchors() else f"{m[1]}{m[2]})"
+    return re.sub(rf"(\]\({re.escape(site())})([^)#]*#\w+)(\.[\w.]+)\)", there, text)
 
 
 @cache

@@ -42,13 +42,13 @@ def step_generator(seed: int, step: int, process: int = 0) -> torch.Generator:
 class Recipe:
     "What is trained and how: all that differs from model to model."
     name: str                                     # of the training, and of its folder
-    modules: dict[str, nn.Module]
+    modules: dict[str, nn.Module]                 # what is trained, by name
     loss: Callable                                # (step, generator) -> (loss, numbers to log)
     lr: float | Callable[[int], float] = 2e-4     # or a function of the step
     steps: int | None = None                      # at most; None: as many as the run gives
     warmup: int = 200                             # steps in which the learning rate rises
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.99)      # of AdamW
+    weight_decay: float = 0.0                     # of AdamW
     clip: float | None = 1.0                      # the longest gradient
     apart: tuple[str, ...] = ()                   # modules whose gradients are clipped apart
     average: float = 0.999                        # decay of the averaged weights
@@ -58,18 +58,14 @@ class Recipe:
 @dataclass
 class Run:
     """How long, where and from what a training runs: the keywords of every `train_...`
-    function.
-
-    minutes of wall clock, from now on; max_steps in all, of each recipe; out: folder for
-    weights and checkpoints; resume: the `out` of an earlier run, to go on from. Raises
-    VasaError without a limit."""
-    minutes: float | None = None
-    max_steps: int | None = None
-    out: Path | str | None = None
-    resume: Path | str | None = None
-    seed: int = 0
-    device: Any = "cpu"
-    quiet: bool = False
+    function. Raises VasaError without a limit."""
+    minutes: float | None = None                  # of wall clock, from now on
+    max_steps: int | None = None                  # in all, of each recipe
+    out: Path | str | None = None                 # folder for weights and checkpoints
+    resume: Path | str | None = None              # the `out` of an earlier run, to go on from
+    seed: int = 0                                 # of weights, batches and noise
+    device: Any = "cpu"                           # where it trains
+    quiet: bool = False                           # shows no progress
     save_every: float = 120                       # seconds between two checkpoints
 
     def __post_init__(self):

@@ -137,18 +137,24 @@ def pretrain(face, recogniser, run, plan, draw, kept=None):
     return len(log)
 
 # %% ../../nbs/face/07_plain_training.ipynb #07-045-81a5c8
-def train_face(preset="tiny", *, config=None, training=None, vgg19=None, pool=None, **asked):
+def train_face(
+    preset: str = "tiny",                     # tiny or paper
+    *,
+    config: FaceConfig | None = None,         # overrides the preset's
+    training: FaceTraining | None = None,     # overrides the preset's
+    vgg19: str | Path | None = None,          # a file for `VGG19`
+    pool=None,       # has `draw`, as a `Pool` does: instead of the frames rendered here
+    # as `training.Run`; the pool takes at most 20 % of its minutes, until its steps are done,
+    # stage one up to 40 %; its `max_steps` limits each stage
+    **asked,
+) -> FaceModel:
     """Train a `FaceModel` on the synthetic world and return it (eval).
 
     Two stages: the motion encoder and a recogniser on labelled frames, then, with the motion
-    encoder frozen (unless the plan says `together`), everything else. asked: as `training.Run`;
-    the pool takes at most 20 % of its minutes, and until its steps are done, stage one up to
-    40 %; its `max_steps` limits each stage. With `out`, face.safetensors is written there at
-    the end, checkpoints and the pool beside it.
-    `config` (`FaceConfig`) and `training` (`FaceTraining`) override the preset, tiny or paper;
-    `vgg19` is a file for `VGG19`; `pool` has `draw`, as a `Pool` does, and takes the place of
-    the frames that are rendered here. Raises VasaError for an unknown preset, no limit, a
-    folder that holds nothing to resume, a file that is not VGG19. """
+    encoder frozen (unless the plan says `together`), everything else. With `out`,
+    face.safetensors is written there at the end, checkpoints and the pool beside it. Raises
+    VasaError for an unknown preset, no limit, a folder that holds nothing to resume, a file
+    that is not VGG19."""
     if preset not in ("tiny", "paper"):
         raise VasaError(f"unknown preset {preset!r}: expected tiny or paper")
     run = Run(**asked)

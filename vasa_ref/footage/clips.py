@@ -254,14 +254,20 @@ def done_before(film: Film, out: Path, made_with: dict) -> dict | None:
     return page if isinstance(page, dict) and page.get("made_with") == made_with else None
 
 
-def make_clips(folder, out, *, size: int = 256, weights="laptop", device="cpu",
-               make_tracker=None, readers: Readers | None = None,
-               quiet: bool = False) -> list[dict]:
-    """Clips of all films in a folder, into the folder `out`; returns the ledger's pages.
-
-    size: px of the crops, even. make_tracker: gives a `Tracker` for a film, or `FaceTracker`.
-    readers: None loads those of `weights`. Films that are in the ledger are not read again.
-    VasaError without CONSENT.txt, films, mediapipe, or where not one clip comes out."""
+def make_clips(
+    folder: str | Path,                    # of the films, with CONSENT.txt
+    out: str | Path,                       # for the clips, outside of `folder`
+    *,
+    size: int = 256,                       # px of the crops, even
+    weights: str | Path = "laptop",        # whose `Readers` read the crops
+    device: str | torch.device = "cpu",    # where their models compute
+    make_tracker=None,                     # gives a `Tracker` for a film; None: `FaceTracker`
+    readers: Readers | None = None,        # None loads those of `weights`
+    quiet: bool = False,                   # shows no progress
+) -> list[dict]:
+    """Clips of all films in a folder; returns the ledger's pages. Films that are in the ledger
+    are not read again. VasaError without CONSENT.txt, films, mediapipe, or where not one clip
+    comes out."""
     folder, out = Path(folder).expanduser(), Path(out).expanduser()
     films = find_films(folder)
     if folder.resolve() in (out.resolve(), *out.resolve().parents):

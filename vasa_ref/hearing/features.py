@@ -24,16 +24,22 @@ from ..units import FRAME, PHONEMES
 
 # %% ../../nbs/hearing/03_features.ipynb #05-052-2e3882
 @torch.no_grad()
-def audio_features(encoder, waveform, frames=None, first=0, chunk=500, rate=25):
-    """Features (T, A) of a waveform (N,) at 25 per second, T = ceil(N / 640) or `frames`, on
-    the encoder's device.
+def audio_features(
+    encoder: nn.Module,           # as `load_audio_encoder` gives
+    waveform: torch.Tensor,       # (N,) at 16 kHz
+    frames: int | None = None,    # T; None: ceil(N / 640)
+    first: int = 0,               # leaves out the rows before it, for streaming
+    chunk: int = 500,             # frames that are heard at once
+    rate: int = 25,               # rows a second; 50 gives both of each frame, (2 T, A)
+) -> torch.Tensor:
+    """Features (T, A) of a waveform, on the encoder's device.
 
     Row t is the mean of the last hidden states of the two 20 ms frames that cover samples 640 t
-    to 640 (t + 1); `rate=50` gives both, (2 T, A). `first` leaves out the rows before it and
-    all work but their context, for streaming. Chunks of `chunk` frames with overlapping context
-    keep memory constant; rows beyond the waveform hear silence. With `attention_context`,
-    chunks equal the whole; a public checkpoint attends to its chunk and 5 s on both sides.
-    Raises VasaError for a waveform that is empty, not (N,), not float or not finite."""
+    to 640 (t + 1). Of rows before `first`, only those in its context cost work. Chunks with
+    overlapping context keep memory constant; rows beyond the waveform hear silence. With
+    `attention_context`, chunks equal the whole; a public checkpoint attends to its chunk and
+    5 s on both sides. Raises VasaError for a waveform that is empty, not (N,), not float or not
+    finite."""
     config, weight = encoder.config, next(encoder.parameters())
     if (waveform.ndim != 1 or not len(waveform) or not waveform.is_floating_point()
         or not waveform.isfinite().all()):

@@ -32,9 +32,14 @@ def mel_filters(n_mels=80, n_fft=400, sample_rate=SAMPLE_RATE):
     return torch.minimum(rising, falling).clamp(min=0).float()
 
 # %% ../../nbs/hearing/01_spectra.ipynb #05-014-b0ee29
-def log_mel(waveform, n_mels=80, n_fft=400, hop=160, floor=1e-10):
-    """Log-mel spectrogram (..., frames, n_mels), natural log of the power, of a waveform
-    (..., N) at 16 kHz.
+def log_mel(
+    waveform: torch.Tensor,   # (..., N) at 16 kHz
+    n_mels: int = 80,         # bands
+    n_fft: int = 400,         # samples of a frame
+    hop: int = 160,           # samples from one frame to the next
+    floor: float = 1e-10,     # of the power, before the logarithm
+) -> torch.Tensor:
+    """Log-mel spectrogram (..., frames, n_mels), natural log of the power.
 
     frames = 1 + (N - n_fft) // hop: nothing is padded, so N must be at least n_fft
     (ValueError)."""

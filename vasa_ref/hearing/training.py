@@ -294,17 +294,24 @@ def audio_rate(run, new):
 # %% ../../nbs/hearing/04_training.ipynb #h3-031-001985
 DATASET_SIZES = {"tiny": 100, "laptop": 2000}        # utterances to train on
 
-def train_audio(preset="laptop", *, voices=None, start=None, teacher=None, **asked):
-    """Train an audio encoder to hear phonemes, loudness and pitch in noisy speech: a small
-    Wav2Vec2 ("tiny" or "laptop"), or what `start` holds.
+def train_audio(
+    preset: str = "laptop",              # a small Wav2Vec2, tiny or laptop
+    *,
+    # a file of tools/natural_voices.py: half of the speech are recordings; None: all of it is
+    # synthetic
+    voices: str | Path | None = None,
+    # weights to begin with, in place of the preset's model: a folder or a shipped preset's
+    # name, with heads or without
+    start: str | Path | None = None,
+    # such weights of Moonshine, as tools/moonshine.py writes; the encoder starts from them,
+    # unless from `start`, and stays near what they say when they hear all
+    teacher: str | Path | None = None,
+    **asked,    # as `training.Run`; speaking the dataset takes at most 30 % of its minutes
+) -> torch.nn.Module:
+    """Train an audio encoder to hear phonemes, loudness and pitch in noisy speech.
 
-    The speech is synthetic; with `voices`, a file of tools/natural_voices.py, half of it are
-    recordings. `start`: weights to begin with, a folder or a shipped preset's name, with heads
-    or without. `teacher`: such weights of Moonshine, as tools/moonshine.py writes; the encoder
-    starts from them, unless from `start`, and stays near what they say when they hear all.
-    asked: as `training.Run`; speaking the dataset takes at most 30 % of its minutes. With `out`
-    writes `out/audio.safetensors`, float16, heads included. Returns the encoder, eval, frozen.
-    Raises VasaError for another preset or no limit."""
+    With `out` writes `out/audio.safetensors`, float16, heads included. Returns the encoder,
+    eval, frozen. Raises VasaError for another preset or no limit."""
     if preset not in DATASET_SIZES:
         raise VasaError(
             f"no audio preset {preset!r} to train: accepted are {', '.join(DATASET_SIZES)}")

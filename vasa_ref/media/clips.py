@@ -184,16 +184,21 @@ def add_sound(silent, path, waveform, count: int, fps: int, comment: str | None,
     with run_ffmpeg(both, doing, advice): pass
 
 # %% ../../nbs/media/01_clips.ipynb #04-036-177e4f
-def save_video(path, frames, waveform, fps: int = FPS, crf: int = 18, codec: str = "libx264",
-               comment: str | None = None, finish: Callable | None = None) -> Path:
-    """Streams uint8 (H, W, 3) `frames` and a 16 kHz `waveform` (N,) into an H.264 + AAC file.
-
-    Returns its path, which appears only when the video is complete. `frames` is any iterable;
-    it must give ceil(N * fps / 16000) frames of one size, else ValueError. `waveform` may be a
-    function that is asked for it when the frames are through: live sound is not known sooner.
-    crf: x264's quality, 18 is visually lossless, larger is smaller. codec: "h264_nvenc" is
-    NVIDIA's hardware. comment: what the file's metadata say. finish(path): what is done to the
-    complete file before it appears. `VasaError` where the file cannot be written."""
+def save_video(
+    path: str | Path,                   # of the video
+    frames,                             # any iterable of uint8 (H, W, 3), all of one size
+    # (N,) at 16 kHz; or a function that is asked for it when the frames are through, for live
+    # sound is not known sooner
+    waveform,
+    fps: int = FPS,                     # frames per second
+    crf: int = 18,                      # x264's: 18 is visually lossless, larger is smaller
+    codec: str = "libx264",             # "h264_nvenc" is NVIDIA's hardware
+    comment: str | None = None,         # what the file's metadata say
+    finish: Callable | None = None,     # finish(path) of the complete file before it appears
+) -> Path:
+    """Streams frames and sound into an H.264 + AAC file, and returns its path, which appears
+    only when the video is complete. ValueError unless there are ceil(N * fps / 16000) frames,
+    `VasaError` where the file cannot be written."""
     path = video_path(path)
     if not (callable(waveform) or len(waveform)):
         raise ValueError("a video needs at least one sample")

@@ -130,15 +130,20 @@ def randn(shape: tuple[int, ...], generator: torch.Generator | None, device="cpu
     return drawn.to(device, dtype)
 
 
-def sampling(denoise_fn: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...],
-             schedule: NoiseSchedule, steps: int, sampler: str = "ddim", eta: float = 0.0,
-             generator: torch.Generator | None = None,
-             device="cpu", dtype=torch.float32, temperature: float = 1.0) -> Iterator[Tensor]:
-    """Yield the pure noise, then the sample after each of `steps` steps, each of `shape`
-    (B, ...).
-
-    The first noise is N(0, `temperature`^2). denoise_fn(x_t (B, ...), t (B,) int64) -> x0
-    (B, ...). Raises ValueError for an unknown `sampler`."""
+def sampling(
+    denoise_fn: Callable[[Tensor, Tensor], Tensor],   # (x_t (B, ...), t (B,) int64) -> x0
+    shape: tuple[int, ...],                           # (B, ...) of a sample
+    schedule: NoiseSchedule,                          # that x0 was learnt with
+    steps: int,                                       # of denoising
+    sampler: str = "ddim",                            # ddim, ddpm or dpm
+    eta: float = 0.0,                                 # as in `ddim_step`
+    generator: torch.Generator | None = None,         # of all noise
+    device: str | torch.device = "cpu",               # of the samples
+    dtype: torch.dtype = torch.float32,               # of the samples
+    temperature: float = 1.0,                         # the first noise is N(0, temperature^2)
+) -> Iterator[Tensor]:
+    """Yield the pure noise, then the sample after each step. Raises ValueError for an unknown
+    `sampler`."""
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler is {sampler!r}; accepted are {', '.join(SAMPLERS)}")
     times = schedule.timesteps(steps) + [-1]
@@ -155,11 +160,19 @@ def sampling(denoise_fn: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, .
         yield x
 
 
-def sample(denoise_fn: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...],
-           schedule: NoiseSchedule, steps: int,
-           sampler: str = "ddim", eta: float = 0.0, generator: torch.Generator | None = None,
-           device="cpu", dtype=torch.float32, temperature: float = 1.0) -> Tensor:
-    "The end of `sampling`: x0 of `shape` (B, ...), without gradients. Same arguments, errors."
+def sample(
+    denoise_fn: Callable[[Tensor, Tensor], Tensor],   # as in `sampling`, and so are all others
+    shape: tuple[int, ...],                           # (B, ...) of a sample
+    schedule: NoiseSchedule,                          # that x0 was learnt with
+    steps: int,                                       # of denoising
+    sampler: str = "ddim",                            # ddim, ddpm or dpm
+    eta: float = 0.0,                                 # as in `ddim_step`
+    generator: torch.Generator | None = None,         # of all noise
+    device: str | torch.device = "cpu",               # of the sample
+    dtype: torch.dtype = torch.float32,               # of the sample
+    temperature: float = 1.0,                         # of the first noise
+) -> Tensor:
+    "The end of `sampling`: x0 of `shape` (B, ...), without gradients. Same errors."
     with torch.no_grad():
         for x in sampling(denoise_fn, shape, schedule, steps, sampler, eta, generator, device,
                           dtype, temperature): pass

@@ -60,16 +60,24 @@ def distillation_loss(student: MotionModel, teacher: MotionModel, x0: Tensor,
     return weighted_errors(error, conditions, valid, training)
 
 # %% ../../nbs/motion/07_distillation.ipynb #dis-21
-def distil_motion(preset: str = "laptop", *, start=None, data=None, voices=None,
-                  clips: int | None = None, workers: int | None = None, steps: int = STEPS,
-                  leap: int = LEAP, **asked) -> MotionModel:
+def distil_motion(
+    preset: str = "laptop",               # tiny, laptop or paper
+    *,
+    # folder of the teacher and of the audio encoder that it hears with; None: `out` or `resume`
+    # where it has both, else the shipped `preset`
+    start: str | Path | None = None,
+    data: str | Path | None = None,       # as in `train_motion`
+    voices: str | Path | None = None,     # as in `train_motion`
+    clips: int | None = None,             # as in `train_motion`
+    workers: int | None = None,           # as in `train_motion`
+    steps: int = STEPS,                   # of the student
+    leap: int = LEAP,                     # steps of the teacher that one of the student spans
+    **asked,       # as `training.Run`; latents take at most 40 % of its minutes
+) -> MotionModel:
     """A student of a motion model that needs few steps and no guidance; returns it frozen.
 
-    start: the folder of the teacher and of the audio encoder that it hears with; None: `out` or
-    `resume` where it has both, else the shipped `preset`. data, voices, clips, workers: what is
-    learned from, as in `train_motion`. steps: of the student, each as far as `leap` of the
-    teacher's. asked: as `training.Run`; latents take at most 40 % of its minutes. With `out`
-    writes `out/quick.safetensors`. Raises VasaError for unknown presets or no limit."""
+    With `out` writes `out/quick.safetensors`. Raises VasaError for unknown presets or no
+    limit."""
     if preset not in CLIPS:
         raise VasaError(f"no motion preset {preset!r}: accepted are {', '.join(CLIPS)}")
     run, training = Run(**asked), getattr(MotionTraining, preset)()

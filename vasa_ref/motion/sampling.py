@@ -136,13 +136,17 @@ class MotionStream:
             yield self.step(audio[start:start + window], commit)
 
 # %% ../../nbs/motion/06_sampling.ipynb #smp-042-30b0e0
-def generate_motion(model: MotionModel, audio: Tensor, *,
-                    progress: Callable[[int, int], None] | None = None, **controls) -> Tensor:
-    """Motion (T, M) for audio features (T, A), 25 per second; VASA-1 sec. 3.3 and eq. 2.
-
-    `controls` as in `MotionStream`: conditions, cfg_scale, steps, sampler, eta, temperature,
-    settings, generator. progress(frames done, T) is called after each window. Raises VasaError
-    for audio of the wrong shape."""
+def generate_motion(
+    model: MotionModel,                                   # eval
+    audio: Tensor,                                        # features (T, A), 25 per second
+    *,
+    progress: Callable[[int, int], None] | None = None,   # (frames done, T), after each window
+    # as in `MotionStream`: conditions, cfg_scale, steps, sampler, eta, temperature, settings,
+    # generator
+    **controls,
+) -> Tensor:
+    """Motion (T, M) for audio; VASA-1 sec. 3.3 and eq. 2. Raises VasaError for audio of the
+    wrong shape."""
     if audio.ndim != 2 or not len(audio):
         raise VasaError(f"audio features are {tuple(audio.shape)}; accepted is (T >= 1, A)")
     windows = []

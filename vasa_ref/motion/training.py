@@ -157,19 +157,27 @@ def clip_latents(encoder, run: Run, preset: str, clips, data, voices, footage,
     return first_makes(make).to(run.device)
 
 # %% ../../nbs/motion/05_training.ipynb #trn-062-f0b1d0
-def train_motion(preset: str = "laptop", *, data=None, voices=None, footage=None, audio=None,
-                 start=None, clips: int | None = None, workers: int | None = None,
-                 **asked) -> MotionModel:
+def train_motion(
+    preset: str = "laptop",               # tiny, laptop or paper
+    *,
+    # folder of clips that `world.clips.make_clips` wrote; None: `clips` of the synthetic world
+    data: str | Path | None = None,
+    voices: str | Path | None = None,     # of tools/natural_voices.py: pieces performed, too
+    # of `footage.clips.open_clips`, half of what is learned from; the statistics stay those of
+    # `start`
+    footage=None,
+    # folder of the audio encoder's weights; None: `out`, else `resume`, else the shipped
+    # `preset`; or what `public_encoder` takes, of which `out` keeps a copy
+    audio: str | Path | None = None,
+    start: str | Path | None = None,      # weights to begin with, a folder
+    clips: int | None = None,             # how many; None: all of `data`, or the preset's
+    workers: int | None = None,           # processes that make them
+    **asked,       # as `training.Run`; latents take at most 40 % of its minutes
+) -> MotionModel:
     """Train the motion model on the latents of clips (VASA-1 sec. 3.2); returns it frozen.
 
-    data: folder of clips that `make_clips` wrote; None: `clips` clips of the synthetic world.
-    voices: a file of tools/natural_voices.py, whose pieces are performed, too. footage: clips
-    of `footage.clips.open_clips`, half of what is learned from; the statistics stay those of
-    `start`. audio: folder of the audio encoder's weights; None: `out`, else `resume`, else the
-    shipped `preset`; or what `public_encoder` takes, of which `out` keeps a copy.
-    start: weights to begin with, a folder. asked: as `training.Run`; latents take at most 40 %
-    of its minutes. With `out` or `resume` writes motion.safetensors there. Raises VasaError for
-    unknown presets, absent weights or no limit."""
+    With `out` or `resume` writes motion.safetensors there. Raises VasaError for unknown
+    presets, absent weights or no limit."""
     if preset not in CLIPS:
         raise VasaError(f"no motion preset {preset!r}: accepted are {', '.join(CLIPS)}")
     run, training = Run(**asked), getattr(MotionTraining, preset)()

@@ -349,17 +349,23 @@ def trick_figures(talker, best, batches=(1, 2, 4, 16, 32)) -> dict:
             for key, name in (("ms", "ms_per_frame"), ("error", "error"))}
 
 # %% ../../nbs/speed/02_latency.ipynb #13-050-9a5ac7-1
-def latency(preset="laptop", device="cpu", quick=False, threads=None, tricks=False) -> dict:
+def latency(
+    preset: str = "laptop",                # whose sizes are measured
+    device: str | torch.device = "cpu",    # where they are
+    quick: bool = False,                   # one run of each stage, two steps of streaming
+    threads: int | None = None,            # torch's on a CPU; None leaves them as they are
+    # the decoder's ms per frame and largest error as well, with each trick alone, with all, and
+    # with other batches
+    tricks: bool = False,
+) -> dict:
     """What a preset costs with random weights and `Tricks.best`: a flat dict of counts, frames
     per second and delays (VASA-1 sec. 3.3).
 
-    quick: one run of each stage and two steps of streaming; threads: of torch on a CPU, None to
-    leave them as they are; tricks: the decoder's ms per frame and largest error as well, with
-    each trick alone, with all, and with other batches. Latencies and drift are `live_figures`,
-    a core each for motion and frames; with `soon_` those of a stream that makes each frame by
-    itself and hears nothing ahead. The video file is not written here.
-    `offline_fps` leaves the portrait out; `stream_ms_*` are per frame; percentiles and `drift`
-    are absent where there were too few steps. Raises VasaError for an unknown preset."""
+    Latencies and drift are `live_figures`, a core each for motion and frames; with `soon_`
+    those of a stream that makes each frame by itself and hears nothing ahead. The video file is
+    not written here. `offline_fps` leaves the portrait out; `stream_ms_*` are per frame;
+    percentiles and `drift` are absent where there were too few steps. Raises VasaError for an
+    unknown preset."""
     device, before = torch.device(device), torch.get_num_threads()
     if threads: torch.set_num_threads(threads)
     try:

@@ -323,14 +323,21 @@ def wear_portrait(face: DetailFace, image: Tensor) -> tuple[Likeness, list[str]]
     return wear(image, read, fitted, landmarks), notes
 
 # %% ../../nbs/talking/06_adapt.ipynb #adapt-035-1
-def adapt(portrait, out, *, weights="laptop", minutes: float | None = 5.0,
-          max_steps: int | None = None, crop: str = "auto", face: int | None = None,
-          seed: int = 0, device="cpu", quiet: bool = True) -> list[str]:
-    """Weights for one portrait, in the new folder `out`; returns sentences for whoever asked.
-
-    portrait, crop, face: as in `Photograph.open`; weights: what to start from. minutes of wall
-    clock in all, max_steps of training; one step is always made. device: where it trains; the
-    few frames are drawn on the CPU. VasaError in one sentence."""
+def adapt(
+    portrait,                              # as in `Photograph.open`
+    out: str | Path,                       # a new folder, for the weights
+    *,
+    weights: str | Path = "laptop",        # what to start from: a preset or a folder
+    minutes: float | None = 5.0,           # of wall clock, in all
+    max_steps: int | None = None,          # of training
+    crop: str = "auto",                    # as in `Photograph.open`
+    face: int | None = None,               # as in `Photograph.open`
+    seed: int = 0,                         # of frames and steps
+    device: str | torch.device = "cpu",    # trains; the few frames are drawn on the CPU
+    quiet: bool = True,                    # shows no progress
+) -> list[str]:
+    """Weights for one portrait; returns sentences for whoever asked. One step is always made.
+    VasaError in one sentence."""
     run = Run(minutes, max_steps, seed=seed, device=device, quiet=quiet)
     base, generator = weights_folder(weights), torch.Generator().manual_seed(seed)
     with new_folder(out) as folder:

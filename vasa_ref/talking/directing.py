@@ -78,18 +78,24 @@ def check_sampling(times: int, steps, sampler, temperature) -> None:
         raise VasaError(f"temperature {temperature!r}: accepted is a number from 0 to 2")
 
 # %% ../../nbs/talking/01_directing.ipynb #10-016-421fdf
-def motion_controls(config: MotionConfig, *, emotion_strength=1.0, cfg_scale=None, steps=None,
-                    sampler="ddim", temperature=None, **conditions) -> dict:
+def motion_controls(
+    config: MotionConfig,                       # of the model that is to obey
+    *,
+    emotion_strength: float = 1.0,              # 0 to 2
+    # {condition: scale}, in place of those in `DEFAULT_SCALE`
+    cfg_scale: dict[str, float] | None = None,
+    steps: int | None = None,                   # of denoising; None: the weights' own
+    sampler: str = "ddim",                      # which of `SAMPLERS` takes these steps
+    # of the first noise, 0 to 2, less for calmer performances; None: the weights' own
+    temperature: float | None = None,
+    # by the names of `motion.conditions`, in the user's units: gaze=(yaw, pitch) in degrees,
+    # distance=1.2, emotion="happy" or a dict of weights, head_motion=1.5, blink_rate=20; None
+    # leaves it to the model, where the row's default does; each may also be a dict of seconds
+    # to such values, a `Curve`
+    **conditions,
+) -> dict:
     """What the user wants, in the units of `MotionStream`; VASA-1 sec. 3.2's g, d, e and the
-    scales of eq. 2; or VasaError that says what is accepted.
-
-    conditions: by the names of `motion.conditions`, in the user's units: gaze=(yaw, pitch) in
-    degrees, distance=1.2, emotion="happy" or a dict of weights, head_motion=1.5,
-    blink_rate=20; None leaves it to the model, where the row's default does. Each may also be
-    a dict of seconds to such values, a `Curve`. emotion_strength 0 to 2; cfg_scale: {condition:
-    scale}, in place of those in `DEFAULT_SCALE`; steps of denoising, by which sampler, and
-    temperature of its first noise, 0 to 2, less for calmer performances; None for the weights'
-    own."""
+    scales of eq. 2; or VasaError that says what is accepted."""
     known, chosen = rows(config.conditions), {}
     if unknown := sorted(conditions.keys() - {*clip_conditions()}):
         raise VasaError(f"no condition {', '.join(unknown)}: accepted are "

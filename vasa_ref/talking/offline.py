@@ -7,7 +7,7 @@ __all__ = ['Portrait', 'as_frames', 'Reenactor', 'Take', 'counted', 'most_typica
            'TalkerModels', 'OfflineTalker']
 
 # %% ../../nbs/talking/02_offline.ipynb #10-003-6d9a52
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass, replace
@@ -55,11 +55,13 @@ def as_frames(images: Tensor) -> Tensor:
 
 # %% ../../nbs/talking/02_offline.ipynb #off-p02-0a77b1
 class Reenactor:
-    """A portrait redrawn with given motion, VASA-1 sec. 3.1. Nothing here hears.
-
-    face: a model, eval. dtype: of the decoder's arithmetic, e.g. torch.bfloat16. batch: frames
-    decoded at once. A portrait may be a path, PIL image, array or tensor, or a `Portrait`."""
-    def __init__(self, face: FaceModel | DetailFace, dtype=torch.float32, batch: int = 8):
+    "A portrait redrawn with given motion, VASA-1 sec. 3.1. Nothing here hears."
+    def __init__(
+        self,
+        face: FaceModel | DetailFace,         # what draws, eval
+        dtype: torch.dtype = torch.float32,   # of the decoder's arithmetic, e.g. torch.bfloat16
+        batch: int = 8,                       # frames decoded at once
+    ):
         self.face, self.dtype, self.batch = face, dtype, batch
 
     @property
@@ -70,8 +72,12 @@ class Reenactor:
 
     @float32()
     @torch.inference_mode()
-    def encode(self, portrait, pose: Tensor | None = None) -> Portrait:
-        "A portrait, taken apart once. pose (6,): that of its head, in place of what is read."
+    def encode(
+        self,
+        portrait,                      # a path, PIL image, array, tensor, or a `Portrait`
+        pose: Tensor | None = None,    # (6,) of its head, in place of what is read
+    ) -> Portrait:
+        "A portrait, taken apart once."
         if isinstance(portrait, Portrait): return portrait
         image = portrait_tensor(portrait, self.size).to(self.device)
         z_id, given = self.face.identity(image), isinstance(portrait, FILES)
@@ -81,9 +87,11 @@ class Reenactor:
 
     @float32()
     @torch.inference_mode()
-    def read(self, video) -> Tensor:
-        """The motion (T, M) of a film of one face: a `Clip`, a video's path or content, or
-        frames uint8 (T, H, W, 3)."""
+    def read(
+        self,
+        video,    # a film of one face: `Clip`, path, content, or frames uint8 (T, H, W, 3)
+    ) -> Tensor:
+        "The motion (T, M) of a film."
         frames, motion = iter(film_frames(video)), []
         while part := list(islice(frames, self.batch)):
             images = torch.cat([portrait_tensor(frame, self.size) for frame in part])
@@ -142,18 +150,21 @@ def show_image(frame: Tensor):
 class SpeechToMotion:
     """Speech and controls to motion, VASA-1 sec. 3.2. Nothing here draws.
 
-    Speech may be a path, or samples at 16 kHz; `controls` are those of `motion_controls`, and
-    `seed` or `generator`. Same seed, same motion. quick: a student of the motion model."""
+    Same seed, same motion. quick: a student of the motion model."""
     def __init__(self, audio: nn.Module, motion: MotionModel, quick: MotionModel | None = None):
         self.audio, self.motion_model, self.quick = audio, motion, quick
 
     @float32()
-    def performance(self, seed: int = 0, generator: torch.Generator | None = None,
-                    live: bool = False, **controls) -> MotionStream:
-        """The motion model, ready to play window by window under these controls.
-
-        live: the quick one, unless other steps, sampler or guidance are asked for, which it has
-        not learnt."""
+    def performance(
+        self,
+        seed: int = 0,                              # of all that is random
+        generator: torch.Generator | None = None,   # takes the place of the seed
+        # the quick model plays, unless other steps, sampler or guidance are asked for, which
+        # it has not learnt
+        live: bool = False,
+        **controls,                                 # as in `motion_controls`
+    ) -> MotionStream:
+        "The motion model, ready to play window by window under these controls."
         generator = torch.Generator().manual_seed(seed) if generator is None else generator
         wanted, model = motion_controls(self.motion_model.config, **controls), self.motion_model
         scales = {name: scale for name, scale in wanted["cfg_scale"].items() if scale}
@@ -177,27 +188,43 @@ class SpeechToMotion:
         return {"pose": pose if pose is None else pose[:, :6],
                 "z_dyn": dynamics if dynamics is None else dynamics[:, 6:]}
 
-    def perform(self, audio, *, pose=None, dynamics=None, **controls) -> Take:
-        """Speech under controls. Errors come at once, motion when it is asked for.
-
-        pose: (yaw, pitch, roll) in degrees, where the head is held; or motion (T, M) as `read`
-        gives, whose pose takes the place of the generated one. dynamics: such motion, whose
-        z_dyn takes its place. The last frame of both stays."""
+    def perform(
+        self,
+        audio,           # speech: a path, or samples (N,) at 16 kHz
+        *,
+        # (yaw, pitch, roll) in degrees, where the head is held; or motion (T, M) as `read`
+        # gives, whose pose takes the place of the generated one
+        pose=None,
+        dynamics=None,   # such motion, whose z_dyn takes the place of the generated one
+        **controls,      # as in `motion_controls`, and a `seed` or a `generator`
+    ) -> Take:
+        """Speech under controls. Errors come at once, motion when it is asked for. The last
+        frame of a given pose or of given dynamics stays."""
         tracks, performance = self.tracks(pose, dynamics), self.performance(**controls)
         waveform = waveform_tensor(audio)
         return Take(waveform, replaced(self.windows(waveform, performance), **tracks))
 
-    def motion(self, audio, **controls) -> Tensor:
+    def motion(
+        self,
+        audio,         # speech: a path, or samples (N,) at 16 kHz
+        **controls,    # as in `perform`
+    ) -> Tensor:
         """Speech to motion (T, M): columns 0 to 5 are the pose, in radians and relative
-        distance, the others z_dyn. Controls as in `perform`."""
+        distance, the others z_dyn."""
         return torch.cat(list(self.perform(audio, **controls).motion))
 
 # %% ../../nbs/talking/02_offline.ipynb #10-016-d78626
 class TalkerModels(Reenactor, SpeechToMotion):
-    """Both sides of a talker, with models that fit together. face, audio, motion: on one
-    device, eval; dtype, batch as in `Reenactor`; quick as in `SpeechToMotion`."""
-    def __init__(self, face: FaceModel | DetailFace, audio: nn.Module, motion: MotionModel,
-                 dtype=torch.float32, batch: int = 8, quick: MotionModel | None = None):
+    "Both sides of a talker, with models that fit together, all on one device, eval."
+    def __init__(
+        self,
+        face: FaceModel | DetailFace,        # what draws
+        audio: nn.Module,                    # the audio encoder, what hears
+        motion: MotionModel,                 # made for these two
+        dtype: torch.dtype = torch.float32,  # as in `Reenactor`
+        batch: int = 8,                      # as in `Reenactor`
+        quick: MotionModel | None = None,    # as in `SpeechToMotion`
+    ):
         Reenactor.__init__(self, face, dtype, batch)
         SpeechToMotion.__init__(self, audio, motion, quick)
         wanted = 6 + face.config.z_dyn_dim, audio.config.hidden_size
@@ -209,8 +236,13 @@ class TalkerModels(Reenactor, SpeechToMotion):
 
     @classmethod
     @float32()
-    def from_pretrained(cls, weights="laptop", device="cpu", **options) -> "TalkerModels":
-        "A talker of a preset or a folder of `vasa train`; VasaError where that is incomplete."
+    def from_pretrained(
+        cls,
+        weights: str | Path = "laptop",         # a shipped preset, or a folder of `vasa train`
+        device: str | torch.device = "cpu",     # where its models compute
+        **options,                              # dtype, batch: as in `Reenactor`
+    ) -> "TalkerModels":
+        "A talker; VasaError where the weights are incomplete."
         folder = weights_folder(weights)
         audio, motion = load_audio_encoder(folder).to(device), load_motion(folder, device)
         quick = load_quick(folder, device)
@@ -218,8 +250,14 @@ class TalkerModels(Reenactor, SpeechToMotion):
 
     @classmethod
     @float32()
-    def random(cls, preset="tiny", seed: int = 0, device="cpu", **options) -> "TalkerModels":
-        "Of a preset's sizes ('tiny', 'laptop', 'paper'), untrained: for tests and timings."
+    def random(
+        cls,
+        preset: str = "tiny",                   # whose sizes it has: tiny, laptop or paper
+        seed: int = 0,                          # of the weights
+        device: str | torch.device = "cpu",     # where its models compute
+        **options,                              # dtype, batch: as in `Reenactor`
+    ) -> "TalkerModels":
+        "An untrained talker, for tests and timings."
         sizes = {"tiny": Wav2Vec2Config.tiny(), "laptop": MoonshineConfig.laptop(),
                  "paper": Wav2Vec2Config.base()}
         config = face_config(preset)
@@ -258,26 +296,42 @@ class OfflineTalker(TalkerModels):
         shown = made.portrait or portrait.digest
         return replace(made, portrait=shown, sound=sound, marks=marks)
 
-    def animate(self, portrait, audio, *, made: Made | None = None, progress=None,
-                **controls) -> Clip:
-        """The video of a portrait that speaks, as a `Clip`.
-
-        controls: gaze=(yaw, pitch), distance, emotion, emotion_strength, head_motion,
-        blink_rate and what else `motion.conditions` has; cfg_scale, steps, sampler,
-        temperature; a seed or a generator; pose and dynamics as in `perform`.
-        made: consent and key for the credentials of files, as `Made(consent="she agreed")`;
-        files are marked, frames are not."""
+    def animate(
+        self,
+        portrait,                                            # as in `encode`
+        audio,                                               # as in `perform`
+        *,
+        # consent and key for the credentials of files, as `Made(consent="she agreed")`; files
+        # are marked, frames are not
+        made: Made | None = None,
+        progress: Callable[[int, int], None] | None = None,  # progress(frames done, in all)
+        # gaze=(yaw, pitch), distance, emotion, emotion_strength, head_motion, blink_rate and
+        # what else `motion.conditions` has; cfg_scale, steps, sampler, temperature; a seed or
+        # a generator; pose and dynamics: as in `perform`
+        **controls,
+    ) -> Clip:
+        "The video of a portrait that speaks, as a `Clip`."
         take, portrait = self.perform(audio, **controls), self.encode(portrait)
         record = self.made(portrait, audio, take.waveform, made)
         frames = torch.stack(list(self.film(portrait, take, progress)))
         return Clip(frames, take.waveform, comment=MADE, made=record)
 
-    def animate_to_file(self, path, portrait, audio, *, crf: int = 18, codec: str = "libx264",
-                        through=None, made: Made | None = None, progress=None,
-                        **controls) -> Path:
-        """As `animate`, into an MP4: each frame goes to the encoder as soon as it is made, so
-        memory does not grow. through: frames to frames, what is done with them on their way,
-        such as `Photograph.paste`. made: as in `animate`."""
+    def animate_to_file(
+        self,
+        path: str | Path,                                    # of the MP4
+        portrait,                                            # as in `encode`
+        audio,                                               # as in `perform`
+        *,
+        crf: int = 18,                                       # as in `save_video`
+        codec: str = "libx264",                              # as in `save_video`
+        # frames to frames: what is done with them on their way, such as `Photograph.paste`
+        through: Callable[[Iterator], Iterator] | None = None,
+        made: Made | None = None,                            # as in `animate`
+        progress: Callable[[int, int], None] | None = None,  # progress(frames done, in all)
+        **controls,                                          # as in `animate`
+    ) -> Path:
+        """As `animate`, into a file: each frame goes to the encoder as soon as it is made, so
+        memory does not grow."""
         take, portrait = self.perform(audio, **controls), self.encode(portrait)
         record = self.made(portrait, audio, take.waveform, made)
         frames = self.film(portrait, take, progress)
@@ -286,10 +340,15 @@ class OfflineTalker(TalkerModels):
                           finish=lambda file: record.sign(file, Path(path).name))
 
     @float32()
-    def still(self, portrait, *, pose=None, **controls):
+    def still(
+        self,
+        portrait,      # as in `encode`
+        *,
+        pose=None,     # (yaw, pitch, roll) of the head in degrees, instead of the model's own
+        **controls,    # as in `animate`
+    ):
         """One image (PIL) of the portrait at rest under these controls: the motion model plays
-        two seconds of silence, and its most typical frame is shown. pose: (yaw, pitch, roll) of
-        the head in degrees, instead of the model's own."""
+        two seconds of silence, and its most typical frame is shown."""
         tracks, performance = self.tracks(pose), self.performance(**controls)
         portrait = self.encode(portrait)
         silence = torch.zeros(self.motion_model.config.window * FRAME)

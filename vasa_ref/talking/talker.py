@@ -122,27 +122,36 @@ class Talker(OfflineTalker):
     """A portrait and speech to video, VASA-1 sec. 3.3: `Talker.from_pretrained("laptop")`, or
     from models of one's own. Offline with `animate`, live with `stream`.
 
-    face, audio, motion: models on one device, eval. dtype: of the decoder's arithmetic, e.g.
-    torch.bfloat16. batch: frames decoded at once. A portrait may be a path, PIL image, array,
-    tensor, or the `Portrait` that `encode` gave; speech a path or samples at 16 kHz."""
+    A portrait may be a path, PIL image, array, tensor, or the `Portrait` that `encode` gave;
+    speech a path or samples at 16 kHz."""
 
     @float32()
-    def stream(self, portrait, chunks: Iterable, *, new_frames: int = NEW_FRAMES,
-               lookahead: int = LOOKAHEAD, pose=None, dynamics=None,
-               **controls) -> Iterator[Tensor]:
-        """Frames uint8 (S, S, 3) while the speech still arrives: `chunks` gives samples (n,) at
-        16 kHz, any n; controls as in `animate`.
+    def stream(
+        self,
+        portrait,                       # as in `encode`
+        chunks: Iterable,               # gives samples (n,) at 16 kHz, any n
+        *,
+        new_frames: int = NEW_FRAMES,   # that each step makes, of 40 ms
+        lookahead: int = LOOKAHEAD,     # frames that each step hears beyond them
+        pose=None,                      # as in `perform`
+        dynamics=None,                  # as in `perform`
+        **controls,                     # as in `animate`
+    ) -> Iterator[Tensor]:
+        """Frames uint8 (S, S, 3) while the speech still arrives.
 
-        Each step makes `new_frames` and hears `lookahead` more, of 40 ms each, so it waits for
-        `delay(...)` seconds of sound. However the sound is cut, the frames are the same; memory
-        is constant. Errors in the arguments come at once."""
+        The first step waits for `delay(...)` seconds of sound. However the sound is cut, the
+        frames are the same; memory is constant. Errors in the arguments come at once."""
         check_steps(self.motion_model.config, new_frames, lookahead)
         tracks, portrait = self.tracks(pose, dynamics), self.encode(portrait)
         performance = self.performance(live=True, **controls)
         motion = stream_motion(self.audio, performance, chunks, new_frames, lookahead)
         return self.draw(portrait, replaced(each_in_float32(motion), **tracks))
 
-    def delay(self, new_frames: int = NEW_FRAMES, lookahead: int = LOOKAHEAD) -> float:
+    def delay(
+        self,
+        new_frames: int = NEW_FRAMES,   # as in `stream`
+        lookahead: int = LOOKAHEAD,     # as in `stream`
+    ) -> float:
         "Seconds of sound that `stream` must have heard before it can make its first frame."
         encoder, shown = shared_lookahead(self.audio, lookahead)
         return feature_stream(encoder).needed(new_frames + shown) / SAMPLE_RATE

@@ -342,9 +342,11 @@ def known_certificates(key) -> tuple[str | None, str | None]:
     return chain.decode(), str(x509.load_pem_x509_certificate(chain).serial_number)
 
 
-def inspect(path, key=None) -> Report:
-    """The credentials of a file; key: the PEM file of the signer one expects. `VasaError` for
-    what is no film or picture."""
+def inspect(
+    path: str | Path,                 # of a film or picture
+    key: str | Path | None = None,    # the PEM file of the signer one expects
+) -> Report:
+    "The credentials of a file; `VasaError` for what is no film or picture."
     c2pa = c2pa_library()
     path, (chain, number) = existing_file(path, "file", MEDIA), known_certificates(key)
     try:

@@ -103,9 +103,12 @@ def to_size(frames: Tensor, size: int) -> Tensor:
 
 
 @torch.inference_mode()
-def detect(frames: Iterable[Tensor], most: int = 50, every: int = 5) -> Verdict:
-    """What the shipped detector says of frames uint8 (H, W, 3), of every fifth of them up to
-    `most`. ValueError without a frame."""
+def detect(
+    frames: Iterable[Tensor],     # uint8 (H, W, 3)
+    most: int = 50,               # of them that are read
+    every: int = 5,               # of so many, one is read
+) -> Verdict:
+    "What the shipped detector says of frames. ValueError without a frame."
     detector, thresholds = load_detector()
     scores = [detector(to_size(frame[None], detector.config.size)).item()
               for frame in islice(frames, 0, most * every, every)]

@@ -208,9 +208,12 @@ def uncut(images: Tensor, kept: float, top: float, left: float) -> Tensor:
 
 
 @torch.inference_mode()
-def read_mark(frames: Iterable, most: int = 16, every: int = 3) -> Found | None:
-    """The mark in frames uint8 (H, W, 3) of one size: in `most` of them, one of `every`,
-    together; None if there is none."""
+def read_mark(
+    frames: Iterable,     # uint8 (H, W, 3), of one size
+    most: int = 16,       # of them that are read, together
+    every: int = 3,       # of so many, one is read
+) -> Found | None:
+    "The mark in frames; None if there is none."
     chosen = list(itertools.islice(frames, 0, most * every, every))
     images = (torch.stack([torch.as_tensor(np.asarray(frame)) for frame in chosen])
               .permute(0, 3, 1, 2).float() / 255)

@@ -146,21 +146,18 @@ class Truth:
 
 # %% ../../nbs/world/14_clips.ipynb #w12-012-0f1c61
 def make_clip(
-    seed: int,
-    size: int = 256,
-    seconds: float | None = None,
-    held_out: bool = False,
-    language: str | None = None,
-    render_frames: bool = True,
-    device="cpu",
-    **options,
+    seed: int,                             # the clip's number
+    size: int = 256,                       # of its frames, px
+    seconds: float | None = None,          # exact length; None: one whole sentence
+    held_out: bool = False,                # people, voices, sentences never used in training
+    language: str | None = None,           # of `world.voice.LANGUAGES`; None: the seed decides
+    render_frames: bool = True,            # False leaves `frames` None
+    device: str | torch.device = "cpu",    # where frames are rendered
+    **options,                             # as in `render`
 ) -> Clip:
-    """Clip number `seed` of the world, with its truth: the same on every call.
+    """One clip of the world, with its truth: the same on every call.
 
-    size: pixels; seconds: exact length, or None for one whole sentence; held_out: people,
-    voices and sentences never used in training; language: a key of `world.voice.LANGUAGES`, or
-    None to let the seed decide; render_frames False leaves `frames` None; device renders;
-    options: of `render`. Stands for the paper's 500 k clips of real video (VASA-1 sec. 4)."""
+    Stands for the paper's 500 k clips of real video (VASA-1 sec. 4)."""
     plan = plan_clip(seed, held_out, language)
     speech, people = speak(plan, seconds), random_people(1, draw(seed, "person", held_out))
     motion = perform(speech, gaze=plan.gaze, distance=plan.distance, emotion=plan.emotion,
@@ -228,14 +225,18 @@ def make_file(seed: int, path: Path, recipe: dict, device) -> None:
     write_clip(path, make_clip(seed, device=device, **recipe), recipe)
 
 
-def make_clips(seeds: Iterable[int], size: int = 256, workers: int | None = None, folder=None,
-               quiet: bool = False, device="cpu", **options) -> list[Clip]:
-    """The clips of `seeds` in order, made by `workers` processes (None: as many as torch has
-    threads, 1: in this one).
-
-    folder: keeps one file per clip; clips already there are not made again, one of another
-    recipe is a `VasaError`. options: `seconds`, `held_out`, `language`, `render_frames` of
-    `make_clip`. The clips do not depend on `workers`."""
+def make_clips(
+    seeds: Iterable[int],                  # the clips' numbers
+    size: int = 256,                       # of their frames, px
+    workers: int | None = None,            # processes; None: torch's threads, 1: in this one
+    # keeps one file per clip; clips already there are not made again, one of another recipe is
+    # a `VasaError`
+    folder: str | Path | None = None,
+    quiet: bool = False,                   # shows no progress
+    device: str | torch.device = "cpu",    # where frames are rendered
+    **options,    # seconds, held_out, language, render_frames: as in `make_clip`
+) -> list[Clip]:
+    "The clips of `seeds`, in their order. They do not depend on `workers`."
     recipe = {"size": size, "seconds": None, "held_out": False, "language": None,
               "render_frames": True, **options}
     with nullcontext(folder) if folder is not None else tempfile.TemporaryDirectory() as folder:

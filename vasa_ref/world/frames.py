@@ -272,10 +272,18 @@ class Pool:
         return cls(paths)
 
     @classmethod
-    def make(cls, folder, people: int, frames: int, size: int, *, seed: int = 0,
-             quiet: bool = False, part: tuple = (0, 1)) -> "Pool":
-        """Renders what is missing of a pool; processes may share the work: part (i, n) is
-        every n-th file from i."""
+    def make(
+        cls,
+        folder: str | Path,                # for its files, of 16 people each
+        people: int,                       # rounded down to sixteens
+        frames: int,                       # of each person
+        size: int,                         # px
+        *,
+        seed: int = 0,                     # of all that is random
+        quiet: bool = False,               # shows no progress
+        part: tuple[int, int] = (0, 1),    # (i, n): every n-th file from i
+    ) -> "Pool":
+        "Renders what is missing of a pool; processes may share the work by their `part`."
         Path(folder).mkdir(parents=True, exist_ok=True)
         numbers = range(part[0], people // 16, part[1])
         for number in tqdm(numbers, desc="rendering", unit="16 people", disable=quiet,

@@ -242,12 +242,15 @@ def hold_out(columns: dict[str, Tensor], colours: dict[str, Tensor],
     columns["face_paint"] = painted
 
 # %% ../../nbs/world/03_people.ipynb #w03-035-9e0b2d
-def person(seed: int, age: float | None = None, sex: str | None = None,
-           origin: str | None = None, look: str | None = None) -> People:
-    """The person of a seed, or one who differs from that in what is asked for.
-
-    seed: 0 or more; age: 18 to 90 years; sex: female or male; origin: one of ORIGINS; look: a
-    hair style of HAIR_STYLES. Raises `VasaError` for anything else."""
+def person(
+    seed: int,                     # 0 or more
+    age: float | None = None,      # 18 to 90 years
+    sex: str | None = None,        # female or male
+    origin: str | None = None,     # one of ORIGINS
+    look: str | None = None,       # a hair style of HAIR_STYLES
+) -> People:
+    """The person of a seed, or one who differs from that in what is asked for. Raises
+    `VasaError` for anything else."""
     if not isinstance(seed, Integral) or not 0 <= seed < 2 ** 62:
         raise VasaError(f"seed is {seed!r}; accepted is a whole number from 0")
     if age is not None and not (isinstance(age, Real) and 18 <= age <= 90):

@@ -289,24 +289,21 @@ def draw(figures: Figures, surface: tuple, pose, units, gaze, body, shots, scene
 # %% ../../nbs/world/08_picture.ipynb #w08-050-f8e97b-1
 @torch.no_grad()
 def render(
-    figures: Figures,
-    pose: Tensor,
-    units: Tensor,
-    gaze: Tensor,
-    body: Tensor | None = None,
-    shots: Tensor | None = None,
-    scenes: Tensor | None = None,
-    size: int = 256,
-    maps: bool = False,
-    samples: int = 2,
+    figures: Figures,                  # B of them, or one for the whole batch
+    pose: Tensor,                      # (B, 6)
+    units: Tensor,                     # (B, 52)
+    gaze: Tensor,                      # (B, 2)
+    body: Tensor | None = None,        # (B, 3), as in `move_heads`
+    shots: Tensor | None = None,       # (B, 10), named by SHOTS; None: `studio`
+    scenes: Tensor | None = None,      # (B, 3, size, size) in [0, 1]; None: a plain wall
+    size: int = 256,                   # of the images, px
+    maps: bool = False,                # also return a `Truth`
+    samples: int = 2,                  # squared, rays that meet in a pixel
+    # (B, 3): x and y (up) of the middle and half the width of the part that is drawn, in
+    # [-1, 1]; None for all of it
     window: Tensor | None = None,
 ):
-    """Draws figures (B) in pose (B, 6), units (B, 52), gaze (B, 2), body (B, 3): images
-    (B, 3, size, size) in [0, 1].
-
-    One figure serves a whole batch. `samples` squared rays meet in a pixel. With `maps`, also a
-    `Truth`. `window` (B, 3): x and y (up) of the middle and half the width of the part that is
-    drawn, in [-1, 1]; None for all of it."""
+    "Draws figures: images (B, 3, size, size) in [0, 1]."
     b = len(pose)
     if len(figures) not in (1, b) or not len(units) == len(gaze) == b:
         raise VasaError(f"{len(figures)} figures, {b} poses, {len(units)} units, "

@@ -301,15 +301,19 @@ def _language_code(language):
     return _choose("language", by_name.get(str(language).lower(), language), LANGUAGES)
 
 # %% ../../nbs/world/09_voice.ipynb #02-042-e80762
-def say(text, voice="ada", language="en", rate=175, pitch=50, emotion="neutral",
-        emotion_strength=1.0):
+def say(
+    text: str,                         # what is spoken
+    voice: str | Voice = "ada",        # a key of `VOICES`, or a `Voice`
+    language: str = "en",              # a key of `LANGUAGES`, or its name
+    rate: float = 175,                 # words per minute, 80 to 400
+    pitch: float = 50,                 # 0 to 99
+    emotion: str = "neutral",          # one of `EMOTIONS`
+    emotion_strength: float = 1.0,     # 0 to 1
+) -> Speech:
     """Speak `text` with espeak-ng in a process of its own: the same
     arguments give the same bits.
 
-    voice: a key of `VOICES`, or a `Voice`; language: a key of `LANGUAGES` or its name;
-    rate: 80 to 400 words per minute; pitch: 0 to 99; emotion: one of `EMOTIONS`, with a
-    strength from 0 to 1. Returns `Speech`. Raises `VasaError` for anything else, and for a
-    text without anything to speak."""
+    Raises `VasaError` for anything else, and for a text without anything to speak."""
     speaker = voice if isinstance(voice, Voice) else VOICES[_choose("voice", voice, VOICES)]
     code = _language_code(language)
     colour = EMOTION_COLOURS[_choose("emotion", emotion, EMOTIONS)]
