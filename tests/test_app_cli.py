@@ -370,7 +370,7 @@ def test_vgg19_is_for_the_plain_face(vasa, trainers):
     refused(vasa("train", "all", "--vgg19", "vgg19.safetensors"), "of no use to the preset laptop", "--preset paper")
     assert not calls and os.listdir() == ["vgg19.safetensors"]
     assert vasa("train", "all", "--preset", "paper", "--vgg19", "vgg19.safetensors", "--quiet")[0] == 0
-    assert [options.get("vgg19") for _, _, options in calls] == [None, "vgg19.safetensors", *4 * [None]]
+    assert [options.get("vgg19") for _, _, options in calls] == [None, "vgg19.safetensors", *5 * [None]]
     assert vasa("train", "motion", "--vgg19", "vgg19.safetensors", "--out",
                 "other")[2].startswith("vasa: --vgg19 is for the training of the face")
     refused(vasa("train", "face", "--preset", "paper", "--vgg19", "none", "--out", "other"), "no file at none")
@@ -401,7 +401,7 @@ def test_voices_are_what_audio_and_motion_learn_from(vasa, trainers):
     Path("voices.safetensors").touch()
     assert vasa("train", "all", "--voices", "voices.safetensors", "--quiet")[0] == 0
     assert [options.get("voices")
-            for _, _, options in calls] == ["voices.safetensors", None, *2 * ["voices.safetensors"], None, None]
+            for _, _, options in calls] == ["voices.safetensors", None, *2 * ["voices.safetensors"], *3 * [None]]
     assert vasa("train", "face", "--voices", "voices.safetensors", "--out",
                 "other")[2].startswith("vasa: --voices is for audio, motion and quick, not for face")
     assert vasa("train", "audio", "--voices", "none", "--out", "other")[2].startswith("vasa: no file at none")
@@ -478,7 +478,7 @@ def test_train_resumes_into_the_same_folder(vasa, trainers):
     assert calls[0][2]["resume"] == "mine" and calls[0][2]["out"] == Path("mine")
     calls.clear()
     vasa("train", "all", "--resume", "mine", "--out", "other")
-    assert [o["resume"] for _, _, o in calls] == [None, "mine", *4 * [None]]
+    assert [o["resume"] for _, _, o in calls] == [None, "mine", *5 * [None]]
     assert {str(o["out"]) for _, _, o in calls} == {"other"}
 
 

@@ -20,7 +20,7 @@ from vasa_ref.measure.frame_judges import (
     frame_losses,
     load_frame_judges,
     make_frame_talks,
-    spoil_talk,
+    perturb_talk,
     train_frame_judges,
     watch,
 )
@@ -77,15 +77,16 @@ def test_what_is_seen_does_not_depend_on_the_size_of_the_frames_or_on_groups(jud
     assert torch.allclose(mirrored.flip(0), seen[0][1], atol=1e-5)
 
 
-def test_a_talk_is_spoilt_in_one_way():
+def test_a_talk_is_perturbed_in_one_way():
     images = torch.full((8, 20, 3, 8, 8), 100, dtype=torch.uint8)
-    spoilt = spoil_talk(images, seeded())
-    assert spoilt.shape == images.shape and 0 <= spoilt.min() and spoilt.max() <= 1
-    light = spoilt.mean((2, 3, 4))
+    perturbed = perturb_talk(images, seeded())
+    assert perturbed.shape == images.shape and 0 <= perturbed.min() and perturbed.max() <= 1
+    light = perturbed.mean((2, 3, 4))
     assert light.std(1).max() < 0.01 < light.mean(1).std()
     sides = torch.zeros(16, 3, 3, 8, 8, dtype=torch.uint8)
     sides[..., :4] = 200
-    left = spoil_talk(sides, seeded())[..., :4].mean((2, 3, 4)) > spoil_talk(sides, seeded())[..., 4:].mean((2, 3, 4))
+    seen = perturb_talk(sides, seeded())
+    left = seen[..., :4].mean((2, 3, 4)) > seen[..., 4:].mean((2, 3, 4))
     assert (left == left[:, :1]).all() and 0 < left[:, 0].sum() < 16
 
 

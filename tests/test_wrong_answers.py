@@ -156,7 +156,7 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
                  (".diff(dim=0)", "[1:]"), ("pose[:, :3]", "pose"), (".clamp(min=1e-8)", "")]},
     "measure/03_frame_judges": {
         "fine_offset": [("len(curve) // 2", "15"), ("(a - c) / (2 *", "(a - c) / (1 *"), ("(a - c)", "(c - a)")],
-        "hits": [("own < around.min()", "own <= around.min()"), (', float("inf")', ", around[reach]"),
+        "hits": [("own < around.min()", "own <= around.min()"), ('around[reach] = float("inf")', "pass"),
                  ("range(reach, len(seen) - reach)", "range(reach, len(seen) // 2)")],
         "whose": [("list(min(permutations(range(len(seen))), key=total))",
                    "[min(range(len(heard)), key=row.__getitem__) for row in apart]"),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOUTH_CENTRE', 'MOUTH_REACH', 'FrameConfig', 'watch', 'FrameTalks', 'watched', 'make_frame_talks', 'MouthEncoder',
-           'HeadEncoder', 'FrameEncoder', 'FrameJudges', 'spoil_talk', 'frame_losses', 'train_frame_judges',
+           'HeadEncoder', 'FrameEncoder', 'FrameJudges', 'perturb_talk', 'frame_losses', 'train_frame_judges',
            'load_frame_judges', 'frame_figures']
 
 # %% ../../nbs/measure/03_frame_judges.ipynb #fj-004
@@ -33,7 +33,7 @@ MOUTH_CENTRE, MOUTH_REACH = (0.0, -0.38, 0.66), 0.26         # head units, see `
 
 @dataclass
 class FrameConfig(SyncConfig):
-    "Sizes and training of what sees; those of what hears are of the `Judges`."
+    "Sizes and training of the networks for frames; those for sound belong to the `Judges`."
     size: int = 128                 # frames are brought to this size first, pixels
     crop: int = 32                  # of the mouth, pixels
     widths: tuple = (16, 32, 64)    # of the convolutions that see it
@@ -54,7 +54,7 @@ class FrameConfig(SyncConfig):
 @torch.no_grad()
 def watch(frames: Tensor, estimator: MotionEstimator, config: FrameConfig) -> tuple:
     """Of frames uint8 (T, H, W, 3): mouths uint8 (T, 3, S, S), cut out by the pose that the
-    estimator reads, and its codes of the frames and of their mirror images (2, T, H)."""
+    estimator reads, and its codes of the frames and of their mirror images (2, T, K)."""
     mouths, heads = [], []
     for part in frames.split(64):
         images = part.to(estimator.pose_mean.device).permute(0, 3, 1, 2) / 255
@@ -69,7 +69,7 @@ def watch(frames: Tensor, estimator: MotionEstimator, config: FrameConfig) -> tu
 # %% ../../nbs/measure/03_frame_judges.ipynb #fj-012
 @dataclass
 class FrameTalks:
-    """N talks of T frames: mouth (N, T, 3, S, S), uint8; head (N, 2, T, H), as it is and in a
+    """N talks of T frames: mouth (N, T, 3, S, S), uint8; head (N, 2, T, K), as it is and in a
     mirror; mel (N, 4 T, 40) and features (N, T, A)."""
     mouth: Tensor
     head: Tensor
@@ -80,7 +80,7 @@ class FrameTalks:
 
 
 def watched(clip, estimator, audio_encoder, config: FrameConfig) -> tuple:
-    "What `FrameTalks` keeps of one clip with frames."
+    "The tensors of `FrameTalks` of one clip with frames."
     return (*watch(clip.frames, estimator, config),
             mel_rows(clip.waveform, len(clip), config.mels),
             audio_features(audio_encoder, clip.waveform, len(clip)))
@@ -114,7 +114,7 @@ class MouthEncoder(nn.Module):
 
 
 class HeadEncoder(nn.Module):
-    "Windows of the instrument's codes (B, 75, H) to codes (B, C) of length 1."
+    "Windows of the instrument's codes (B, 75, K) to codes (B, C) of length 1."
     def __init__(self, config: FrameConfig):
         super().__init__()
         self.read = nn.Linear(config.head, 6)
@@ -145,15 +145,15 @@ class FrameEncoder(nn.Module):
 # %% ../../nbs/measure/03_frame_judges.ipynb #fj-018
 @dataclass
 class FrameJudges:
-    """What sees, the `Judges` that hear, the instrument that they look with and the audio
-    encoder that they listen with; all eval and frozen."""
+    """Networks for frames; the `Judges` whose networks for sound they have to meet; the
+    instrument and the audio encoder whose codes both take. All eval and frozen."""
     encoder: FrameEncoder
     judges: Judges
     estimator: MotionEstimator
     audio_encoder: nn.Module
 
     def watch(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        "Of frames uint8 (T, H, W, 3) what the scores take: mouths (T, 3, S, S), codes (T, H)."
+        "Of frames uint8 (T, H, W, 3) what the scores take: mouths (T, 3, S, S), codes (T, K)."
         mouth, head = watch(frames, self.estimator, self.encoder.config)
         return mouth, head[0]
 
@@ -175,7 +175,7 @@ class FrameJudges:
     @torch.no_grad()
     def capp_score(self, head: Tensor, waveform: Tensor, shift: int = 0,
                    stride: int = 5) -> float | None:
-        """CAPP of codes (T, H) of frames and their sound (N,), otherwise as
+        """CAPP of codes (T, K) of frames and their sound (N,), otherwise as
         `Judges.capp_score`."""
         features = audio_features(self.audio_encoder, waveform, len(head))[shift:]
         head = head[:len(head) - shift]
@@ -185,7 +185,7 @@ class FrameJudges:
         return (self.encoder.head(head) * self.hear_head(features)).sum(-1).mean().item()
 
 # %% ../../nbs/measure/03_frame_judges.ipynb #fj-020
-def spoil_talk(images: Tensor, generator: torch.Generator) -> Tensor:
+def perturb_talk(images: Tensor, generator: torch.Generator) -> Tensor:
     """Bytes (B, T, 3, S, S) as a decoder might paint them, in [0, 1]: each talk in another
     light, as soft, noisy or mirrored from its first frame to its last."""
     device = images.device
@@ -203,7 +203,7 @@ def frame_losses(judge: FrameJudges, talks: FrameTalks, generator: torch.Generat
     def some(low, high, *shape): return torch.randint(low, high, shape, generator=generator)
     total, scale = talks.mouth.shape[1], judge.judges.syncnet.scale
     i, start = some(0, len(talks), 16), int(some(0, total - 60 + 1, 1))
-    a = judge.encoder.mouth(spoil_talk(talks.mouth[i, start:start + 60], generator))
+    a = judge.encoder.mouth(perturb_talk(talks.mouth[i, start:start + 60], generator))
     with torch.no_grad(): b = judge.hear_mouth(talks.mel[i, 4 * start:4 * (start + 60)])
     sync = (matching_loss(a, b, scale) + matching_loss(b, a, scale)) / 2
     window = judge.encoder.config.frames
@@ -219,11 +219,13 @@ def frame_losses(judge: FrameJudges, talks: FrameTalks, generator: torch.Generat
 
 # %% ../../nbs/measure/03_frame_judges.ipynb #fj-024
 def train_frame_judges(preset="laptop", *, workers=None, **asked) -> FrameJudges:
-    """Train what sees of the `FrameJudges` on rendered talks and return them, eval and frozen.
+    """Train the networks for frames of `FrameJudges` on rendered talks; return all, eval and
+    frozen.
 
     preset: "tiny", or "laptop" and "paper", which are the same. asked: as `training.Run`;
-    rendering takes at most 70 % of its minutes. With `out`, frame-judges.safetensors and what
-    was seen are written there. What hears is of `out` or `resume`, else shipped.
+    rendering takes at most 70 % of its minutes. With `out`, frame-judges.safetensors and
+    frame-talks.safetensors are written there. The `Judges` are of `out` or `resume`, else
+    shipped.
     Raises VasaError for an unknown preset or no limit."""
     if preset not in ("tiny", "laptop", "paper"):
         raise VasaError(f"unknown preset {preset!r}: accepted are tiny, laptop, paper")
@@ -268,7 +270,7 @@ def load_frame_judges(folder="laptop", device="cpu") -> FrameJudges:
     """The `FrameJudges` of `folder/frame-judges.safetensors` (a folder or a shipped preset's
     name), with the judges and the instrument of that folder, else the shipped ones.
 
-    Raises VasaError where they learnt with others."""
+    Raises VasaError where they were trained with others."""
     folder = weights_folder(folder)
     path, has = folder / "frame-judges.safetensors", lambda name: (folder / name).is_file()
     encoder, metadata = load_model(path, FrameEncoder, FrameConfig)
@@ -281,7 +283,7 @@ def load_frame_judges(folder="laptop", device="cpu") -> FrameJudges:
     hears = judges_encoder(folder if has("sync.safetensors") else "laptop").to(device)
     return FrameJudges(encoder.to(device), judges, estimator, hears)
 
-
+# %% ../../nbs/measure/03_frame_judges.ipynb #fj-025b
 def frame_figures(judge: FrameJudges, takes) -> dict[str, float]:
     """{frame_sync_c, frame_sync_d, frame_sync_offset, frame_capp, frame_capp_shift3} of
     `metrics.Take`s: SyncNet's by the mean curve, CAPP's two shifts."""
