@@ -108,12 +108,12 @@ def preset_of(args):
         return args.preset or "laptop"
     if not Path(args.resume).is_dir():
         raise VasaError(f"cannot resume: no folder {args.resume}, expected one that `vasa train` wrote")
-    if not (preset := args.preset or told_preset(args.resume)):
+    if not (preset := args.preset or recorded_preset(args.resume)):
         raise VasaError(f"{args.resume} does not tell its preset: say --preset")
     return preset
 
 
-def told_preset(folder):
+def recorded_preset(folder):
     """The preset that an earlier training left word of in `folder`; None if there is no word."""
     record = Path(folder) / "training.json"
     try:
@@ -154,7 +154,7 @@ def train(args):
         if not args.resume and preset in shipped_presets():
             footage["start"] = preset
     for folder in {str(out), str(args.resume or out)}:
-        if (before := told_preset(folder)) not in (None, preset):
+        if (before := recorded_preset(folder)) not in (None, preset):
             raise VasaError(f"{folder} was trained with --preset {before}, not {preset}: one folder, one preset")
     begun = lambda part: (out / f"{part}.safetensors").is_file() or any(out.glob(TRAINERS[part][2]))
     if (not args.resume or Path(args.resume) != out) and (there := [part for part in parts if begun(part)]):

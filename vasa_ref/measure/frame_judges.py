@@ -89,7 +89,7 @@ def watched(clip, estimator, audio_encoder, config: FrameConfig) -> tuple:
 def make_frame_talks(seeds, estimator: MotionEstimator, audio_encoder, config: FrameConfig,
                      workers=None, quiet=True, minutes=None) -> FrameTalks:
     "`FrameTalks` of `seeds`, or of the first that `minutes` allow."
-    size = 2 * (workers or torch.get_num_threads())
+    size = 16 * (workers or torch.get_num_threads())        # starting processes costs seconds
     groups, rows = [seeds[i:i + size] for i in range(0, len(seeds), size)], []
     for group in within(tqdm(groups, desc="talks", unit="group", disable=quiet), minutes):
         clips = make_clips(group, size=config.size, seconds=config.seconds, workers=workers,

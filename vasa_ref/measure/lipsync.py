@@ -86,7 +86,7 @@ def make_talks(seeds, audio_encoder, config: SyncConfig, seconds: float = 6.0, w
                quiet=True, minutes=None, **options) -> Talks:
     """`Talks` of so many `seconds`: those of `seeds`, or the first that `minutes` allow;
     options of `make_clip`."""
-    size = 4 * (workers or torch.get_num_threads())
+    size = 64 * (workers or torch.get_num_threads())        # starting processes costs seconds
     groups, rows = [seeds[i:i + size] for i in range(0, len(seeds), size)], []
     for group in within(tqdm(groups, desc="talks", unit="group", disable=quiet), minutes):
         for c in make_clips(group, seconds=seconds, render_frames=False, workers=workers,

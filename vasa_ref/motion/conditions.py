@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Tensor', 'CONDITIONS', 'DEFAULT_SCALE', 'numbers', 'check_limits', 'Condition', 'ClipMotion', 'main_direction',
-           'delta_p', 'blink_rate', 'to_radians', 'clip_gaze', 'told_distance', 'told_emotion', 'told_head_motion',
-           'told_blink_rate', 'clip_conditions', 'rows', 'added']
+           'delta_p', 'blink_rate', 'to_radians', 'clip_gaze', 'clip_distance', 'clip_emotion', 'clip_head_motion',
+           'clip_blink_rate', 'clip_conditions', 'rows', 'added']
 
 # %% ../../nbs/motion/02_conditions.ipynb #cnd-003-23a2fc
 import math
@@ -144,22 +144,22 @@ def clip_gaze(clip: ClipMotion) -> Tensor:
     return main_direction(look_direction(clip.pose, clip.gaze))
 
 
-def told_distance(clip: ClipMotion):
+def clip_distance(clip: ClipMotion):
     "the mean of the pose's distance"
     return clip.pose[:, 5].mean() if clip.truth is None else clip.truth.distance
 
 
-def told_emotion(clip: ClipMotion):
+def clip_emotion(clip: ClipMotion):
     "the world's truth; not known in footage"
     return [math.nan] * len(EMOTIONS) if clip.truth is None else clip.truth.emotion
 
 
-def told_head_motion(clip: ClipMotion) -> float:
+def clip_head_motion(clip: ClipMotion) -> float:
     "mean change of the pose's angles"
     return delta_p(clip.pose)
 
 
-def told_blink_rate(clip: ClipMotion) -> float:
+def clip_blink_rate(clip: ClipMotion) -> float:
     "how often the lids shut"
     return blink_rate(clip.units)
 
@@ -172,16 +172,16 @@ CONDITIONS = {row.name: row for row in (
               by_default="0 0, at the viewer", step=1.0, to_model=to_radians, tell=clip_gaze),
     Condition("distance", 1, "relative to the mean", "distance of head and camera",
               limits=((0.5, 2.0),), learnt=((0.85, 1.25),), default=1.0, by_default="1",
-              step=0.01, tell=told_distance, track="pose"),
+              step=0.01, tell=clip_distance, track="pose"),
     Condition("emotion", len(EMOTIONS), "name", "emotion", metavar=("NAME",), choices=EMOTIONS,
-              by_default="what the audio says", to_model=emotion_offsets, tell=told_emotion,
+              by_default="what the audio says", to_model=emotion_offsets, tell=clip_emotion,
               normalised=False, track="dynamics"),
     Condition("head_motion", 1, "relative to the mean", "liveliness of the head",
-              limits=((0.0, 3.0),), typical=1.0, relative=True, tell=told_head_motion,
+              limits=((0.0, 3.0),), typical=1.0, relative=True, tell=clip_head_motion,
               drop_with="liveliness", track="pose"),
     Condition("blink_rate", 1, "blinks per minute", "how often the eyes blink",
               limits=((0.0, 90.0),), metavar=("N",), typical=20.0, step=5.0,
-              tell=told_blink_rate, drop_with="liveliness", track="dynamics"),
+              tell=clip_blink_rate, drop_with="liveliness", track="dynamics"),
     Condition("prev_motion", "motion_dim", "", "motion of the window before", frames="context",
               skip=False, normalised=False, drop_with="previous window"),     # comes normalised
     Condition("prev_audio", "audio_dim", "", "audio of the window before", frames="context",
