@@ -64,7 +64,8 @@ def test_folding_keeps_the_numbers_of_every_convolution():
 
 @pytest.mark.parametrize("tricks, tolerance", [
     (Tricks(folded=True), 1e-5), (Tricks(channels_last=True), 1e-5), (Tricks(batch=4), 1e-5), (Tricks(half=True), 0.03),
-    pytest.param(Tricks(compiled=True, batch=4), 1e-4, marks=[compiler, pytest.mark.slow]), (Tricks.best(batch=4), 1e-5)],
+    pytest.param(Tricks(compiled=True, batch=4), 1e-4, marks=[compiler, pytest.mark.slow]),
+    (Tricks.best(batch=4), 1e-5)],
                          ids=lambda x: named(x) if isinstance(x, Tricks) else "")
 def test_each_trick_agrees_with_plain_float32(talker, tricks, tolerance):
     with torch.inference_mode():
