@@ -1,6 +1,7 @@
 """The detector: AUCs by counting, scores that are sums of places, made faces found among people it has never seen, and
 `vasa detect` on whatever it is given."""
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
