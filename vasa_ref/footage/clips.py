@@ -215,7 +215,8 @@ def cut_manifest(film: Path, consent: str) -> dict:
     if source: opened["digitalSourceType"] = source if "/" in source else IPTC + source
     done = {"c2pa.opened": opened, "c2pa.trimmed": {}, "c2pa.cropped": {}}
     actions = [{"action": a, "softwareAgent": agent, **more} for a, more in done.items()]
-    parent = {"title": film.name, "format": mimetypes.guess_type(film.name)[0] or "video/mp4",
+    kind = mimetypes.guess_type(film.name)[0] or ""          # .ts is said to be a text
+    parent = {"title": film.name, "format": kind if kind.startswith("video/") else "video/mp4",
               "relationship": "parentOf", "label": "film", "instance_id": "film"}
     facts = {"film": f"sha256:{digest(film)}", "consent": consent or "not stated"}
     return {"claim_generator_info": [agent], "ingredients": [parent],
