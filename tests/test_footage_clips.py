@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
+import c2pa
 import numpy as np
 import pytest
 import torch
@@ -35,6 +36,7 @@ from vasa_ref.motion.latents import encode_clip
 from vasa_ref.motion.network import load_motion
 from vasa_ref.motion.training import train_motion
 from vasa_ref.store import save_weights
+from vasa_ref.trust.credentials import Made, digest, inspect
 from vasa_ref.units import EMOTIONS, FRAME
 from vasa_ref.world.clips import make_clip
 from vasa_ref.world.clips import make_clips as world_clips
@@ -227,6 +229,39 @@ def test_late_sound_is_mended_and_the_clip_is_whole(folder, talks, readers):
         assert torch.allclose(clip.truth.motion.pose, torch.tensor([0, 0, 0, 0, 0, 1.0]), atol=1e-5)
     assert (sound - kept[1].waveform).abs().mean() < 0.02
     assert "drawn people" in (out / f"films-{CONSENT}").read_text() and not list(out.glob(".work*"))
+
+
+def test_a_clip_says_from_which_film_it_was_cut_and_a_made_film_stays_made(folder, talks, readers):
+    save(folder / "bare.mp4", talks, (0,))
+    save(folder / "made.mp4", talks, (1,))
+    save(folder / "spoilt.mp4", talks, (2,))
+    for name in ("made", "spoilt"): Made().sign(folder / f"{name}.mp4")
+    film = bytearray((folder / "spoilt.mp4").read_bytes())
+    film[film.rindex(b"mdat") + 40] ^= 1
+    (folder / "spoilt.mp4").write_bytes(film)
+    assert [inspect(folder / f"{name}.mp4").state for name in ("bare", "made", "spoilt")] == [
+        "absent", "intact", "altered"]
+    assert all(page["clips"] for page in make(folder, readers))
+    kinds = {"bare": "digitalCapture", "made": "trainedAlgorithmicMedia", "spoilt": None}
+    for name, kind in kinds.items():
+        clip = folder.parent / "clips" / f"{name}_000000.mp4"
+        report = inspect(clip)
+        assert (report.state, report.known, report.source) == ("intact", True, kind)
+        assert report.facts == {"film": f"sha256:{digest(folder / f'{name}.mp4')}", "consent": "drawn people"}
+        store = json.loads(c2pa.Reader(str(clip)).json())
+        manifest = store["manifests"][store["active_manifest"]]
+        assert [(x["title"], x["relationship"]) for x in manifest["ingredients"]] == [(f"{name}.mp4", "parentOf")]
+        actions, = (x["data"]["actions"] for x in manifest["assertions"] if x["label"].startswith("c2pa.actions"))
+        assert [x["action"] for x in actions] == ["c2pa.opened", "c2pa.trimmed", "c2pa.cropped"]
+        assert manifest["title"] == clip.name
+
+
+def test_a_key_that_cannot_sign_ends_it_before_a_film_is_read(folder, talks, readers, monkeypatch, tmp_path):
+    save(folder / "a.mp4", talks)
+    (tmp_path / "key.pem").write_text("no key")
+    monkeypatch.setenv("VASA_HOME", str(tmp_path))
+    with pytest.raises(VasaError, match="key.pem.* holds no private key"): make(folder, readers)
+    assert not readers.read_films
 
 
 def test_voices_of_others_and_films_of_no_use_are_left_out_with_a_reason(folder, talks, readers):

@@ -1,6 +1,7 @@
 """The detector: AUCs by counting, scores that are sums of places, made faces found among people it has never seen, and
 `vasa detect` on whatever it is given."""
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,6 +84,27 @@ def test_the_interval_covers_the_true_auc_nineteen_times_in_twenty():
         inside += low <= exact <= high
     assert 86 <= inside <= 99
     assert auc_interval(torch.ones(5) + 1, torch.ones(5)) == (1.0, 1.0)
+
+
+def test_rows_are_drawn_whole():
+    g = torch.Generator().manual_seed(0)
+    made, true = torch.randn(2, 30, generator=g)
+    again = [x[:, None].expand(-1, 4) for x in (made + 1, true)]
+    assert auc_interval(*again) == auc_interval(made + 1, true), "the same four times is no more than once"
+    low, high = auc_interval(*(x.flatten() for x in again))
+    wide = auc_interval(*again)
+    assert high - low < 0.7 * (wide[1] - wide[0]), "as if they were independent"
+
+
+def test_scores_of_people_that_are_stored_give_the_figures_that_are_stored():
+    figures = json.loads((Path(__file__).parents[1] / "nbs/results/detector.json").read_text())
+    for damage, row in figures["pairs"]["shipped"].items():
+        made, true = (torch.tensor(figures["frame scores"][name][damage]) for name in ("shipped", "true"))
+        assert made.shape == true.shape == (figures["people"], 3)
+        assert abs(auc(made.flatten(), true.flatten()) - row["frame"]) < 1e-3
+        assert abs(auc(made.mean(1), true.mean(1)) - row["person"]) < 1e-3
+    persons = torch.cat([torch.tensor(x).mean(1) for x in figures["frame scores"]["true"].values()])
+    assert abs(float(persons.quantile(0.95)) - figures["threshold"]) < 2e-3
 
 
 def test_the_residual_sees_fine_structure_only():

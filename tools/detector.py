@@ -3,17 +3,21 @@
     python tools/detector.py pictures FOLDER --pool POOL --weights WEIGHTS ...
     python tools/detector.py train FOLDER [--steps 800]
     python tools/detector.py films FOLDER
-    python tools/detector.py measure FOLDER --weights NAME=WEIGHTS ... [--json FILE]
+    python tools/detector.py measure FOLDER --weights shipped=laptop NAME=WEIGHTS ... [--json FILE]
+    python tools/detector.py again FOLDER --json FILE
 
 pictures: POOL holds frames of the world (`vasa_ref.world.frames.Pool`, 256 pixels, four of each person); face models of
 WEIGHTS (laptop, or a face.safetensors), in turns, draw all four from the first one, with their true motion.
 train: goes on from FOLDER/trained.safetensors, where it is there. films: renders clips of held-out people who speak.
-measure: AUCs on held-out people, for the face model of each NAME and for ways of making that no training saw.
+measure: AUCs on held-out people, for the face model of each NAME and for ways of making that no training saw; of the
+first NAME the scores of all frames as well, for curves. again: measures once more what the shipped weights do; the rest
+of FILE stays, and so does the threshold.
 What a step made lies in FOLDER; `films` goes on from what is there.
 """
 import argparse
 import io
 import json
+import re
 import tempfile
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -28,7 +32,7 @@ from vasa_ref.face.detail import load_face, sample_map
 from vasa_ref.face.training import draw_frames
 from vasa_ref.media.clips import read_frames, save_video
 from vasa_ref.store import load_into, load_model, load_weights, save_weights
-from vasa_ref.trust.detector import Detector, DetectorConfig, auc, auc_interval, detection_loss
+from vasa_ref.trust.detector import Detector, DetectorConfig, auc, auc_interval, detection_loss, load_detector
 from vasa_ref.world.frames import Frames, Pool, draw_truth, render_frames
 
 FILES, HELD = 40, 4        # files of 16 people to learn from, and of held-out people
@@ -190,27 +194,34 @@ def scores_of(detector, pictures):
     return torch.cat([detector(part.float() / 255) for part in pictures.split(32)])
 
 
-def rounded(values):
-    return [round(value, 4) for value in values]
+def rounded(values, digits=4):
+    return [round(value, digits) for value in values]
+
+
+def as_text(figures):
+    """JSON, each innermost list on one line."""
+    return re.sub(r"\[[^][{}]*\]", lambda found: re.sub(r"\s+", " ", found[0]).replace("[ ", "[").replace(" ]", "]"),
+                  json.dumps(figures, indent=1)) + "\n"
 
 
 def pair_figures(detector, held, faces):
-    """{way of making: {damage: AUCs of frames, and of the means of a person's three}}; scores of all true persons."""
+    """({way of making: {damage: AUCs of frames, and of the means of a person's three}}, {true, or first face:
+    {damage: scores of a person's three, of each person}})"""
     true = torch.cat([bytes_of(frames.images[:, 1:].flatten(0, 1)) for frames in held])
     made = {name: torch.cat([made_by(face, frames) for frames in held]) for name, face in faces.items()}
     made["cut-out"] = torch.cat([cut_out(frames) for frames in held])
     made["smoothed"] = smoothed(true)
-    table, persons = {name: {} for name in made}, []
+    table, kept = {name: {} for name in made}, {name: {} for name in ("true", next(iter(faces)))}
     person = lambda scores: scores.view(-1, 3).mean(1)
     for damage, work in tqdm(DAMAGE.items(), unit="damage"):
-        of_true = scores_of(detector, work(true))
-        persons.append(person(of_true))
+        of_true = kept["true"][damage] = scores_of(detector, work(true))
         for name, some in made.items():
             scores = scores_of(detector, work(some))
+            if name in kept: kept[name][damage] = scores
             table[name][damage] = {"frame": round(auc(scores, of_true), 4),
                                    "person": round(auc(person(scores), person(of_true)), 4),
                                    "interval": rounded(auc_interval(person(scores), person(of_true)))}
-    return table, torch.cat(persons)
+    return table, {name: {damage: x.view(-1, 3) for damage, x in row.items()} for name, row in kept.items()}
 
 
 def talked(film, talker):
@@ -260,34 +271,54 @@ def against(made, true, threshold):
             "found": round((made > threshold).float().mean().item(), 4)}
 
 
-def measure(given):
-    detector, metadata = load_model(given.folder / "trained.safetensors", Detector, DetectorConfig)
-    faces = {name: load_face(weights) for name, weights in (one.split("=") for one in given.weights)}
-    table, persons = pair_figures(detector, held_out(given.folder), faces)
-    threshold = persons.quantile(0.95).item()
-    films, lips = film_figures(detector, given.folder)
-    true = films.pop("true")
-    figures = {
-        "pairs": table, "people": 16 * HELD, "threshold": round(threshold, 4),
+def pairs_part(table, kept):
+    three = {name: {damage: [rounded(row, 3) for row in x.tolist()] for damage, x in ways.items()}
+             for name, ways in kept.items()}
+    return {"pairs": table, "frame scores": three}
+
+
+def films_part(films, lips, threshold):
+    true = films["true"]
+    return {
         "films": {name: {damage: against(x, true[damage], threshold) for damage, x in row.items()}
-                  for name, row in films.items()},
+                  for name, row in films.items() if name != "true"},
         "false alarms": {damage: round((x > threshold).float().mean().item(), 4) for damage, x in true.items()},
         "lips": {name: against(x, lips["true"], lips["true"].quantile(0.95)) for name, x in lips.items()},
         "lip threshold": round(lips["true"].quantile(0.95).item(), 4),
-        "scores": {name: {damage: rounded(x.tolist()) for damage, x in row.items()}
-                   for name, row in ({"true": true} | films).items()},
-        "n films": len(lips["true"]), "seconds": SECONDS, "steps": metadata["steps"], "pictures": metadata["pairs"],
-        "config": asdict(detector.config)}
+        "scores": {name: {damage: rounded(x.tolist()) for damage, x in row.items()} for name, row in films.items()}}
+
+
+def written(figures, path):
+    print(json.dumps({name: figures[name] for name in ("pairs", "films", "false alarms", "lips")}, indent=1))
+    if path: path.write_text(as_text(figures))
+
+
+def measure(given):
+    detector, metadata = load_model(given.folder / "trained.safetensors", Detector, DetectorConfig)
+    faces = {name: load_face(weights) for name, weights in (one.split("=") for one in given.weights)}
+    table, kept = pair_figures(detector, held_out(given.folder), faces)
+    threshold = torch.cat([x.mean(1) for x in kept["true"].values()]).quantile(0.95).item()
+    figures = pairs_part(table, kept) | {"people": 16 * HELD, "threshold": round(threshold, 4)}
+    figures |= films_part(*film_figures(detector, given.folder), threshold)
+    figures |= {"n films": FILMS, "seconds": SECONDS, "steps": metadata["steps"], "pictures": metadata["pairs"],
+                "config": asdict(detector.config)}
     thresholds = {"frames": figures["threshold"], "lips": figures["lip threshold"]}
     save_weights(given.folder / "detector.safetensors", detector, detector.config, dtype=torch.float16,
                  thresholds=thresholds, steps=metadata["steps"])
-    print(json.dumps({name: figures[name] for name in ("films", "false alarms", "lips")}, indent=1))
-    if given.json: given.json.write_text(json.dumps(figures, indent=1) + "\n")
+    written(figures, given.json)
+
+
+def again(given):
+    figures, (detector, thresholds) = json.loads(given.json.read_text()), load_detector()
+    part = pairs_part(*pair_figures(detector, held_out(given.folder), {"shipped": load_face("laptop")}))
+    part["pairs"] = figures["pairs"] | part["pairs"]
+    figures |= part | films_part(*film_figures(detector, given.folder), thresholds["frames"])
+    written(figures, given.json)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("pictures", "train", "films", "measure"))
+    parser.add_argument("step", choices=("pictures", "train", "films", "measure", "again"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--pool")
     parser.add_argument("--weights", nargs="+", default=[])

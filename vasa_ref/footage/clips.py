@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['CONSENT', 'ASKED', 'SURE', 'FIT', 'ADVICE', 'SHARP', 'read_consent', 'crops_of', 'Reading', 'Footage', 'Readers',
-           'film_offset', 'fit_at', 'film_sound', 'sound_of', 'sharpness', 'write_clip', 'film_clips', 'page_of',
-           'done_before', 'make_clips', 'one_film', 'lost_of', 'reasons', 'open_clips', 'open_clip']
+           'film_offset', 'fit_at', 'film_sound', 'sound_of', 'sharpness', 'cut_manifest', 'sign_cut', 'write_clip',
+           'film_clips', 'page_of', 'done_before', 'make_clips', 'one_film', 'lost_of', 'reasons', 'open_clips',
+           'open_clip']
 
 # %% ../../nbs/footage/02_clips.ipynb #ftc-003
 import glob
 import json
+import mimetypes
 import shutil
 import tempfile
 import time
@@ -24,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from .. import __version__
 from ..errors import VasaError
 from ..face.detail import load_face
 from ..face.reading import face_crop
@@ -37,6 +40,8 @@ from ..media.clips import Clip, add_sound, read_frames, read_sound, write_pictur
 from ..motion.conditions import main_direction
 from ..store import atomic_path, read_tensors, save_tensors
 from ..talking.photograph import crop_picture
+from ..trust.credentials import (IPTC, LABEL, c2pa_library, digest, holds_manifest,
+                                        inspect, read_identity, settings)
 from ..units import EMOTIONS, FPS, FRAME, emotion_offsets
 
 # %% ../../nbs/footage/02_clips.ipynb #ftc-007
@@ -197,14 +202,53 @@ def sharpness(crops: Tensor, poses: Tensor) -> float:
     share = 1 - blurred / gradient_energy(faces).clamp(min=1e-8)
     return float(share.median())
 
+# %% ../../nbs/footage/02_clips.ipynb #ftc-029c
+def cut_manifest(film: Path, consent: str) -> dict:
+    """The manifest of clips of a film, for `c2pa.Builder`: opened, trimmed, cropped. What the
+    film is, intact credentials of its own say; one without any is a recording."""
+    source = "digitalCapture"
+    if holds_manifest(film):
+        report = inspect(film)
+        source = report.source if report.state == "intact" else None
+    agent = {"name": "vasa_ref", "version": __version__}
+    opened = {"parameters": {"ingredientIds": ["film"]}}
+    if source: opened["digitalSourceType"] = source if "/" in source else IPTC + source
+    done = {"c2pa.opened": opened, "c2pa.trimmed": {}, "c2pa.cropped": {}}
+    actions = [{"action": a, "softwareAgent": agent, **more} for a, more in done.items()]
+    kind = mimetypes.guess_type(film.name)[0] or ""          # .ts is said to be a text
+    parent = {"title": film.name, "format": kind if kind.startswith("video/") else "video/mp4",
+              "relationship": "parentOf", "label": "film", "instance_id": "film"}
+    facts = {"film": f"sha256:{digest(film)}", "consent": consent or "not stated"}
+    return {"claim_generator_info": [agent], "ingredients": [parent],
+            "assertions": [{"label": "c2pa.actions", "data": {"actions": actions}},
+                           {"label": LABEL, "data": facts}]}
+
+
+def sign_cut(cut, path, manifest: dict) -> None:
+    "The film `cut` with its manifest, signed with the user's key, as a new file `path`."
+    c2pa, identity = c2pa_library(), read_identity()
+    info = c2pa.C2paSignerInfo(alg=getattr(c2pa.C2paSigningAlg, identity.algorithm),
+                               sign_cert=identity.chain, private_key=identity.key, ta_url=None)
+    try:
+        builder = c2pa.Builder(manifest, settings())
+        builder.sign_file(str(cut), str(path), c2pa.Signer.from_info(info))
+    except c2pa.C2paError as error:
+        why = " ".join(str(error).split())
+        raise VasaError(f"cannot sign {manifest['title']}: {why}") from None
+
+
 # %% ../../nbs/footage/02_clips.ipynb #ftc-030
-def write_clip(out: Path, name: str, silent, sound: Tensor, reading: Reading, about: dict):
-    "NAME.mp4 of the pictures in `silent`, and NAME.safetensors; each appears complete."
+def write_clip(out: Path, name: str, silent, sound: Tensor, reading: Reading, about: dict,
+               manifest: dict):
+    """NAME.mp4 of the pictures in `silent`, signed, and NAME.safetensors; each appears
+    complete."""
     about = {**about, "frames": len(reading.pose)}
     with atomic_path(out / f"{name}.mp4") as beside:
-        add_sound(silent, beside, sound, len(reading.pose), FPS,
+        heard = Path(silent).with_suffix(".heard.mp4")
+        add_sound(silent, heard, sound, len(reading.pose), FPS,
                   f"Cut by vasa_ref from {about['film']}. Consent: {about['consent']}",
                   f"cannot write {out / name}.mp4", ADVICE)
+        sign_cut(heard, beside, {**manifest, "title": f"{name}.mp4"})
     tensors = {key: value for key, value in vars(reading).items()}
     save_tensors(out / f"{name}.safetensors", {**tensors, "waveform": sound}, about)
 
@@ -227,6 +271,7 @@ def film_clips(film: Film, out: Path, readers: Readers, make_tracker=FaceTracker
             kept.append((piece, reading, curve))
         late, sure = film_offset(*zip(*((c, p.end - p.start) for p, _, c in kept))) \
             if kept else (0, 0.0)
+        manifest = cut_manifest(film.path, consent) if kept else {}
         if abs(late) == 15: sure = 0.0                           # the end of what was searched
         for piece, reading, curve in kept:
             if sure < SURE or fit_at(curve, late) < FIT:
@@ -235,7 +280,7 @@ def film_clips(film: Film, out: Path, readers: Readers, make_tracker=FaceTracker
             about = dict(film=str(film.path.name), person=film.person, start=piece.start,
                          late=late, sync=fit_at(curve, late), consent=consent)
             write_clip(out, name_of(piece), f"{work}/{name_of(piece)}.mp4",
-                       sound_of(sound, piece.start, piece.end, late), reading, about)
+                       sound_of(sound, piece.start, piece.end, late), reading, about, manifest)
     good = [piece for piece in seen.pieces if not piece.fault]
     lost = [{"start": p.start / FPS, "seconds": (p.end - p.start) / FPS, "why": p.fault}
             for p in seen.pieces if p.fault]
@@ -273,7 +318,7 @@ def make_clips(
     if folder.resolve() in (out.resolve(), *out.resolve().parents):
         raise VasaError(f"clips in {out} would be taken for films of {folder}: choose a folder "
                         "outside of it")
-    consent = read_consent(folder)
+    consent, _ = read_consent(folder), read_identity()       # a key that cannot sign, says so
     if make_tracker is None: make_tracker = FaceTracker if FaceTracker() else None
     (out / "ledger").mkdir(parents=True, exist_ok=True)
     for left in out.glob(".work-*"): shutil.rmtree(left)

@@ -29,11 +29,12 @@ def auc(made: Tensor, true: Tensor) -> float:
 
 def auc_interval(made: Tensor, true: Tensor, draws: int = 1000,
                  seed: int = 0) -> tuple[float, float]:
-    """What 95 % of AUCs lie between if the scores are drawn anew from themselves, with
-    replacement (a bootstrap)."""
+    """What 95 % of AUCs lie between if the scores (N,), (M,) are drawn anew from themselves,
+    with replacement (a bootstrap). Of scores (N, K), (M, K), rows are drawn whole."""
     generator = torch.Generator().manual_seed(seed)
     again = lambda x: x[torch.randint(len(x), (len(x),), generator=generator)]
-    drawn = torch.tensor([auc(again(made), again(true)) for _ in range(draws)])
+    drawn = torch.tensor([auc(again(made).flatten(), again(true).flatten())
+                          for _ in range(draws)])
     return tuple(drawn.quantile(torch.tensor([0.025, 0.975])).tolist())
 
 # %% ../../nbs/trust/03_detector.ipynb #td-015
