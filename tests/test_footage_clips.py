@@ -242,7 +242,7 @@ def test_a_clip_says_from_which_film_it_was_cut_and_a_made_film_stays_made(folde
     assert [inspect(folder / f"{name}.mp4").state for name in ("bare", "made", "spoilt")] == [
         "absent", "intact", "altered"]
     assert all(page["clips"] for page in make(folder, readers))
-    kinds = {"bare": "digitalCapture", "made": "trainedAlgorithmicMedia", "spoilt": None}
+    kinds = {"bare": None, "made": "trainedAlgorithmicMedia", "spoilt": None}
     for name, kind in kinds.items():
         clip = folder.parent / "clips" / f"{name}_000000.mp4"
         report = inspect(clip)

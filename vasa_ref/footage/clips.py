@@ -204,12 +204,10 @@ def sharpness(crops: Tensor, poses: Tensor) -> float:
 
 # %% ../../nbs/footage/02_clips.ipynb #ftc-029c
 def cut_manifest(film: Path, consent: str) -> dict:
-    """The manifest of clips of a film, for `c2pa.Builder`: opened, trimmed, cropped. What the
-    film is, intact credentials of its own say; one without any is a recording."""
-    source = "digitalCapture"
-    if holds_manifest(film):
-        report = inspect(film)
-        source = report.source if report.state == "intact" else None
+    """The manifest of clips of a film, for `c2pa.Builder`: opened, trimmed, cropped. What kind
+    of picture it is, intact credentials of the film say; without them nothing is said."""
+    report = inspect(film) if holds_manifest(film) else None
+    source = report.source if report and report.state == "intact" else None
     agent = {"name": "vasa_ref", "version": __version__}
     opened = {"parameters": {"ingredientIds": ["film"]}}
     if source: opened["digitalSourceType"] = source if "/" in source else IPTC + source
