@@ -357,7 +357,7 @@ def trainers(monkeypatch, tmp_path):
 
 def test_training_on_clips_says_what_it_starts_from(vasa, trainers, monkeypatch):
     calls, _ = trainers
-    monkeypatch.setattr("vasa_ref.footage.clips.open_clips", lambda folder: "footage")
+    monkeypatch.setitem(sys.modules, "vasa_ref.footage.clips", SimpleNamespace(open_clips=lambda folder: "footage"))
     monkeypatch.setattr("vasa_ref.store.shipped_presets", lambda: ["tiny"])
     code, out, err = vasa("train", "motion", "--preset", "tiny", "--clips", "c", "--out", "a")
     assert (code, err) == (0, "") and ", from the shipped weights\n" in out and calls[-1][2]["start"] == "tiny"

@@ -287,7 +287,7 @@ def test_films_that_cannot_hold_credentials_still_have_their_mark(tmp_path, suff
 @pytest.mark.parametrize("command", [["portrait", "--size", "32"], ["animate", "p.png", "s.wav"]], ids=lambda c: c[0])
 def test_a_key_that_cannot_sign_is_refused_before_any_work(tmp_path, picture, monkeypatch, capsys, command):
     key = P256()
-    alone = credentials.certificate("me", key.public_key(), "me", key, False)
+    alone = credentials.certificate("me", key.public_key(), "me", key, True)      # as `openssl req -x509` does
     (tmp_path / "k.pem").write_bytes(pem(key) + alone.public_bytes(form.Encoding.PEM))
     monkeypatch.chdir(tmp_path)
     for name in ("p.png", "s.wav"): (tmp_path / name).write_bytes(b"x")       # read later than the key is tried
