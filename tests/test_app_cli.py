@@ -355,6 +355,17 @@ def trainers(monkeypatch, tmp_path):
     return calls, clock
 
 
+def test_training_on_clips_says_what_it_starts_from(vasa, trainers, monkeypatch):
+    calls, _ = trainers
+    monkeypatch.setitem(sys.modules, "vasa_ref.footage.clips", SimpleNamespace(open_clips=lambda folder: "footage"))
+    monkeypatch.setattr("vasa_ref.store.shipped_presets", lambda: ["tiny"])
+    code, out, err = vasa("train", "motion", "--preset", "tiny", "--clips", "c", "--out", "a")
+    assert (code, err) == (0, "") and ", from the shipped weights\n" in out and calls[-1][2]["start"] == "tiny"
+    monkeypatch.setattr("vasa_ref.store.shipped_presets", lambda: [])
+    code, out, err = vasa("train", "motion", "--preset", "tiny", "--clips", "c", "--out", "b")
+    assert (code, err) == (0, "") and ", from the start\n" in out and "start" not in calls[-1][2]
+
+
 def test_train_one_part(vasa, trainers):
     calls, _ = trainers
     code, out, err = vasa("train", "motion", "--preset", "tiny", "--minutes", "3", "--seed", "4")
@@ -679,6 +690,20 @@ def test_jobs_may_be_lines_of_json(vasa, fake_talker):
     first, second = fake_talker[1:]
     assert first["gaze"] == (15.0, 0.0) and first["blink_rate"] == 30.0 and first["made"].watermark
     assert "emotion" not in second and not second["made"].watermark
+
+
+def test_jobs_say_once_what_their_films_lack(vasa, fake_talker, monkeypatch):
+    monkeypatch.setattr(FakePhotograph, "notes", ["two faces"])
+    rows = "portrait,audio,out,no-watermark\np.png,s.mp4,a.mp4,\np.png,s.mp4,b.mp4,yes\np.png,s.mp4,c.mp4,yes\n"
+    jobs = jobs_file(rows)
+    code, out, err = vasa("animate", "--jobs", jobs, "--no-credentials")
+    assert (code, out) == (0, "3 films made\n")
+    said = [line for line in err.splitlines() if line.startswith("vasa: ")]
+    assert said == ["vasa: p.png: two faces (3 of 3 films)",
+                    "vasa: the film carries no credentials: nobody can read from it what made it (3 of 3 films)",
+                    "vasa: the film carries no mark in its pixels: once its credentials are lost, nothing says that "
+                    "it was made (2 of 3 films)"]
+    assert vasa("animate", "--jobs", jobs, "--no-credentials", "--quiet") == (0, "", "")
 
 
 @pytest.mark.parametrize("text, options, said", [

@@ -3,6 +3,8 @@ line."""
 import json
 import os
 import stat
+import subprocess
+import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -15,6 +17,8 @@ from vasa_ref.media.clips import Clip, save_video
 from vasa_ref.talking.talker import Talker
 from vasa_ref.trust import credentials
 from vasa_ref.trust.credentials import Made, digest, inspect, new_identity, own_key, read_identity, sign
+from vasa_ref.world.people import person
+from vasa_ref.world.picture import portraits
 
 torch.set_num_threads(1)
 c2pa = pytest.importorskip("c2pa")
@@ -175,14 +179,123 @@ def test_manifests_of_other_makers_are_read(picture, tmp_path):
 
 
 @pytest.mark.parametrize("name, content, said", [
-    ("a.txt", b"hello", "cannot read the file"), ("a.mp4", b"no film at all" * 9, "cannot read the file"),
-    ("a.png", b"", "is empty"), ("a", b"x", "cannot read the file")])
+    ("a.txt", b"hello", "cannot read the video"), ("a.mp4", b"no film at all" * 9, "cannot read the file"),
+    ("a.png", b"", "is empty"), ("a", b"x", "cannot read the video")])
 def test_what_is_no_film_or_picture_is_one_line(tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(VasaError, match=said) as refusal: inspect(tmp_path / name)
     assert "\n" not in str(refusal.value)
     with pytest.raises(VasaError, match="no such file"): inspect(tmp_path / "nothing.mp4")
     with pytest.raises(VasaError, match="is a directory"): inspect(tmp_path)
+
+
+def certificates(content):
+    return content[content.index(b"-----BEGIN CERTIFICATE"):]
+
+
+def altered(path, to):
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    to.write_bytes(data)
+    return to
+
+
+def test_certificates_alone_know_a_signer(picture, tmp_path):
+    content = new_identity("Ann")
+    for name, part in (("both", content), ("public", certificates(content)),
+                       ("other", certificates(new_identity("Ann")))):
+        (tmp_path / f"{name}.pem").write_bytes(part)
+    sign(picture, Made(key=tmp_path / "both.pem"))
+    for name in ("both", "public"):
+        report = inspect(picture, tmp_path / f"{name}.pem")
+        assert report.known and "signed by  Ann (the key you gave)" in str(report)
+    report = inspect(picture, tmp_path / "other.pem")
+    assert not report.known and "Ann (not the key you gave: anybody" in str(report)
+    assert "Ann (a key that is not known here: anybody" in str(inspect(picture))
+
+
+@pytest.mark.parametrize("content, said", [
+    (lambda: b"hello", "lacks certificates"), (lambda: pem(P256()), "lacks certificates"),
+    (lambda: certificates(new_identity()).split(b"-----END CERTIFICATE-----")[0] + b"-----END CERTIFICATE-----",
+     "lacks certificates"),
+    (lambda: certificates(new_identity()).replace(b"MII", b"AAA"), "is damaged")],
+    ids=["text", "key alone", "no root", "damaged"])
+def test_files_without_certificates_are_refused_when_one_inspects(picture, tmp_path, content, said):
+    (tmp_path / "k.pem").write_bytes(content())
+    with pytest.raises(VasaError, match=said) as refusal: inspect(picture, tmp_path / "k.pem")
+    assert "\n" not in str(refusal.value) and "accepted is a PEM file with certificates" in str(refusal.value)
+
+
+def test_an_own_key_that_is_damaged_or_expired_blocks_no_file(picture, tmp_path, monkeypatch):
+    (tmp_path / "ann.pem").write_bytes(new_identity("Ann"))
+    sign(picture, Made(key=tmp_path / "ann.pem"))
+    monkeypatch.setenv("VASA_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    own = tmp_path / "home" / "key.pem"
+    for content in (b"hello", b"", certificates(new_identity()).replace(b"MII", b"AAA")):
+        own.write_bytes(content)
+        report = inspect(picture)
+        assert report.state == "intact" and not report.known and str(own) in report.note
+        assert str(report).count("is left out") == 1
+        assert inspect(picture, tmp_path / "ann.pem").note is None
+    own.write_bytes(new_identity(days=-1))
+    report = inspect(picture)
+    assert (report.state, report.known, report.note) == ("intact", False, None)
+
+
+def test_whose_key_it_was_is_said_of_altered_files(picture, tmp_path):
+    sign(picture, Made())
+    report = inspect(altered(picture, tmp_path / "b.png"))
+    assert report.state == "altered" and report.known and "(the key of this user)" in str(report)
+    (tmp_path / "other.pem").write_bytes(certificates(new_identity()))
+    report = inspect(tmp_path / "b.png", tmp_path / "other.pem")
+    assert report.state == "altered" and not report.known and "(not the key you gave:" in str(report)
+    data = bytearray(picture.read_bytes())
+    data[data.index(b"claim_generator_info") + 30] ^= 1                  # in what the signature is of
+    (tmp_path / "c.png").write_bytes(data)
+    report = inspect(tmp_path / "c.png")
+    assert "claimSignature.mismatch" in report.problems and report.state == "altered" and not report.known
+    assert "the signature does not fit" in str(report)
+
+
+def test_a_certificate_that_ended_after_signing_is_no_alteration(picture, tmp_path):
+    (tmp_path / "k.pem").write_bytes(new_identity("Ann", days=2 / 86400))
+    sign(picture, Made(key=tmp_path / "k.pem"))
+    for _ in range(20):                                                  # its two seconds go by
+        if (report := inspect(picture, tmp_path / "k.pem")).problems: break
+        time.sleep(0.5)
+    assert (report.state, report.known, report.problems) == ("intact", False, (credentials.ENDED,))
+    assert "Ann (its certificate has ended" in str(report)
+    assert credentials.ENDED in (report := inspect(altered(picture, tmp_path / "b.png"))).problems
+    assert report.state == "altered"
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".ts"])
+def test_films_that_cannot_hold_credentials_still_have_their_mark(tmp_path, suffix, capsys):
+    from vasa_ref.media.files import ffmpeg_exe
+    from vasa_ref.trust.watermark import mark_frames
+    path, frames = tmp_path / f"a{suffix}", (portraits(person(1), 128)[0].permute(1, 2, 0) * 255).byte()
+    save_video(tmp_path / "a.mp4", mark_frames(frames.expand(10, -1, -1, -1), 0xC0FFEE42), torch.zeros(6400))
+    codec = [] if suffix == ".webm" else ["-c", "copy"]
+    subprocess.run([ffmpeg_exe(), "-v", "error", "-i", tmp_path / "a.mp4", *codec, path], check=True)
+    assert inspect(path).state == "unsupported"
+    assert cli.main(["inspect", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert "no credentials in this kind of file" in out and "mark c0ffee42" in out and err == ""
+
+
+@pytest.mark.parametrize("command", [["portrait", "--size", "32"], ["animate", "p.png", "s.wav"]], ids=lambda c: c[0])
+def test_a_key_that_cannot_sign_is_refused_before_any_work(tmp_path, picture, monkeypatch, capsys, command):
+    key = P256()
+    alone = credentials.certificate("me", key.public_key(), "me", key, True)      # as `openssl req -x509` does
+    (tmp_path / "k.pem").write_bytes(pem(key) + alone.public_bytes(form.Encoding.PEM))
+    monkeypatch.chdir(tmp_path)
+    for name in ("p.png", "s.wav"): (tmp_path / name).write_bytes(b"x")       # read later than the key is tried
+    files = sorted(os.listdir())
+    assert cli.main([*command, "-o", "o.mp4" if "animate" in command else "o.png", "--key", "k.pem"]) == 2
+    out, err = capsys.readouterr()
+    assert "cannot sign anything with the key 'k.pem'" in err and err.count("\n") == 1
+    assert sorted(os.listdir()) == files
 
 
 @pytest.mark.parametrize("text", ["", "   ", 3, "x" * 1001, "bell \x07"])

@@ -232,7 +232,8 @@ def inspect(command):
                   "vasa inspect out.mp4\nvasa inspect out.mp4 --key theirs.pem")
     sub.add_argument("file", metavar="FILE", help="a film or picture, of any maker")
     sub.add_argument("--key", metavar="FILE",
-                     help="the signer that you expect: a PEM file with certificates (default: your own)")
+                     help="the signer that you expect: a PEM file with certificates, the signer's and its root's "
+                     "(default: your own)")
 
 
 def detect(command):

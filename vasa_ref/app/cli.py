@@ -173,7 +173,8 @@ def train(args):
         if resume and args.part == "all" and not any(Path(resume).glob(checkpoint)):
             resume = None   # an earlier `train all` had not come to this part
         if not args.quiet:
-            origin = f"resumed from {resume}" if resume else "from the start"
+            begins = "from the shipped weights" if "start" in footage else "from the start"
+            origin = f"resumed from {resume}" if resume else begins
             print(f"{part}: {minutes:.1f} minutes, {origin}", flush=True)
         trainer = getattr(importlib.import_module(f"vasa_ref.{module}"), function)
         asked = {"face": {"vgg19": args.vgg19}, "motion": {"audio": args.audio, "voices": args.voices, **footage},

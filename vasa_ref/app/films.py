@@ -11,7 +11,7 @@ from ..errors import VasaError
 from ..motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
 from . import live
 from .checks import check_device, check_output
-from .provenance import BARE, UNMARKED, heard, what_made
+from .provenance import bare_notes, heard, what_made
 
 __all__ = ["animate", "talker_for", "make_video", "open_portrait", "prepare"]
 
@@ -111,8 +111,7 @@ def with_films(args, talker):
 
 
 def say_notes(args):   # once the film has begun: before that, an error is the one line
-    bare = [f"the film {BARE}"] * (not args.credentials) + [UNMARKED] * (not args.watermark)
-    for note in args.photo.notes + bare if not args.quiet else ():
+    for note in args.photo.notes + bare_notes(args) if not args.quiet else ():
         print(f"vasa: {note}", file=sys.stderr)
 
 

@@ -11,6 +11,7 @@ from ..errors import VasaError
 from ..motion.conditions import CONDITIONS
 from .arguments import make_parser
 from .films import talker_for, make_video, open_portrait, prepare
+from .provenance import bare_notes
 
 __all__ = ["make_films", "read_jobs"]
 
@@ -121,6 +122,7 @@ def make_films(args):
         raise VasaError("--jobs makes films of recordings: expected no --stream")
     common = without(without(args.words[1:], "--jobs", 1), "--skip-existing", 0)
     jobs, failed, talkers, faces = checked(read_jobs(args.jobs), common), [], {}, {}
+    notes = Counter()                                    # and how many films each of them is of
     there = [args.skip_existing and is_whole(job.target) for job in jobs]
     later = Counter(map(portrait_of, jobs))              # films that each portrait is still needed for
     bar = tqdm(jobs, unit="film", disable=args.quiet or None)
@@ -128,6 +130,7 @@ def make_films(args):
         if not done:
             try:
                 make_film(job, talkers, faces)
+                notes.update([*(f"{job.portrait}: {note}" for note in job.photo.notes), *bare_notes(job)])
             except (VasaError, OSError) as error:
                 failed.append(number)
                 tqdm.write(f"vasa: row {number}: {' '.join(str(error).split())}", file=sys.stderr)
@@ -136,7 +139,9 @@ def make_films(args):
         if not later[portrait_of(job)]:
             faces.pop(portrait_of(job), None)            # a photograph is large, and jobs may be thousands
     if not args.quiet:
-        print(f"{len(jobs) - len(failed) - sum(there)} films made" + f", {sum(there)} were there" * any(there))
+        made = len(jobs) - len(failed) - sum(there)
+        sys.stderr.writelines(f"vasa: {note} ({count} of {made} films)\n" for note, count in notes.items())
+        print(f"{made} films made" + f", {sum(there)} were there" * any(there))
     if failed:
         raise VasaError(f"{len(failed)} of {len(jobs)} jobs failed, of rows {', '.join(map(str, failed))}")
 

@@ -1,19 +1,36 @@
 """What the command line says of where a file is from: credentials that it writes, and credentials that it reads."""
 import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 from ..errors import VasaError
 
-__all__ = ["BARE", "UNMARKED", "heard", "inspect", "say_bare", "what_made", "world_made"]
+__all__ = ["bare_notes", "heard", "inspect", "say_bare", "what_made", "world_made"]
 
 BARE = "carries no credentials: nobody can read from it what made it"
 UNMARKED = "the film carries no mark in its pixels: once its credentials are lost, nothing says that it was made"
 
 
+def bare_notes(args):
+    """What is missing in a film that goes without credentials, or without a mark."""
+    return [f"the film {BARE}"] * (not args.credentials) + [UNMARKED] * (not args.watermark)
+
+
+def try_key(key):
+    """Signs a picture of one pixel; VasaError for a key that cannot, before there is anything to be signed."""
+    from PIL import Image
+
+    from ..trust.credentials import Made, sign
+    with tempfile.TemporaryDirectory() as folder:
+        Image.new("L", (1, 1)).save(pixel := Path(folder, "pixel.png"))
+        sign(pixel, Made(source="world", key=key), "anything")
+
+
 def what_made(args, to_file=True):
     """What the credentials of a film will say; or VasaError, for a key that cannot sign before there is something to be
     signed."""
-    from ..trust.credentials import Made, digest, read_identity
+    from ..trust.credentials import Made, digest
     from ..trust.watermark import mark_frames
     if not (args.credentials and to_file) and (args.consent is not None or args.key):
         where = "--no-credentials leaves" if to_file else "raw frames leave"
@@ -22,18 +39,18 @@ def what_made(args, to_file=True):
                 "composite" if args.full else "trained", args.consent, args.key,
                 mark_frames if args.watermark else None, watermark=args.watermark, credentials=args.credentials)
     if made.credentials and to_file:
-        read_identity(made.key)
+        try_key(made.key)
     return made
 
 
 def world_made(args):
     """What the credentials of a picture of the world will say."""
-    from ..trust.credentials import Made, read_identity
+    from ..trust.credentials import Made
     if args.key and not args.credentials:
         raise VasaError("--key is for the credentials, which --no-credentials leaves out: expected one or the other")
     made = Made(source="world", key=args.key, credentials=args.credentials)
     if made.credentials:
-        read_identity(made.key)
+        try_key(made.key)
     return made
 
 
