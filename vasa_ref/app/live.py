@@ -5,7 +5,6 @@ Nothing heavy is imported before it is needed: the clock has to run while torch 
 import bisect
 import os
 import queue
-import re
 import struct
 import sys
 import threading
@@ -19,11 +18,11 @@ __all__ = ["Clock", "Pipe", "in_real_time", "to_pipe", "without_header"]
 WAVES = b"RIFF", b"RIFX", b"RF64"   # the first bytes of a WAV
 STANDARD_INPUT = ("accepted on standard input are raw samples, or a WAV, of 16 bit, 16 kHz and one channel, as "
                   "ffmpeg -i FILE -ar 16000 -ac 1 -f wav - writes it")
-TOLD = 12   # bytes that tell what a file is, if it is no MPEG sound without a tag
-KINDS = {"MP3": rb"ID3[\2-\4]", "FLAC": rb"fLaC", "AIFF": rb"FORM....AIF[FC]", "AU": rb"\.snd",
-         "Wave64": rb"riff\x2e\x91\xcf\x11", "Ogg": rb"OggS\0", "MP4": rb"....(?:ftyp|moov|mdat|wide)",
-         "AVI": rb"RIFF....AVI ", "Matroska": rb"\x1aE\xdf\xa3", "CAF": rb"caff\0\1", "AMR": rb"#!AMR",
-         "WMA": rb"0&\xb2u\x8ef\xcf\x11"}   # how other sound files begin
+KINDS = [   # how other sound files begin; a ? is any byte
+    ("MP3", b"ID3\2"), ("MP3", b"ID3\3"), ("MP3", b"ID3\4"), ("FLAC", b"fLaC"), ("AIFF", b"FORM????AIFF"),
+    ("AIFF", b"FORM????AIFC"), ("AU", b".snd"), ("Wave64", b"riff\x2e\x91\xcf\x11"), ("Ogg", b"OggS\0"),
+    ("MP4", b"\0\0??ftyp"), ("MP4", b"\0???moov"), ("MP4", b"\0\0\0\x08wide"), ("AVI", b"RIFF????AVI "),
+    ("Matroska", b"\x1aE\xdf\xa3"), ("CAF", b"caff\0\1"), ("AMR", b"#!AMR"), ("WMA", b"0&\xb2u\x8ef\xcf\x11")]
 # kilobits a second, by the index in a frame of MPEG-1 layer II, MPEG-1 layer III, and MPEG-2
 KILOBITS = {(3, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
             (3, 1): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -115,8 +114,8 @@ def read_header(data):
 
 
 def mpeg_frame(head):
-    """Bytes of the frame of MP2, MP3 or AAC that begins with `head`; None if none can begin so."""
-    if len(head) < 6 or head[0] != 0xFF or head[1] < 0xE0:
+    """Bytes of the frame of MP2, MP3 or AAC that begins with `head` (six bytes); None if none can begin so."""
+    if head[0] != 0xFF or head[1] < 0xE0:
         return None
     version, layer, bits, rate = head[1] >> 3 & 3, head[1] >> 1 & 3, head[2] >> 4, head[2] >> 2 & 3
     if layer == 0 and head[1] >= 0xF0:   # AAC with ADTS headers, which say how long they are
@@ -133,11 +132,13 @@ def other_kind(head):
     """Of what kind the sound file that begins with `head` is: a name, "" for samples or a WAV, None: more is needed.
 
     Two bytes of MPEG sound could be a sample as well: what follows its first frame has to begin as that does."""
-    if len(head) < TOLD:
-        return None
-    if name := next((name for name, first in KINDS.items() if re.match(first, head, re.DOTALL)), None):
+    fits = [(name, first) for name, first in KINDS if all(b in (a, 0x3F) for a, b in zip(head, first))]
+    if name := next((name for name, first in fits if len(head) >= len(first)), None):
         return name
-    if (length := mpeg_frame(head)) is None:
+    wave = len(head) < 12 and any(name.startswith(head[:4]) for name in WAVES)
+    if fits or wave or (head[0] == 0xFF and len(head) < 6):
+        return None
+    if len(head) < 6 or (length := mpeg_frame(head)) is None:
         return ""
     following = head[length:length + 6]
     if len(following) < 6:

@@ -21,8 +21,8 @@ PORTRAITS = ("accepted are a picture's path or content, a PIL image, or an array
 WAVEFORMS = ("accepted are a file's path or content, samples (N,) at 16 kHz, or a pair of samples, (N,) or of up to 8 "
              "channels, and their rate; samples are float, int16, int32 or uint8")
 FILMS = "accepted are a Clip with frames, a video's path or content, or frames uint8 (T, H, W, C) of 1, 3 or 4 channels"
-CHUNKS = ("accepted is an iterable of chunks, samples (n,) at 16 kHz, such as a list of arrays or a generator; of a whole "
-          "recording, `waveform.split(640)`")
+CHUNKS = ("accepted is an iterable of chunks, samples (n,) at 16 kHz, such as a list of arrays or a generator; of a "
+          "whole recording, `waveform.split(640)`")
 FULL = {torch.uint8: 2 ** 7, torch.int16: 2 ** 15, torch.int32: 2 ** 31}                    # what stands for 1
 
 
