@@ -120,7 +120,7 @@ def mpeg_frame(head):
     version, layer, bits, rate = head[1] >> 3 & 3, head[1] >> 1 & 3, head[2] >> 4, head[2] >> 2 & 3
     if layer == 0 and head[1] >= 0xF0:   # AAC with ADTS headers, which say how long they are
         length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
-        return length if head[2] >> 2 & 15 < 13 and length > 7 else None
+        return length if head[2] >> 2 & 15 < 13 and 7 < length < 2048 else None
     if version == 1 or layer not in (1, 2) or bits in (0, 15) or rate == 3:
         return None
     kilobits = KILOBITS[(version, layer) if version == 3 else None][bits - 1]
