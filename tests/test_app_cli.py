@@ -1,4 +1,5 @@
 """The command line: the right result, or one clear line and exit code 2; never a traceback, never half an output."""
+import io
 import json
 import math
 import os
@@ -914,6 +915,11 @@ def test_standard_input_to_standard_output(files, tmp_path):
     # of grey values: x264 thins out colours
     alike = lambda a, b: np.corrcoef(a.mean(-1).ravel(), b.mean(-1).ravel())[0, 1]
     assert alike(raw, frames.numpy()) > 0.6 > 0.3 > alike(raw[:, ::-1], frames.numpy())
+    import soundfile
+    flac = io.BytesIO()
+    soundfile.write(flac, np.frombuffer(sound, "<i2"), 16_000, format="FLAC")
+    other = run(tmp_path / "none.mp4", flac.getvalue())                   # a file that is no WAV is not heard as noise
+    refused((other.returncode, other.stdout.decode(), other.stderr.decode()), "kind FLAC", "-f wav -")
     for out in (tmp_path / "none.mp4", "-"):
         silent = run(out, b"")
         assert silent.returncode == 2 and silent.stdout == b""
@@ -1016,6 +1022,14 @@ def test_an_output_that_is_a_link_or_read_only(vasa, tmp_path, monkeypatch, argv
     Path("real", name).chmod(0o444)
     refused(vasa(*argv), f"output {name} is read-only")
     assert Path(name).read_bytes() == b"mine" and os.listdir("real") == [name]
+    Path("loop" + name).symlink_to("loop" + name)
+    refused(vasa(*argv[:-1], "loop" + name), f"output loop{name} is a symbolic link that leads back to itself")
+    assert Path("loop" + name).is_symlink()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    refused(vasa(*argv[:-1], "~/" + name), "no folder", tmp_path / "home")
+    Path("home").mkdir()
+    assert vasa(*argv[:-1], "~/" + name)[0] == 0 and os.listdir("home") == [name]
+    assert Path("home", name).read_bytes() == Path("plain" + name).read_bytes()
     Path("gone" + name).symlink_to(f"nowhere/{name}")
     refused(vasa(*argv[:-1], "gone" + name), "no folder", "nowhere", "make it first")
 

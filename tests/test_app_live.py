@@ -15,6 +15,7 @@ import vasa_ref
 from vasa_ref.app import live
 from vasa_ref.app.live import Clock, Pipe, in_real_time, to_pipe
 from vasa_ref.errors import VasaError
+from vasa_ref.media.files import ffmpeg_exe
 
 
 @pytest.mark.parametrize("n", [1, 3, 640, 5000])
@@ -74,6 +75,52 @@ def test_samples_that_look_like_a_wav_at_first_are_samples(data):
     source = io.BytesIO(data)
     heard = torch.cat([chunk for _, chunk in Pipe(lambda: source.read(1))])
     assert (heard * 32768).short().numpy().astype("<i2").tobytes() == data[:len(data) // 2 * 2]
+
+
+def encoded(kind, seconds=0.5):
+    """A tone as a file of that kind, by ffmpeg; MP3 and AAC as a bare stream too, without a tag."""
+    options = {"mp3": "-f mp3", "bare mp3": "-f mp3 -id3v2_version 0 -write_xing 0", "mp2": "-f mp2 -c:a mp2",
+               "slow mp3": "-f mp3 -id3v2_version 0 -write_xing 0 -ar 22050 -b:a 24k", "aac": "-f adts -c:a aac",
+               "mp4": "-f mp4 -c:a aac -movflags frag_keyframe+empty_moov", "matroska": "-f matroska -c:a flac",
+               "ogg": "-f ogg -c:a flac", "aifc": "-f aiff -c:a pcm_alaw", "avi": "-f avi -c:a pcm_s16le"}
+    tone = ["-f", "lavfi", "-i", f"sine=440:duration={seconds}:sample_rate=16000"]
+    done = subprocess.run([ffmpeg_exe(), "-v", "error", *tone, *options.get(kind, f"-f {kind}").split(), "-"],
+                          capture_output=True)
+    assert done.returncode == 0 and len(done.stdout) > 500, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("n", [1, 640])
+@pytest.mark.parametrize("kind, said", [("mp3", "MP3"), ("bare mp3", "MP3"), ("slow mp3", "MP3"), ("mp2", "MP3"),
+                                        ("flac", "FLAC"), ("aiff", "AIFF"), ("aifc", "AIFF"), ("au", "AU"),
+                                        ("w64", "Wave64"), ("ogg", "Ogg"), ("mp4", "MP4"), ("aac", "AAC"),
+                                        ("avi", "AVI"), ("matroska", "Matroska"), ("caf", "CAF"), ("asf", "WMA")])
+def test_other_sound_files_are_no_samples(kind, said, n):
+    data = io.BytesIO(encoded(kind))
+    with pytest.raises(VasaError, match=f"is a file of the kind {said}; accepted on standard input are raw") as error:
+        list(Pipe(lambda: data.read(n)))
+    assert str(error.value).endswith("ffmpeg -i FILE -ar 16000 -ac 1 -f wav - writes it")
+    assert "\n" not in str(error.value)
+
+
+def test_what_the_message_advises_is_accepted(tmp_path):
+    (tmp_path / "a.flac").write_bytes(encoded("flac"))
+    words = live.STANDARD_INPUT.split(", as ffmpeg ")[1].removesuffix(" writes it").split()
+    words = [str(tmp_path / "a.flac") if word == "FILE" else word for word in words]
+    wave = io.BytesIO(subprocess.run([ffmpeg_exe(), "-v", "error", *words], capture_output=True, check=True).stdout)
+    heard = torch.cat([chunk for _, chunk in Pipe(lambda: wave.read(640))])
+    tone = np.sin(2 * np.pi * 440 * np.arange(8000) / 16_000) / 8
+    assert len(heard) == 8000 and np.abs(heard.numpy() - tone).max() < 1e-3
+
+
+@pytest.mark.parametrize("first", [b"\xff\xff\xff\xff", b"\xff\xfb\x90\x64", b"\xff\xf1\x50\x80\x10\x1f",
+                                   b"\xff\xfb\xff\xfb", b"ID3x", b"FORM1234WAVE", b"fLaB", b"RIFF1234AVIX"])
+@pytest.mark.parametrize("length", [6, 40, 5001])
+def test_samples_that_begin_as_another_file_are_samples(first, length):
+    data = (first + np.random.default_rng(0).integers(0, 255, 5001, np.uint8).tobytes())[:length]
+    source = io.BytesIO(data)
+    heard = torch.cat([chunk for _, chunk in Pipe(lambda: source.read(7))])
+    assert (heard * 32768).short().numpy().astype("<i2").tobytes() == data[:length // 2 * 2]
 
 
 def test_the_pipe_listens_before_anybody_asks_and_ends_when_told():

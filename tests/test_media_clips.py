@@ -608,6 +608,26 @@ def test_the_home_folder_is_found(tmp_path, monkeypatch):
     assert torch.equal(load_audio("~/s.wav"), load_audio(tmp_path / "s.wav"))
 
 
+def test_a_film_is_written_into_the_home_folder(clip, tmp_path, monkeypatch):
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir(), here.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    assert clip.save("~/a.mp4") == home / "a.mp4"
+    clip.save(home / "b.mp4")
+    assert torch.equal(Clip.load("~/a.mp4").frames, Clip.load(home / "b.mp4").frames)
+    assert names(home) == ["a.mp4", "b.mp4"] and names(here) == []
+    with pytest.raises(VasaError, match="there is no folder '.*/home/none'"):
+        clip.save("~/none/a.mp4")
+
+
+def test_a_film_is_not_written_over_a_link_to_itself(clip, tmp_path):
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    with pytest.raises(VasaError, match=r"loop.mp4 is a symbolic link that leads back to itself: remove it, or choose"):
+        clip.save(tmp_path / "loop.mp4")
+    assert names(tmp_path) == ["loop.mp4"] and os.readlink(tmp_path / "loop.mp4") == "loop.mp4"
+
+
 def test_an_output_that_is_a_link_or_read_only(clip, tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link.mp4").symlink_to(tmp_path / "real" / "film.bin")
@@ -699,6 +719,23 @@ def test_metadata_that_cannot_be_read_does_not_veto_a_picture(tmp_path):
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x02" + entries + b"\0\0\0\0" + struct.pack(">ii", -1, 0)
     picture().transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.jpg", quality=95, exif=exif)
     assert (load_portrait(tmp_path / "a.jpg", 48) - load_portrait(picture(), 48)).abs().mean() < 0.02
+
+
+FAR = b"Exif\0\0MM\0*" + struct.pack(">I", 90_000)                       # entries behind the end of the file
+CUT = b"Exif\0\0MM\0*" + struct.pack(">IHHHII", 8, 9, 0x0112, 3, 1, 0)    # nine entries are announced, one is there
+
+
+@pytest.mark.parametrize("ending", ["png", "webp", "jpg"])
+@pytest.mark.parametrize("exif", [b"garbage", b"Exif\0\0garbage", FAR, CUT], ids=["garbage", "marked", "far", "cut"])
+def test_metadata_that_are_none_leave_a_picture_as_it_is(tmp_path, recwarn, ending, exif):
+    path = tmp_path / f"a.{ending}"
+    picture().save(path, exif=exif, **{"jpg": {"quality": 95}, "webp": {"lossless": True}}.get(ending, {}))
+    recwarn.clear()
+    wanted = load_portrait(picture(), 48)
+    for source in (path, path.read_bytes()):
+        assert (load_portrait(source, 48) - wanted).abs().mean() < (0.02 if ending == "jpg" else 1e-6)
+    assert files.kind_of(path.read_bytes(), "it") == "picture"
+    assert not [str(warning.message) for warning in recwarn]
 
 
 def test_a_colon_in_a_folder_is_no_protocol(tmp_path, monkeypatch):

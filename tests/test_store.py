@@ -188,6 +188,33 @@ def test_an_output_that_is_a_link_is_written_through(tmp_path):
     assert weights.read_tensors(tmp_path / "real" / "old.bin")[0]["a"].tolist() == [1, 1]
 
 
+def test_links_that_lead_in_a_circle_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.symlink("self.json", "self.json")
+    os.symlink("b.json", "a.json"), os.symlink("a.json", "b.json"), os.symlink("a.json", "to-circle.json")
+    for name in ("self.json", "a.json", "to-circle.json"):
+        with pytest.raises(VasaError, match=f"{name} is a symbolic link that leads back to itself: remove it") as error:
+            with atomic_path(name): pytest.fail("nothing is to be written")
+        assert "\n" not in str(error.value)
+        with pytest.raises(VasaError, match="back to itself"): save_tensors(name, {"a": torch.ones(2)}, {})
+    assert sorted(os.listdir()) == ["a.json", "b.json", "self.json", "to-circle.json"]
+    assert os.readlink("self.json") == "self.json"
+
+
+def test_the_home_folder_is_found(tmp_path, monkeypatch):
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir(), here.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    with atomic_path("~/a.json") as beside:
+        assert beside.parent == home
+        beside.write_text("new")
+    save_tensors("~/new/w.safetensors", {"a": torch.arange(3)}, {"n": 1})
+    tensors, metadata = weights.read_tensors("~/new/w.safetensors")
+    assert tensors["a"].tolist() == [0, 1, 2] and metadata == {"n": 1}
+    assert (home / "a.json").read_text() == "new" and not os.listdir(here)
+
+
 def test_an_output_that_is_read_only_or_no_file_is_refused(tmp_path):
     path = tmp_path / "w.safetensors"
     path.write_text("mine")

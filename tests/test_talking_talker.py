@@ -1,18 +1,26 @@
 """The streaming talker with random models of the tiny preset: wiring, promises and errors, not quality."""
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from talking_parts import speech
 
+import vasa_ref
 from vasa_ref.errors import VasaError
 from vasa_ref.face.networks import FaceConfig, FaceModel
 from vasa_ref.hearing.features import audio_features
 from vasa_ref.hearing.moonshine import Moonshine, MoonshineConfig
 from vasa_ref.motion.network import MotionConfig, MotionModel
 from vasa_ref.talking.talker import FeatureStream, Talker, feature_stream, shared_lookahead
+from vasa_ref.trust.credentials import Made, inspect
+from vasa_ref.trust.detector import load_detector
+from vasa_ref.trust.watermark import load_watermark, mark_frames, read_mark
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +137,17 @@ def test_stream_of_nothing_is_nothing(talker, portrait):
 def test_stream_refuses_bad_chunks(talker, portrait):
     with pytest.raises(VasaError, match="NaN"):
         list(talker.stream(portrait, [torch.tensor([math.nan])]))
+    for no_chunks, said in ((None, "missing (None)"), ("speech.wav", "a str"), (3.5, "a float"), (b"RIFF", "a bytes")):
+        with pytest.raises(VasaError) as error:                  # at once
+            talker.stream(portrait, no_chunks)
+        assert f"the speech of the stream is {said}; accepted is an iterable of chunks" in str(error.value)
+    whole = speech(1)
+    for chunks, number in (([None], 0), ([whole, None], 1), ([whole, whole[:0], None, whole], 2)):
+        with pytest.raises(VasaError, match=rf"chunk {number} of the speech is missing \(None\); accepted is"):
+            list(talker.stream(portrait, chunks, steps=1))
+    asked = iter([whole, None])
+    first = next(talker.stream(portrait, asked, steps=1))       # what came before it is shown
+    assert torch.equal(first, next(talker.stream(portrait, [whole], steps=1)))
 
 
 def test_streamed_features_are_those_of_the_whole(talker):
@@ -162,6 +181,65 @@ def all_of(talker, portrait):
             "motion": talker.motion(sound, steps=2, sampler="dpm"),
             "still": torch.from_numpy(np.array(talker.still(portrait, steps=2))),
             "read": talker.read(torch.arange(3072).view(1, 32, 32, 3).byte())}
+
+
+def files_of(talker, portrait, folder):
+    "The films that a talker writes, as bytes; unsigned, for a signature holds the time."
+    plain, sound = Made(credentials=False), speech(0.4)
+    clip = talker.animate(portrait, sound, steps=2, made=plain)
+    clip.save(folder / "a.mp4")
+    talker.animate_to_file(folder / "b.mp4", portrait, sound, steps=2, made=plain)
+    assert "video/mp4" in (page := clip._repr_html_())
+    return [(folder / "a.mp4").read_bytes(), (folder / "b.mp4").read_bytes(), page]
+
+
+def test_a_session_of_doubles_writes_the_same_films(request, portrait, tmp_path):
+    noise = torch.Generator().manual_seed(0)
+    frames = torch.randint(60, 160, (3, 128, 128, 3), generator=noise, dtype=torch.uint8)
+    load_watermark.cache_clear()
+    expected, marked = files_of(Talker.random("tiny"), portrait, tmp_path), list(mark_frames(frames, 77))
+    request.getfixturevalue("float64")
+    load_watermark.cache_clear()
+    assert files_of(Talker.random("tiny"), portrait, tmp_path) == expected
+    again = list(mark_frames(frames, 77))
+    assert torch.equal(torch.stack(again), torch.stack(marked)) and not torch.equal(torch.stack(again), frames)
+    assert read_mark(again, every=1).number == 77
+    assert load_detector.__wrapped__()[0].says.weight.dtype == torch.float32
+    signed = Talker.random("tiny").animate(portrait, speech(0.1), steps=1).save(tmp_path / "signed.mp4")
+    assert inspect(signed).state == "intact"
+    load_watermark.cache_clear()
+
+
+WORLD = """
+import sys
+import torch
+if sys.argv[1] == "doubles": torch.set_default_dtype(torch.float64)
+import vasa_ref.world.head
+import vasa_ref.measure.estimator, vasa_ref.talking.adapt, vasa_ref.talking.controls, vasa_ref.training
+from vasa_ref.world import camera, clips, frames, people, performer, picture, voice
+dice = lambda: torch.Generator().manual_seed(1)
+drawn = picture.portraits(people.person(3), 32)
+said = voice.say("hello you")
+moved = performer.perform(said, generator=dice())
+truth = frames.draw_truth(1, 2, dice())
+made = {"picture": drawn, "photograph": camera.photograph(drawn, dice()), "speech": said.waveform, "pose": moved.pose,
+        "units": moved.units, "clip": clips.make_clip(5, size=32, seconds=0.4).frames}
+made |= {f"truth {i}": x for i, x in enumerate(truth) if isinstance(x, torch.Tensor)}
+torch.save(made, sys.argv[2])
+"""
+
+
+def test_a_session_of_doubles_draws_the_same_world(tmp_path):
+    "Processes of their own: what the package keeps at import is made of doubles, or not."
+    env = {**os.environ, "PYTHONPATH": str(Path(vasa_ref.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    for session in ("usual", "doubles"):
+        done = subprocess.run([sys.executable, "-c", WORLD, session, str(tmp_path / session)], env=env,
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    usual, doubles = (torch.load(tmp_path / session) for session in ("usual", "doubles"))
+    assert len(usual) > 6 and usual.keys() == doubles.keys()
+    for name, value in usual.items():
+        assert value.dtype == doubles[name].dtype and torch.equal(value, doubles[name]), name
 
 
 def test_a_session_of_doubles_changes_nothing(request, portrait):

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .errors import VasaError
+from .precision import float32
 
 __all__ = ["FILES", "atomic_path", "config_from", "load_into", "load_model", "load_weights", "output_target",
            "read_checkpoint", "read_tensors", "save_tensors", "save_weights", "shipped_presets", "weights_folder"]
@@ -26,10 +27,13 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 def output_target(path):
-    """The file that is written when `path` is: what it points at, where it is a symbolic link.
+    """The file that is written when `path` (~ is home) is: what it points at, where it is a symbolic link.
 
-    Raises VasaError for what is there and is read-only, or no file (a device, a pipe, a folder)."""
-    target = Path(os.path.realpath(path))
+    Raises VasaError for what is there and is read-only, or no file (a device, a pipe, a folder, links in a circle)."""
+    target = Path(os.path.realpath(os.path.expanduser(path)))
+    if target.is_symlink():   # of a circle no end is found
+        raise VasaError(f"output {path} is a symbolic link that leads back to itself: remove it, or choose another "
+                        "name")
     if target.exists() and not target.is_file():
         raise VasaError(f"output {path} is no file: expected the name of one")
     if target.exists() and not (os.access(target, os.W_OK) and target.stat().st_mode & 0o222):   # root may write all
@@ -56,7 +60,7 @@ def atomic_path(path):
 
 def save_tensors(path, tensors, metadata):
     """Write {name: tensor} and {name: JSON value} to one safetensors file, atomically; folders are made as needed."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(os.path.expanduser(path)).parent.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}  # copies: none share memory
     with atomic_path(path) as beside:
         try:
@@ -69,7 +73,7 @@ def save_tensors(path, tensors, metadata):
 def read_tensors(path):
     """Tensors {name: tensor} and metadata {name: JSON value} of a file of `save_tensors`; VasaError if it is none."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(os.path.expanduser(path), framework="pt") as file:
             return ({k: file.get_tensor(k) for k in file.keys()},
                     {k: json.loads(v) for k, v in (file.metadata() or {}).items()})
     except (SafetensorError, OSError, ValueError) as error:
@@ -98,7 +102,7 @@ def load_weights(path, kind=None):
     `kind` is the config class expected (or its name). Raises VasaError when the file is absent, truncated, no
     safetensors file, not written by `save_weights`, or holds another kind of model.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if not path.is_file():
         raise VasaError(f"no weights at {path}: expected a file such as `vasa train` writes")
     state, metadata = read_tensors(path)
@@ -150,6 +154,7 @@ def load_into(module: nn.Module, state, path):
     return module
 
 
+@float32()
 def load_model(path, make, config_class):
     """The model of a file of `save_weights`, on the CPU, eval and frozen, and the file's metadata: `make` gives it from
     its config. Raises VasaError as `load_weights`, `config_from` and `load_into` do."""

@@ -9,9 +9,9 @@ __all__ = ["check_device", "check_output", "write_json"]
 
 
 def check_output(path, *suffixes, inputs=()):
-    """`path` if it can become an output file: known ending, existing folder, not read-only, none of the inputs."""
+    """`path` (~ is home) if it can become an output file: known ending, existing folder, not read-only, no input."""
     from ..store import output_target
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if path.suffix.lower() not in suffixes:
         raise VasaError(f"output {path} should end in {' or '.join(suffixes)}")
     if path.is_dir():

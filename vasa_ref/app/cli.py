@@ -43,6 +43,7 @@ def print_table(figures):
 def adapt(args):
     from ..media.files import PICTURES, existing_file
     from ..store import weights_folder
+    args.out = os.path.expanduser(args.out)
     folder, device = weights_folder(args.weights or args.preset or "laptop"), check_device(args.device)
     from ..talking import adapt as chapter
     notes = chapter.adapt(existing_file(args.portrait, "portrait", PICTURES), args.out, weights=folder, device=device,
@@ -123,6 +124,7 @@ def recorded_preset(folder):
 
 
 def train(args):
+    args.out, args.resume = (folder and os.path.expanduser(folder) for folder in (args.out, args.resume))
     preset, device = preset_of(args), check_device(args.device)
     out = Path(args.out or args.resume or f"runs/{preset}")
     parts = list(TRAINERS) if args.part == "all" else [args.part]

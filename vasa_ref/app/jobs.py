@@ -102,7 +102,7 @@ def checked(rows, common):
         try:
             args = parsed([*common, *words_of(row)])
             prepare(args)
-            if (before := outs.setdefault(Path(args.out).resolve(), number)) != number:
+            if (before := outs.setdefault(Path(args.out).expanduser().resolve(), number)) != number:
                 raise VasaError(f"{args.out} is the film of row {before} as well: each needs a file of its own")
             jobs.append(args)
         except VasaError as error:

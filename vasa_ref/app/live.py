@@ -16,7 +16,17 @@ from ..units import FRAME, SAMPLE_RATE
 __all__ = ["Clock", "Pipe", "in_real_time", "to_pipe", "without_header"]
 
 WAVES = b"RIFF", b"RIFX", b"RF64"   # the first bytes of a WAV
-STANDARD_INPUT = "accepted on standard input are raw samples, or a WAV, of 16 bit, 16 kHz and one channel"
+STANDARD_INPUT = ("accepted on standard input are raw samples, or a WAV, of 16 bit, 16 kHz and one channel, as "
+                  "ffmpeg -i FILE -ar 16000 -ac 1 -f wav - writes it")
+KINDS = [   # how other sound files begin; a ? is any byte
+    ("MP3", b"ID3\2"), ("MP3", b"ID3\3"), ("MP3", b"ID3\4"), ("FLAC", b"fLaC"), ("AIFF", b"FORM????AIFF"),
+    ("AIFF", b"FORM????AIFC"), ("AU", b".snd"), ("Wave64", b"riff\x2e\x91\xcf\x11"), ("Ogg", b"OggS\0"),
+    ("MP4", b"\0\0??ftyp"), ("MP4", b"\0???moov"), ("MP4", b"\0\0\0\x08wide"), ("AVI", b"RIFF????AVI "),
+    ("Matroska", b"\x1aE\xdf\xa3"), ("CAF", b"caff\0\1"), ("AMR", b"#!AMR"), ("WMA", b"0&\xb2u\x8ef\xcf\x11")]
+# kilobits a second, by the index in a frame of MPEG-1 layer II, MPEG-1 layer III, and MPEG-2
+KILOBITS = {(3, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+            (3, 1): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+            None: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)}
 
 
 class Clock:
@@ -103,14 +113,52 @@ def read_header(data):
     return None
 
 
+def mpeg_frame(head):
+    """Bytes of the frame of MP2, MP3 or AAC that begins with `head` (six bytes); None if none can begin so."""
+    if head[0] != 0xFF or head[1] < 0xE0:
+        return None
+    version, layer, bits, rate = head[1] >> 3 & 3, head[1] >> 1 & 3, head[2] >> 4, head[2] >> 2 & 3
+    if layer == 0 and head[1] >= 0xF0:   # AAC with ADTS headers, which say how long they are
+        length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+        return length if head[2] >> 2 & 15 < 13 and 7 < length < 2048 else None
+    if version == 1 or layer not in (1, 2) or bits in (0, 15) or rate == 3:
+        return None
+    kilobits = KILOBITS[(version, layer) if version == 3 else None][bits - 1]
+    hertz = (44_100, 48_000, 32_000)[rate] // {3: 1, 2: 2, 0: 4}[version]
+    return (144_000 if version == 3 or layer == 2 else 72_000) * kilobits // hertz + (head[2] >> 1 & 1)
+
+
+def other_kind(head):
+    """Of what kind the sound file that begins with `head` is: a name, "" for samples or a WAV, None: more is needed.
+
+    Two bytes of MPEG sound could be a sample as well: what follows its first frame has to begin as that does."""
+    fits = [(name, first) for name, first in KINDS if all(b in (a, 0x3F) for a, b in zip(head, first))]
+    if name := next((name for name, first in fits if len(head) >= len(first)), None):
+        return name
+    wave = len(head) < 12 and any(name.startswith(head[:4]) for name in WAVES)
+    if fits or wave or (head[0] == 0xFF and len(head) < 6):
+        return None
+    if len(head) < 6 or (length := mpeg_frame(head)) is None:
+        return ""
+    following = head[length:length + 6]
+    if len(following) < 6:
+        return None
+    same = following[:2] == head[:2] and (following[2] ^ head[2]) & 0x0C == 0 and mpeg_frame(following)
+    return ("AAC" if head[1] >> 1 & 3 == 0 else "MP3") if same else ""
+
+
 def without_header(arrivals):
-    """The (time, bytes) that are raw samples: all or, of a WAV, those between its header and what follows them."""
+    """The (time, bytes) that are raw samples: all or, of a WAV, those between its header and what follows them.
+
+    VasaError for a sound file of another kind."""
     head, left = b"", None   # what may be a header; how many bytes are still samples
     for when, data in arrivals:
         if head is not None:
             head += data
-            if len(head) < 12 and any(name.startswith(head[:4]) for name in WAVES):
+            if (kind := other_kind(head)) is None:
                 continue
+            if kind:
+                raise VasaError(f"the sound on standard input is a file of the kind {kind}; {STANDARD_INPUT}")
             found = read_header(head) if head[:4] in WAVES and head[8:12] == b"WAVE" else (0, None)
             if found is None:
                 continue
@@ -122,7 +170,7 @@ def without_header(arrivals):
             yield when, data
         if left == 0:
             return
-    if head and len(head) < 12:   # it ended before it could be told
+    if head and other_kind(head) is None:   # it ended before it could be told
         yield when, head
 
 

@@ -105,8 +105,8 @@ def shapeless(picture) -> bool:
 
 
 def video_path(path):
-    "`path` as a possible .mp4 output: right ending, no folder, in a folder that exists and may be written."
-    path = Path(path)
+    "`path` (~ is home) as a possible .mp4 output: right ending, no folder, in a folder that exists and may be written."
+    path = Path(os.path.expanduser(path))
     problem = ("videos are MP4; give a name that ends in .mp4" if path.suffix.lower() != ".mp4"
                else "that is a folder; give the name of a file" if path.is_dir()
                else f"there is no folder {str(folder)!r}; make it first"
@@ -129,8 +129,8 @@ def open_picture(path, draft_size):
     given, name = isinstance(path, Image.Image), called(path, "portrait")
     with nullcontext(path) if given else media_file(path, "portrait", PICTURES) as path:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with warnings.catch_warnings():   # of large pictures, and of metadata that nobody needs
+                warnings.simplefilter("ignore")
                 opened = nullcontext(path) if given else Image.open(path)
             with opened as image:
                 if min(image.size) < MIN_SIDE or image.width * image.height > MAX_PIXELS:
@@ -150,11 +150,15 @@ def open_picture(path, draft_size):
 def upright(image):
     """The PIL image turned as its metadata says.
 
-    PIL's own exif_transpose writes all metadata again, and fails where an entry that nobody needs is out of range."""
+    PIL's own exif_transpose writes all metadata again, and fails where an entry that nobody needs is out of range.
+    Metadata that cannot be read say nothing: the picture stays as it is."""
     from PIL.Image import Transpose as T
     turns = {2: T.FLIP_LEFT_RIGHT, 3: T.ROTATE_180, 4: T.FLIP_TOP_BOTTOM, 5: T.TRANSPOSE, 6: T.ROTATE_270,
              7: T.TRANSVERSE, 8: T.ROTATE_90}
-    turn = turns.get(image.getexif().get(0x0112))
+    turn = None
+    with warnings.catch_warnings(), suppress(Exception):   # damaged metadata raise nearly anything
+        warnings.simplefilter("ignore")
+        turn = turns.get(image.getexif().get(0x0112))
     return image if turn is None else image.transpose(turn)
 
 
@@ -183,7 +187,9 @@ def decoded(path, role="speech", rate=None, block=1 << 16):
 def kind_of(content, name):
     "'picture' or 'sound', as the content (bytes) says; VasaError, which calls it `name`, where it is neither."
     from PIL import Image
-    with suppress(Exception), Image.open(io.BytesIO(content)):   # decoders raise nearly anything
+    with warnings.catch_warnings(), suppress(Exception):   # decoders raise nearly anything
+        warnings.simplefilter("ignore")
+        Image.open(io.BytesIO(content)).close()
         return "picture"
     with suppress(VasaError):
         for samples, _ in decoded(content, block=1 << 12):

@@ -14,13 +14,15 @@ from ..media.files import FILES, tensor_of
 from ..units import SAMPLE_RATE
 
 __all__ = ["FILMS", "PORTRAITS", "WAVEFORMS", "film_frames", "motion_track", "picture_tensor", "portrait_tensor",
-           "waveform_tensor"]
+           "stream_chunks", "waveform_tensor"]
 
 PORTRAITS = ("accepted are a picture's path or content, a PIL image, or an array (H, W), (H, W, C) or (C, H, W) of 1, "
              "3 or 4 channels, uint8 or float in [0, 1]")
 WAVEFORMS = ("accepted are a file's path or content, samples (N,) at 16 kHz, or a pair of samples, (N,) or of up to 8 "
              "channels, and their rate; samples are float, int16, int32 or uint8")
 FILMS = "accepted are a Clip with frames, a video's path or content, or frames uint8 (T, H, W, C) of 1, 3 or 4 channels"
+CHUNKS = ("accepted is an iterable of chunks, samples (n,) at 16 kHz, such as a list of arrays or a generator; of a "
+          "whole recording, `waveform.split(640)`")
 FULL = {torch.uint8: 2 ** 7, torch.int16: 2 ** 15, torch.int32: 2 ** 31}                    # what stands for 1
 
 
@@ -79,6 +81,20 @@ def waveform_tensor(audio, chunk: bool = False) -> Tensor:
     if not chunk: return mono(waveform.float()[:, None].numpy(), int(rate or SAMPLE_RATE))
     if not waveform.isfinite().all(): raise VasaError(f"the speech holds NaN or infinite samples; {WAVEFORMS}")
     return waveform.float().clamp(-1, 1)
+
+
+def stream_chunks(chunks) -> Iterable:
+    "The chunks of a stream as they were given; VasaError where they are none, or where one of them is None."
+    if isinstance(chunks, FILES) or not isinstance(chunks, Iterable):
+        given = "missing (None)" if chunks is None else f"a {type(chunks).__name__}"
+        raise VasaError(f"the speech of the stream is {given}; {CHUNKS}")
+
+    def given():
+        for number, chunk in enumerate(chunks):
+            if chunk is None: raise VasaError(f"chunk {number} of the speech is missing (None); {CHUNKS}")
+            yield chunk
+
+    return given()
 
 
 def film_frames(video) -> Iterable[Tensor]:

@@ -21,7 +21,7 @@ from ..motion.network import MotionConfig
 from ..motion.sampling import MotionStream
 from ..precision import each_in_float32, float32
 from .directing import replaced
-from .inputs import waveform_tensor
+from .inputs import stream_chunks, waveform_tensor
 from .offline import OfflineTalker
 from ..units import FRAME, SAMPLE_RATE
 
@@ -142,6 +142,7 @@ class Talker(OfflineTalker):
         The first step waits for `delay(...)` seconds of sound. However the sound is cut, the
         frames are the same; memory is constant. Errors in the arguments come at once."""
         check_steps(self.motion_model.config, new_frames, lookahead)
+        chunks = stream_chunks(chunks)
         tracks, portrait = self.tracks(pose, dynamics), self.encode(portrait)
         performance = self.performance(live=True, **controls)
         motion = stream_motion(self.audio, performance, chunks, new_frames, lookahead)

@@ -52,13 +52,13 @@ def encode(number: int) -> Tensor:
 REGISTERS = torch.arange(2 << MEMORY)               # the newest bit and the six before it
 # (128, 2)
 SIGNS = torch.tensor([[2.0 * ((r & tap).bit_count() & 1) - 1 for tap in TAPS]
-                      for r in range(2 << MEMORY)])
+                      for r in range(2 << MEMORY)], dtype=torch.float32)
 
 
 def viterbi(soft: Tensor) -> Tensor:
     "Soft values (n, 124), positive for 1 -> the likeliest 56 bits (n, 56)."
     steps = soft.view(len(soft), -1, 2)
-    score = torch.full((len(soft), 1 << MEMORY), -torch.inf)
+    score = soft.new_full((len(soft), 1 << MEMORY), -torch.inf)
     score[:, 0], back = 0.0, []
     for t in range(steps.shape[1]):
         total = steps[:, t] @ SIGNS.T + score[:, REGISTERS % (1 << MEMORY)]     # (n, 128)
@@ -74,18 +74,18 @@ def viterbi(soft: Tensor) -> Tensor:
 # %% ../../nbs/trust/02_watermark.ipynb #t02-015-1fb222
 CHIPS = 1024
 PLACE = torch.arange(CHIPS) * 389 % CHIPS % CODED               # which coded bit a chip carries
-SIGN = (torch.arange(CHIPS) * 2654435761 % 2**32 // 2**20 % 2) * 2.0 - 1
+SIGN = (torch.arange(CHIPS) * 2654435761 % 2**32 // 2**20 % 2).float() * 2 - 1
 
 
 def chips_of(number: int) -> Tensor:
     "A number's chips (1024,), -1 or 1."
-    return (encode(number)[PLACE] * 2.0 - 1) * SIGN
+    return (encode(number)[PLACE].float() * 2 - 1) * SIGN
 
 
 def decode(read: Tensor) -> list[int | None]:
     """What was read of the chips (n, 1024), positive for 1 -> n numbers, None where the
     checksum does not fit."""
-    soft = torch.zeros(len(read), CODED).index_add_(1, PLACE, read.float() * SIGN)
+    soft = SIGN.new_zeros(len(read), CODED).index_add_(1, PLACE, read.float() * SIGN)
     found = []
     for bits in viterbi(soft).tolist():
         fits = checksum(bits[:PAYLOAD]) == bits[PAYLOAD:]
@@ -202,7 +202,7 @@ def uncut(images: Tensor, kept: float, top: float, left: float) -> Tensor:
     if kept == 1: return images
     rows = [[1 / kept, 0, (1 - 2 * left - kept) / kept],
             [0, 1 / kept, (1 - 2 * top - kept) / kept]]
-    grid = F.affine_grid(torch.tensor(rows).expand(len(images), 2, 3),
+    grid = F.affine_grid(images.new_tensor(rows).expand(len(images), 2, 3),
                          (len(images), 3, 128, 128), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 

@@ -12,10 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..precision import float32
+
 # %% ../../nbs/world/07_camera.ipynb #w07-007-d7166b
 PLACES = ("wall", "room", "lights", "outdoors", "colours")
 
 
+@float32()
 def random_scenes(n: int, size: int, generator: torch.Generator | None = None) -> Tensor:
     """n blurred backgrounds (n, 3, size, size) in [0, 1]: walls, rooms, lights at night,
     gardens, plain colours."""
@@ -59,7 +62,7 @@ def random_scenes(n: int, size: int, generator: torch.Generator | None = None) -
     return F.interpolate(image, (size, size), mode="bilinear", align_corners=False).clamp(0, 1)
 
 # %% ../../nbs/world/07_camera.ipynb #w07-018-708d69
-def _table(numbers): return torch.tensor([float(x) for x in numbers.split()]).view(8, 8)
+def _table(numbers): return torch.tensor([int(x) for x in numbers.split()]).view(8, 8).float()
 
 
 JPEG_LUMINANCE = _table(
@@ -99,6 +102,7 @@ def jpeg(images, quality):
     return (x[..., :height, :width] / 255).clamp(0, 1)
 
 # %% ../../nbs/world/07_camera.ipynb #w07-026-fad40c
+@float32()
 def photograph(images: Tensor, generator: torch.Generator | None = None,
                strength: float = 1.0) -> Tensor:
     """What some camera makes of images (B, 3, S, S) in [0, 1]: colours, exposure, softness,

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from ..errors import VasaError
 from ..media.clips import Clip
 from ..media.files import existing_file
+from ..precision import float32
 from ..store import save_tensors
 from ..trust.credentials import Made
 from ..units import EMOTIONS, FPS, SAMPLE_RATE
@@ -73,6 +74,7 @@ class ClipPlan:
     distance: float
 
 # %% ../../nbs/world/14_clips.ipynb #04-057-5e1c84
+@float32()
 def plan_clip(seed: int, held_out: bool = False, language: str | None = None,
               sentences: int = 1) -> ClipPlan:
     """The plan of clip `seed`; language None: English in half of the clips, any of
@@ -99,6 +101,7 @@ def plan_clip(seed: int, held_out: bool = False, language: str | None = None,
         distance=uniform(generator("distance"), *DISTANCE_RANGE))
 
 # %% ../../nbs/world/14_clips.ipynb #04-060-51f612
+@float32()
 def speak(plan: ClipPlan, seconds: float | None = None) -> Speech:
     "The speech of a plan, whole or exactly `seconds` (rounded to frames) long."
     samples = None if seconds is None else round(seconds * FPS) * SAMPLE_RATE // FPS
@@ -121,6 +124,7 @@ def speak(plan: ClipPlan, seconds: float | None = None) -> Speech:
 MOTION = ("pose", "units", "gaze", "body", "main_gaze", "emotion", "style")
 
 
+@float32()
 def render_motion(figures: Figures, motion: Motion, size: int, shots: Tensor | None = None,
                   scenes: Tensor | None = None, batch: int = 4, **options) -> Tensor:
     """Frames uint8 (T, size, size, 3) on the CPU of one person in `motion`, in one
@@ -145,6 +149,7 @@ class Truth:
     speech: Speech
 
 # %% ../../nbs/world/14_clips.ipynb #w12-012-0f1c61
+@float32()
 def make_clip(
     seed: int,                             # the clip's number
     size: int = 256,                       # of its frames, px

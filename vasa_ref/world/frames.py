@@ -18,6 +18,7 @@ from safetensors import safe_open
 from torch import Tensor
 from tqdm import tqdm
 
+from ..precision import float32
 from ..store import save_tensors
 from .camera import random_scenes
 from .hair import BEARD, BEARD_POINTS, HAIR, HAIR_POINTS
@@ -37,6 +38,7 @@ def uniform(shape, low, high, generator: torch.Generator | None = None) -> Tenso
     return low + (high - low) * torch.rand(shape, generator=generator)
 
 
+@float32()
 def random_poses(n: int, generator: torch.Generator | None = None) -> Tensor:
     """n poses (n, 6): yaw within 40, pitch within 22, roll within 15 degrees, tx, ty within
     0.12, distance 0.80 to 1.35."""
@@ -46,6 +48,7 @@ def random_poses(n: int, generator: torch.Generator | None = None) -> Tensor:
     return torch.cat([angles, distance], dim=1)
 
 
+@float32()
 def random_bodies(n: int, generator: torch.Generator | None = None) -> Tensor:
     """n shoulders' own motions (n, 3): turn within 14 and lean within 5 degrees, lift
     within 0.03 head units."""
@@ -54,8 +57,8 @@ def random_bodies(n: int, generator: torch.Generator | None = None) -> Tensor:
 
 # %% ../../nbs/world/16_frames.ipynb #w14-008b-calm02
 # shares of a random pose: for the mean pose of a calm head, and for its moves about that
-MEAN_SHARE = torch.tensor([0.5, 0.5, 0.4, 1.0, 1.0, 1.0])
-MOVE_SHARE = torch.tensor([0.3, 0.3, 0.3, 0.1, 0.1, 0.1])
+MEAN_SHARE = torch.tensor([0.5, 0.5, 0.4, 1.0, 1.0, 1.0], dtype=torch.float32)
+MOVE_SHARE = torch.tensor([0.3, 0.3, 0.3, 0.1, 0.1, 0.1], dtype=torch.float32)
 
 
 def calm_poses(mean: Tensor, moves: Tensor) -> Tensor:
@@ -66,6 +69,7 @@ def calm_poses(mean: Tensor, moves: Tensor) -> Tensor:
     return torch.cat([pose[..., :5], pose[..., 5:].exp()], -1)
 
 # %% ../../nbs/world/16_frames.ipynb #w14-010-fe4034
+@float32()
 def random_dynamics(n: int, generator: torch.Generator | None = None) -> Tensor:
     """n faces (n, 54), units and gaze: mouth shapes of speech, feelings, blinks and
     looks, in any combination."""
@@ -118,6 +122,7 @@ def random_dynamics(n: int, generator: torch.Generator | None = None) -> Tensor:
 
 # %% ../../nbs/world/16_frames.ipynb #w14-014-8fd9d8
 @lru_cache(maxsize=1)
+@float32()
 def kept_points() -> tuple[Tensor, Tensor, Tensor]:
     """Which surface points are kept (N,), how much each counts (N,), and what it is of
     (N,) by picture.SURFACES.
@@ -191,6 +196,7 @@ def marks_of(truth: Truth) -> Tensor:
     return middle[..., :2] * middle.new_tensor([1.0, -1.0])
 
 # %% ../../nbs/world/16_frames.ipynb #w14-018-e6f35d
+@float32()
 def render_frames(
     people: People,
     pose: Tensor,
@@ -241,6 +247,7 @@ def render_frames(
                   people.flat())
 
 # %% ../../nbs/world/16_frames.ipynb #w14-019-c295ca
+@float32()
 def draw_truth(people: int, frames: int, generator: torch.Generator | None = None,
                calm: bool = False, **options):
     """People in pairs: each person's poses are its own, the dynamics are the

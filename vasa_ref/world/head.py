@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..precision import float32
 from ..units import UNIT, UNITS
 
 _all_ = ["UNIT", "UNITS"]
@@ -48,6 +49,7 @@ class Targets:
 
 
 @lru_cache(maxsize=1)
+@float32()
 def load_targets() -> Targets:
     "The packed data of MakeHuman's head and its targets (CC0); see tools/make_head.py."
     packed = files("vasa_ref.world") / "head.npz"
@@ -153,6 +155,7 @@ class Mesh:
 
 
 @lru_cache(maxsize=4)
+@float32()
 def load_mesh(fine: bool = True, device: str = "cpu") -> Mesh:
     """The mesh: 5.6 thousand vertices, or subdivided once, 22 thousand, whose silhouettes look
     round at 512 pixels."""
@@ -221,6 +224,7 @@ class Heads:
         return Heads(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
+@float32()
 def build_heads(people: Identity, fine: bool = True) -> Heads:
     "The heads of people at rest: base + sum of targets, of one size, eyes at one height."
     device = people.macro.device
@@ -250,6 +254,7 @@ SPREAD = {"head": 0.12, "forehead": 0.11, "eyebrows": 0.24, "eyes": 0.25, "nose"
           "asymmetry": 0.15}
 
 # %% ../../nbs/world/01_head.ipynb #w01-055-14d378
+@float32()
 def random_identities(n: int, generator: torch.Generator | None = None) -> Identity:
     """n random people: mostly of one origin, of any adult age, each axis of shape normal with
     its region's `SPREAD`."""
@@ -298,6 +303,7 @@ def turn(points: Tensor, vector: Tensor, share: Tensor) -> Tensor:
     return stays + cosine * part.cos() + sine * part.sin()
 
 # %% ../../nbs/world/01_head.ipynb #w01-075-29c83f
+@float32()
 def move_heads(heads: Heads, pose: Tensor, units: Tensor, gaze: Tensor,
                body: Tensor | None = None) -> Tensor:
     """Vertices (B, V, 3) of heads in pose (B, 6), units (B, 52) and gaze (B, 2), in head units

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import VasaError
+from ..precision import float32
 from .head import ORIGINS, SHAPES, Identity, random_identities
 
 # %% ../../nbs/world/03_people.ipynb #w03-007-018ef6
@@ -178,6 +179,7 @@ def random_colouring(origin: Tensor, old: Tensor,
     return {"melanin": melanin.clamp(0.02, 1), "hair": hair, "grey": grey, "iris": iris}
 
 # %% ../../nbs/world/03_people.ipynb #w03-020-b4d169-1
+@float32()
 def random_people(n: int, generator: torch.Generator | None = None, plain: bool = False,
                   held_out: bool = False) -> People:
     """Draw n people on the CPU, the same for the same state of `generator`.
@@ -242,6 +244,7 @@ def hold_out(columns: dict[str, Tensor], colours: dict[str, Tensor],
     columns["face_paint"] = painted
 
 # %% ../../nbs/world/03_people.ipynb #w03-035-9e0b2d
+@float32()
 def person(
     seed: int,                     # 0 or more
     age: float | None = None,      # 18 to 90 years

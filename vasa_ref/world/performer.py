@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# %% ../../nbs/world/13_performer.ipynb #06p-005-a67655
 from ..errors import VasaError
+from ..precision import float32
 from ..units import EMOTIONS, FPS, emotion_offsets
 from .head import UNIT, UNITS, direction, rotation_matrix
 from .prosody import Prosody, low_pass, phrase_starts, prosody
@@ -256,7 +256,7 @@ EMOTION_FACES = {  # openly, held back, with an edge
 }
 
 # %% ../../nbs/world/13_performer.ipynb #06p-h21-feel03
-CORNERS = torch.tensor([[0.0, 1.0], [-0.87, -0.5], [0.87, -0.5]])  # where the three ways stand
+CORNERS = torch.tensor([[0.0, 1.0], [-0.87, -0.5], [0.87, -0.5]]).float()  # of the three ways
 
 
 def acting(style: Tensor) -> Tensor:
@@ -368,6 +368,7 @@ def checked_place(gaze, distance) -> tuple:
     return torch.tensor([yaw, pitch]), float(distance)
 
 # %% ../../nbs/world/13_performer.ipynb #06p-037-b5282d
+@float32()
 def perform(speech: Speech, *, gaze=(0.0, 0.0), distance=1.0, emotion="neutral",
             emotion_strength=1.0, style=None,
             generator: torch.Generator | None = None) -> Motion:
@@ -382,17 +383,16 @@ def perform(speech: Speech, *, gaze=(0.0, 0.0), distance=1.0, emotion="neutral",
     drawn = random_style(generator)        # in any case: the rest must not depend on it
     style = drawn if style is None else checked_style(style)
     head, sound = emotion_head(offset), prosody(speech)
-    frames = len(sound.rms)
     follow = 0.45 * main_gaze.sign() * (main_gaze.abs() - 0.14).clamp(min=0)
     breath = breathing(sound.speaking, generator)
     pose = head_motion(sound, follow, head, style[8:], breath, generator)
-    pose[:, 5] = distance * (1 + 0.01 * smooth_noise(frames, 0.2, generator)[:, 0])
-    look = main_gaze + glances(frames, generator)
+    pose[:, 5] = distance * (1 + 0.01 * smooth_noise(len(pose), 0.2, generator)[:, 0])
+    look = main_gaze + glances(len(pose), generator)
     eyes = eyes_in_head(pose, look)
     jumps = F.pad(look.diff(dim=0).norm(dim=1).rad2deg(), (1, 0))
     lids = blinks(sound.speaking, 0.28 * head.blink, generator, jumps)
     brows = brow_flashes(sound, style[6], generator)
-    swell = 1 + 0.12 * smooth_noise(frames, 0.3, generator)
+    swell = 1 + 0.12 * smooth_noise(len(pose), 0.3, generator)
     jaw = head.jaw * (low_pass(sound.rms, 5.0) / 0.07).clamp(min=1e-3).pow(0.3).clamp(0.6, 1.3)
     mouth = articulate(speech, jaw, style[:4])
     units = show_feeling(mouth, emotion_face(offset, style) * swell, lids, brows, eyes, style)

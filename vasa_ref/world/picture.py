@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import VasaError
+from ..precision import float32
 from .camera import random_scenes
 from .head import (UNIT, UNITS, Heads, build_heads, load_mesh, move_heads,
                                  neutral_pose, project, smoothstep)
@@ -32,6 +33,7 @@ SHOTS = ("key_yaw", "key_pitch", "key", "warmth", "fill", "ambient", "rim", "exp
          "contrast", "saturation")
 
 
+@float32()
 def studio(n: int = 1) -> Tensor:
     "n times the same friendly light."
     shot = torch.tensor([[-0.55, 0.45, 1.05, 0.35, 0.22, 0.48, 0.35, 1.0, 1.0, 1.0]])
@@ -64,6 +66,7 @@ class Figures:
         return each(self)
 
 # %% ../../nbs/world/08_picture.ipynb #w08-008-99cfc0
+@float32()
 def make_figures(people: People, fine: bool = True) -> Figures:
     "Builds what `render` draws: once per person, some tenths of a second each."
     heads, mesh = build_heads(people.identity, fine), load_mesh(fine, str(people.look.device))
@@ -287,6 +290,7 @@ def draw(figures: Figures, surface: tuple, pose, units, gaze, body, shots, scene
     return images, cover, screen, sharp[:, :, ::samples, ::samples], fragments
 
 # %% ../../nbs/world/08_picture.ipynb #w08-050-f8e97b-1
+@float32()
 @torch.no_grad()
 def render(
     figures: Figures,                  # B of them, or one for the whole batch
@@ -343,6 +347,7 @@ def render(
     )
 
 # %% ../../nbs/world/08_picture.ipynb #w08-058-b63a38
+@float32()
 def random_shots(n: int, generator: torch.Generator | None = None) -> Tensor:
     "n ways to light and expose a picture (n, 10), named by SHOTS."
     u = lambda low, high: low + (high - low) * torch.rand(n, generator=generator)
@@ -351,6 +356,7 @@ def random_shots(n: int, generator: torch.Generator | None = None) -> Tensor:
     return torch.stack([u(low, high) for low, high in limits], 1)
 
 # %% ../../nbs/world/08_picture.ipynb #w08-059-port01
+@float32()
 def portraits(people: People, size: int = 256, generator: torch.Generator | None = None,
               smile: float = 0.0) -> Tensor:
     """Images (n, 3, size, size) of people who look at the camera, `smile` in [0, 1].

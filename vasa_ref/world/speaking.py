@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 # %% ../../nbs/world/11_speaking.ipynb #05s-004-23ad04
+from ..precision import float32
 from ..units import FPS, FRAME, SAMPLE_RATE
 from .head import UNIT, UNITS
 from .voice import DIPHTHONGS, SILENCE, Speech, phoneme_class
@@ -186,7 +187,9 @@ class Mouth(NamedTuple):
     bitten: Tensor          # (T,) grip of f, v
 
 
-def articulate(speech: Speech, jaw: Tensor, style: Tensor = torch.zeros(4)) -> Mouth:
+@float32()
+def articulate(speech: Speech, jaw: Tensor,
+               style: Tensor = torch.zeros(4, dtype=torch.float32)) -> Mouth:
     """The `Mouth` that speaks: jaw (T,) scales its opening; style (4,) as `SPEAKING_STYLE`.
 
     After Cohen and Massaro, 1993; closures of lips on lips and of teeth on lips stay whole."""

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import VasaError
+from ..precision import float32
 from ..units import EMOTIONS, PHONEMES, SAMPLE_RATE
 from . import espeak_process
 from .sentences import HELD_OUT_WORDS, SENTENCES, TEMPLATES, WORDS
@@ -46,6 +47,7 @@ def _espeak(**request):
 
 # %% ../../nbs/world/09_voice.ipynb #02-012-da7380
 @lru_cache(maxsize=8)
+@float32()
 def resampling_kernel(up, down, zeros, rolloff):
     """Kaiser-windowed sincs (beta 12), one row per fraction of an input sample: (up, down + 2
     half) float32, and half."""
@@ -301,6 +303,7 @@ def _language_code(language):
     return _choose("language", by_name.get(str(language).lower(), language), LANGUAGES)
 
 # %% ../../nbs/world/09_voice.ipynb #02-042-e80762
+@float32()
 def say(
     text: str,                         # what is spoken
     voice: str | Voice = "ada",        # a key of `VOICES`, or a `Voice`
