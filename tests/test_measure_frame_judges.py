@@ -108,13 +108,13 @@ def test_codes_have_length_one_and_a_window_of_five_frames(judge):
     other[:, 5] = 255 - other[:, 5]
     moved = (judge.encoder.mouth(other / 255) - codes).norm(dim=-1)[0] > 1e-5
     assert moved.tolist() == [False] + 5 * [True] + 2 * [False]
-    assert judge.hear_mouth(data.mel).shape == codes.shape
+    assert judge.judges.syncnet.hear(data.mel).shape == codes.shape
 
 
 def test_sound_that_is_late_is_found_late(judge, monkeypatch):
     """An encoder that sees as SyncNet hears: the offset is the shift, and its confidence is high."""
     waveform = torch.randn(640 * 60, generator=seeded())
-    heard = judge.hear_mouth(frame_judges.mel_rows(waveform, 60, judge.encoder.config.mels)[None])
+    heard = judge.judges.syncnet.hear(frame_judges.mel_rows(waveform, 60, judge.encoder.config.mels)[None])
     monkeypatch.setattr(judge.encoder.mouth, "forward", lambda mouth: heard.roll(-3, 1))
     mouth = torch.zeros(60, 3, 32, 32, dtype=torch.uint8)
     assert judge.sync_curve(mouth, waveform, reach=8).argmin() - 8 == 3
@@ -124,7 +124,8 @@ def test_capp_holds_each_frame_against_a_later_sound(judge):
     waveform = torch.randn(640 * 98, generator=seeded())
     head = torch.randn(98, judge.encoder.config.head, generator=seeded(1))
     features = audio_features(judge.audio_encoder, waveform, 98)
-    expected = [(judge.encoder.head(head[None, i:i + 75]) * judge.hear_head(features[None, i + 2:i + 77])).sum().item()
+    hear = judge.judges.capp.hear
+    expected = [(judge.encoder.head(head[None, i:i + 75]) * hear(features[None, i + 2:i + 77])).sum().item()
                 for i in range(0, 98 - 2 - 75 + 1, 5)]
     assert judge.capp_score(head, waveform, shift=2) == pytest.approx(sum(expected) / len(expected), abs=1e-4)
     assert judge.capp_score(head[:74], waveform[:640 * 74]) is None

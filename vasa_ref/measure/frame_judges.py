@@ -157,19 +157,11 @@ class FrameJudges:
         mouth, head = watch(frames, self.estimator, self.encoder.config)
         return mouth, head[0]
 
-    def hear_mouth(self, mel: Tensor) -> Tensor:
-        "SyncNet's codes (B, T - 4, C) of log-mel (B, 4 T, 40)."
-        return F.normalize(self.judges.syncnet.sound((mel.mT + 6) / 4).mT, dim=-1)
-
-    def hear_head(self, features: Tensor) -> Tensor:
-        "CAPP's codes (B, C) of windows of audio features (B, 75, A)."
-        capp = self.judges.capp
-        return capp.audio((features - capp.audio_mean) / capp.audio_std)
-
     @torch.no_grad()
     def sync_curve(self, mouth: Tensor, waveform: Tensor, reach: int = 15) -> Tensor:
         "The `sync_curve` of mouths uint8 (T, 3, S, S) and their sound (N,)."
-        heard = self.hear_mouth(mel_rows(waveform, len(mouth), self.encoder.config.mels)[None])
+        heard = self.judges.syncnet.hear(
+            mel_rows(waveform, len(mouth), self.encoder.config.mels)[None])
         return sync_curve(self.encoder.mouth(mouth[None] / 255)[0], heard[0], reach)
 
     @torch.no_grad()
@@ -182,7 +174,7 @@ class FrameJudges:
         length = self.encoder.config.frames
         if len(head) < length: return None
         head, features = (x.unfold(0, length, stride).mT for x in (head, features))
-        return (self.encoder.head(head) * self.hear_head(features)).sum(-1).mean().item()
+        return (self.encoder.head(head) * self.judges.capp.hear(features)).sum(-1).mean().item()
 
 # %% ../../nbs/measure/03_frame_judges.ipynb #fj-020
 def perturb_talk(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -204,7 +196,8 @@ def frame_losses(judge: FrameJudges, talks: FrameTalks, generator: torch.Generat
     total, scale = talks.mouth.shape[1], judge.judges.syncnet.scale
     i, start = some(0, len(talks), 16), int(some(0, total - 60 + 1, 1))
     a = judge.encoder.mouth(perturb_talk(talks.mouth[i, start:start + 60], generator))
-    with torch.no_grad(): b = judge.hear_mouth(talks.mel[i, 4 * start:4 * (start + 60)])
+    mel = talks.mel[i, 4 * start:4 * (start + 60)]
+    with torch.no_grad(): b = judge.judges.syncnet.hear(mel)
     sync = (matching_loss(a, b, scale) + matching_loss(b, a, scale)) / 2
     window = judge.encoder.config.frames
     i, first = some(0, len(talks), 32, 1), some(0, total - window - 20 + 1, 32, 1)
@@ -213,7 +206,7 @@ def frame_losses(judge: FrameJudges, talks: FrameTalks, generator: torch.Generat
     seen = talks.head[i, some(0, 2, 64, 1), rows]                             # (64, 75, H)
     noise = torch.randn(seen.shape, generator=generator).to(seen)
     seen = seen + 0.1 * talks.head.flatten(0, 2).std(0) * noise
-    with torch.no_grad(): heard = judge.hear_head(talks.features[i, rows])
+    with torch.no_grad(): heard = judge.judges.capp.hear(talks.features[i, rows])
     return {"sync": sync,
             "capp": pair_loss(judge.encoder.head(seen), heard, judge.judges.capp.scale)}
 

@@ -125,9 +125,11 @@ class SyncNet(nn.Module):
                                    nn.Conv1d(h, h, 5), nn.GELU(), *head())
         self.scale = nn.Parameter(torch.tensor(2.3))      # logarithm; of the loss's cosines
 
+    def hear(self, mel: Tensor) -> Tensor:
+        return F.normalize(self.sound((mel.mT + 6) / 4).mT, dim=-1)
+
     def forward(self, mouth: Tensor, mel: Tensor) -> tuple[Tensor, Tensor]:
-        mouth, sound = self.mouth(mouth.mT).mT, self.sound((mel.mT + 6) / 4).mT
-        return F.normalize(mouth, dim=-1), F.normalize(sound, dim=-1)
+        return F.normalize(self.mouth(mouth.mT).mT, dim=-1), self.hear(mel)
 
 
 def matching_loss(a: Tensor, b: Tensor, scale: Tensor, reach: int = 12) -> Tensor:
@@ -198,11 +200,13 @@ class CAPP(nn.Module):
         self.audio_mean.copy_(features.mean(0))
         self.audio_std.copy_(features.std(0).clamp(min=1e-4))
 
+    def hear(self, features: Tensor) -> Tensor:
+        return self.audio((features - self.audio_mean) / self.audio_std)
+
     def forward(self, pose: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         speed = F.pad(pose.diff(dim=1), (0, 0, 1, 0)) / self.speed_std
         moved = (pose - pose.mean(1, keepdim=True)) / self.pose_std
-        heard = (features - self.audio_mean) / self.audio_std
-        return self.pose(torch.cat([moved, speed], -1)), self.audio(heard)
+        return self.pose(torch.cat([moved, speed], -1)), self.hear(features)
 
 
 def pair_loss(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
