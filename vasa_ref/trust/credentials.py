@@ -68,16 +68,15 @@ def certificate(name: str, public, issuer: str, issuer_key, root: bool, days: fl
          x509.NameAttribute(NameOID.COMMON_NAME, common)])
     unused = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment",
                             "key_agreement", "encipher_only", "decipher_only"), False)
-    uses = x509.KeyUsage(digital_signature=not root, key_cert_sign=root,
-                         crl_sign=root, **unused)
+    use = x509.KeyUsage(digital_signature=not root, key_cert_sign=root, crl_sign=root, **unused)
     start = min(now, now + timedelta(days=days)) - timedelta(minutes=5)
     made = x509.CertificateBuilder(called(issuer), called(name), public,
                                    x509.random_serial_number(), start, now + timedelta(days))
     issued = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
     usage = [] if root else [x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])]
-    for said in (x509.BasicConstraints(root, 0 if root else None), uses,
+    for said in (x509.BasicConstraints(root, 0 if root else None), use,
                  x509.SubjectKeyIdentifier.from_public_key(public), issued, *usage):
-        made = made.add_extension(said, said.oid in (x509.BasicConstraints.oid, uses.oid))
+        made = made.add_extension(said, said.oid in (x509.BasicConstraints.oid, use.oid))
     return made.sign(issuer_key, hashes.SHA256())
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-015-d25893
@@ -98,8 +97,7 @@ def new_identity(name: str | None = None, days: float = 3650) -> bytes:
 
 
 def own_key() -> Path:
-    """The file with the user's key, made on first use with private permissions; `VasaError`
-    where it cannot be."""
+    "The user's key file, made on first use, for its owner only; `VasaError` if it cannot be."
     path = user_folder() / "key.pem"
     if path.exists(): return path
     try:
@@ -339,9 +337,11 @@ def known_certificates(key=None) -> tuple[str | None, frozenset[str]]:
     return b"\n".join(links).decode(), frozenset(str(link.serial_number) for link in chain)
 
 
-def inspect(path: str | Path, key: str | Path | None = None) -> Report:
-    """The credentials of a film or picture; `VasaError` for what is none. key: a PEM file with
-    the certificates of the signer whom one expects."""
+def inspect(
+    path: str | Path,                 # of a film or picture
+    key: str | Path | None = None,    # a PEM file with the certificates of the signer expected
+) -> Report:
+    "The credentials of a film or picture; `VasaError` for what is none."
     from vasa_ref.media.clips import read_frames
     c2pa, path, note = c2pa_library(), existing_file(path, "file", MEDIA), None
     try: chain, numbers = known_certificates(key)
