@@ -124,7 +124,7 @@ class FacePlan:
     structure: float = 0.0
     adversary: float = 0.0   # that windows of the frame look true; 0: no discriminator
     matching: float = 1.0    # that they look alike to the discriminator, if there is one
-    window: int = 128        # pixels of its windows
+    window: int = 64         # pixels of its windows
     adversary_from: int = 40_000  # steps before it begins
     consist: float = 0.0     # that both portraits of a person give the same frame
     cross_id: float = 0.0    # that a recogniser knows the person under another's motion
@@ -156,12 +156,18 @@ def swap_losses(face: DetailFace, frames: Frames, sources: Appearance,
     return {"consist": (a - b).abs().mean(), "cross_id": l_cross_id(recogniser(swapped), own)}
 
 # %% ../../nbs/face/13_training.ipynb #f09-030b-adv002
-def windows(images: Tensor, size: int, generator: torch.Generator | None = None) -> Tensor:
-    """One window of `size` pixels, or all of smaller pictures, out of images (..., 3, S, S);
-    where is random."""
-    room = max(images.shape[-1] - size, 0)
-    top, left = torch.randint(room + 1, (2,), generator=generator).tolist()
-    return images[..., top:top + size, left:left + size]
+def windows(images: Tensor, marks: Tensor, size: int,
+            generator: torch.Generator | None = None) -> Tensor:
+    """One window of `size` pixels, or all of smaller pictures, out of each of images
+    (..., B, 3, S, S), at the same places for all that comes before B: by even chances about
+    one of the marks (B, 3, 2) in [-1, 1] or anywhere."""
+    side, each = images.shape[-1], torch.arange(len(marks))
+    anywhere = 2 * torch.rand(len(marks), 1, 2, generator=generator) - 1
+    which = torch.randint(4, (len(marks),), generator=generator)
+    middle = side / 2 * (torch.cat([marks.cpu(), anywhere], 1)[each, which] + 1)
+    corner = (middle - size / 2).round().long().clamp(0, max(side - size, 0))
+    return torch.stack([image[..., top:top + size, left:left + size] for image, (left, top)
+                        in zip(images.unbind(-4), corner.tolist())], dim=-4)
 
 # %% ../../nbs/face/13_training.ipynb #f09-031-9d2547
 def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan, weight: Tensor,
@@ -171,7 +177,7 @@ def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan, weight: Tensor,
     weight (N,) of surface points.
 
     discriminator: a `PatchDiscriminator`, which learns from the same loss, on windows that the
-    generator places. recogniser: of `swap_losses`; None: without them."""
+    generator draws. recogniser: of `swap_losses`; None: without them."""
     n = frames.pose.shape[1] - 1
     sources, a, flow, drawn = draw_frames(face, frames)
     pose, points, seen, truth, mask, marks = (x[:, 1:].flatten(0, 1) for x in (
@@ -197,7 +203,7 @@ def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan, weight: Tensor,
     if plan.structure:
         parts["structure"] = plan.structure * (1 - ssim(drawn.image, truth).mean())
     if discriminator is not None:
-        drawn_windows, true_windows = windows(torch.stack([drawn.image, truth]),
+        drawn_windows, true_windows = windows(torch.stack([drawn.image, truth]), marks,
                                               plan.window, generator)
         game = adversarial_losses(discriminator, drawn_windows, true_windows)
         parts |= {"discriminator": game["discriminator"],
