@@ -27,7 +27,8 @@ from .disentangle import (l_cross_id, near_marks, pixel_loss,
 from .plain_training import FreshFrames, inverse_sqrt, make_pool, shrink
 from ..errors import VasaError
 from .networks import FaceConfig, FaceModel
-from .encoders import CloseUps, Progress, true_dynamics, train_encoders
+from .encoders import (CloseUps, Progress, add_stickers, true_dynamics,
+                                    train_encoders)
 from .perceptual import psnr, ssim
 from ..training import Recipe, Run, all_wait, first_makes, fit, team
 from ..store import save_weights
@@ -126,6 +127,7 @@ class FacePlan:
     matching: float = 1.0    # that they look alike to the discriminator, if there is one
     window: int = 64         # pixels of its windows
     adversary_from: int = 40_000  # steps before it begins
+    stickers: float = 0.0    # share of the people that have something before the face
     consist: float = 0.0     # that both portraits of a person give the same frame
     cross_id: float = 0.0    # that a recogniser knows the person under another's motion
 
@@ -299,6 +301,7 @@ def train_detail(pool, held: Callable[[], Frames], run: Run, *, config: FaceConf
         with torch.autocast(torch.device(run.device).type, enabled=False):
             frames = pool.draw(plan.pairs, plan.drivers + 1, generator)
             frames = shrink(frames.map(lambda x: x.to(run.device)), config.size)
+            frames = add_stickers(frames, generator, plan.stickers)
         seen_by = modules.get("discriminator") if step >= plan.adversary_from else None
         return cost(face, frames, plan, weight, seen_by, generator, recogniser)
 
