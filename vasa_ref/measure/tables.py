@@ -66,8 +66,8 @@ def table_row(takes: list[Take], real: list[Take], instruments: Instruments,
 def paper_tables(preset: str | Path = "laptop", quick: bool = False, seed: int = 0,
                  quiet: bool = False,
                  device: str | torch.device = "cpu") -> dict[str, dict | str | int]:
-    """Tables 3, 4 and 5 of VASA-1 for a preset's or folder's weights, as a dict of dicts, beside
-    the preset's name, the numbers of clips and talks, and the seed.
+    """Tables 3, 4 and 5 of VASA-1 for a preset's or folder's weights, as a dict of dicts,
+    beside the preset's name, the numbers of clips and talks, and the seed.
 
     Twenty minutes on two cores; `quick` takes 4 clips for 14 and 6 talks for 24. `device`
     draws, reads and plays. VasaError for incomplete weights."""
