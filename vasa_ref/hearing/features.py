@@ -69,7 +69,7 @@ def audio_features(
 # %% ../../nbs/hearing/03_features.ipynb #h2-009-4bc153
 ENCODERS = {Wav2Vec2Config: Wav2Vec2, MoonshineConfig: Moonshine}      # by their config
 
-def audio_encoder(config):
+def audio_encoder(config: Wav2Vec2Config | MoonshineConfig) -> Wav2Vec2 | Moonshine:
     "A new audio encoder of these sizes."
     return ENCODERS[type(config)](config)
 
@@ -79,20 +79,23 @@ class PhonemeRecogniser(nn.Module):
     scores (B, T, 48), and loudness, pitch and voicing (B, T, 3) in the units of
     `hearing.training.SpeechDataset`. Once trained, it stands in for the pre-trained one of
     VASA-1 3.2."""
-    def __init__(self, config):
+    def __init__(self, config: Wav2Vec2Config | MoonshineConfig):
         super().__init__()
         self.config, self.encoder = config, audio_encoder(config)
         self.phonemes = nn.Linear(config.hidden_size, len(PHONEMES))
         self.prosody = nn.Linear(config.hidden_size, 3)
 
-    def read(self, states):
+    def read(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         "Both heads' answers from hidden states (B, T, hidden)."
         return self.phonemes(states), self.prosody(states)
 
-    def forward(self, waveform): return self.read(self.encoder(waveform))
+    def forward(self, waveform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.read(self.encoder(waveform))
 
 # %% ../../nbs/hearing/03_features.ipynb #h2-010-3faad0
-def encoder_weights(path):
+def encoder_weights(
+    path: str | Path,
+) -> tuple[dict[str, torch.Tensor], dict, Wav2Vec2Config | MoonshineConfig]:
     """Of a file of audio weights: (state, metadata, config). Raises VasaError where it holds no
     audio encoder."""
     state, metadata = load_weights(path)
@@ -101,7 +104,7 @@ def encoder_weights(path):
         raise VasaError(f"{path} holds weights of kind {kind}, expected {' or '.join(kinds)}")
     return state, metadata, config_from(kinds[kind], metadata, path)
 
-def load_recogniser(folder):
+def load_recogniser(folder: str | Path) -> PhonemeRecogniser:
     """The PhonemeRecogniser of `folder/audio.safetensors` (a folder or a shipped preset's
     name), float32, eval, frozen."""
     path = weights_folder(folder) / "audio.safetensors"
@@ -110,7 +113,8 @@ def load_recogniser(folder):
         raise VasaError(f"{path} was trained on other phoneme classes")
     return load_into(PhonemeRecogniser(config), state, path).eval().requires_grad_(False)
 
-def load_audio_encoder(folder, file="audio.safetensors"):
+def load_audio_encoder(folder: str | Path,
+                       file: str = "audio.safetensors") -> Wav2Vec2 | Moonshine:
     """The audio encoder of a file in a folder (or of a shipped preset's name), float32, eval,
     frozen: that of a recogniser, or one that `keep_audio_encoder` wrote."""
     path = weights_folder(folder) / file
@@ -120,13 +124,14 @@ def load_audio_encoder(folder, file="audio.safetensors"):
     return model.encoder if "phonemes" in metadata else model
 
 # %% ../../nbs/hearing/03_features.ipynb #h2-012-1f8f1d
-def public_encoder(name):
+def public_encoder(name: str | Path) -> Wav2Vec2 | Moonshine:
     "A public checkpoint, Wav2Vec2 or Moonshine: a folder, or a name of the Hugging Face hub."
     values, *_ = read_checkpoint(name)
     if values.get("model_type") != "moonshine": return Wav2Vec2.from_pretrained(name)
     return Moonshine.from_pretrained(name, replace(public_config(values, name), hop=FRAME // 2))
 
-def keep_audio_encoder(name, folder=None):
+def keep_audio_encoder(name: str | Path,
+                       folder: str | Path | None = None) -> Wav2Vec2 | Moonshine:
     """The encoder of our weights called `name`, or else the `public_encoder` of that name; with
     a `folder` the latter is also written there, as audio.safetensors in float16, so that what
     learns from its features finds it again."""

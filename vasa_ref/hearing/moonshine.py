@@ -10,6 +10,7 @@ __all__ = ['MoonshineConfig', 'Stem', 'windowed', 'angles', 'turned', 'RotaryAtt
 from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -42,19 +43,19 @@ class MoonshineConfig:
     do_normalize = False                       # the waveform is taken as it is
 
     @classmethod
-    def public(cls): return cls()
+    def public(cls) -> "MoonshineConfig": return cls()
 
     @classmethod
-    def laptop(cls):
+    def laptop(cls) -> "MoonshineConfig":
         return cls(num_hidden_layers=4, hop=320, attention_context=(16, 2), scale=0.0408)
 
     @property
-    def receptive_field(self):
+    def receptive_field(self) -> int:
         "Samples that one state of the convolutions sees."
         return 127 + 64 * (7 - 1) + 3 * 64 * (3 - 1)
 
     @property
-    def reach(self):
+    def reach(self) -> list[tuple[int, int] | None]:
         "States (left, right) that each block sees, the lowest first; None: all."
         n, ahead = self.num_hidden_layers, self.lookahead
         if self.attention_context is None: return [None] * n
@@ -63,7 +64,7 @@ class MoonshineConfig:
         return [(left, min(right, ahead // n + (k < ahead % n))) for k in range(n)]
 
     @property
-    def context(self):
+    def context(self) -> tuple[int, int] | None:
         """States (left, right) on which one hidden state depends, beyond its own; None: on all
         of them."""
         if self.attention_context is None or self.scale is None: return None
@@ -73,7 +74,7 @@ class MoonshineConfig:
 class Stem(nn.Module):
     """Waveform (B, N) -> states (B, T, hidden), T = 1 + (N - receptive_field) // hop. The
     public strides are 64, 3 and 2; here a state's 13 places begin hop / 64 places apart."""
-    def __init__(self, config):
+    def __init__(self, config: MoonshineConfig):
         super().__init__()
         dim, self.scale, self.step = config.hidden_size, config.scale, config.hop // 64
         self.conv1 = nn.Conv1d(1, dim, 127, 64, bias=False)
@@ -142,7 +143,7 @@ class RotaryAttention(nn.Module):
 
 class Block(nn.Module):
     "Attention, then a feed-forward net, each behind a norm; called as `RotaryAttention`."
-    def __init__(self, config):
+    def __init__(self, config: MoonshineConfig):
         super().__init__()
         dim = config.hidden_size
         self.self_attn = RotaryAttention(dim, config.num_attention_heads)
@@ -179,7 +180,7 @@ class Moonshine(nn.Module):
             states.append(layer(states[-1], angle, band_mask(T, reach, device)))
         return [*states[:-1], self.layer_norm(states[-1])]
 
-    def angle(self, T: int, device=None) -> Tensor:
+    def angle(self, T: int, device: str | torch.device | None = None) -> Tensor:
         "The `angles` of T states, one behind the other."
         config = self.config
         head = config.hidden_size // config.num_attention_heads
@@ -190,7 +191,8 @@ class Moonshine(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor: return self.hidden_states(waveform)[-1]
 
     @classmethod
-    def from_pretrained(cls, folder_or_hub_name, config: MoonshineConfig | None = None):
+    def from_pretrained(cls, folder_or_hub_name: str | Path,
+                        config: MoonshineConfig | None = None) -> "Moonshine":
         """A Moonshine (eval, frozen) with the weights of a public checkpoint, a folder or a
         name of the Hugging Face hub such as "UsefulSensors/moonshine-tiny". `config`, if any,
         may ask for fewer layers and for what is ours. Raises VasaError for whatever does not
@@ -201,7 +203,7 @@ class Moonshine(nn.Module):
         return model.eval().requires_grad_(False)
 
 # %% ../../nbs/hearing/02_moonshine.ipynb #moon-19
-def public_config(values: dict, name) -> MoonshineConfig:
+def public_config(values: dict, name: str | Path) -> MoonshineConfig:
     "The config.json of a public checkpoint as a MoonshineConfig."
     if values.get("model_type") != "moonshine":
         raise VasaError(f"{name} is no Moonshine: model_type is {values.get('model_type')!r}")

@@ -10,6 +10,7 @@ __all__ = ['mel_filters', 'log_mel', 'Wav2Vec2Config', 'ConvLayer', 'FeatureExtr
 import math
 from collections import OrderedDict
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,8 @@ from ..store import load_into, read_checkpoint
 from ..units import SAMPLE_RATE
 
 # %% ../../nbs/hearing/01_spectra.ipynb #05-010-2b2d4f
-def mel_filters(n_mels=80, n_fft=400, sample_rate=SAMPLE_RATE):
+def mel_filters(n_mels: int = 80, n_fft: int = 400,
+                sample_rate: int = SAMPLE_RATE) -> torch.Tensor:
     """Triangular filters (n_mels, n_fft // 2 + 1), equally spaced on the mel scale, 2595
     log10(1 + f / 700)."""
     top = 2595 * math.log10(1 + sample_rate / 2 / 700)
@@ -77,28 +79,28 @@ class Wav2Vec2Config:
     attention_context: tuple | None = None
 
     @classmethod
-    def base(cls): return cls()
+    def base(cls) -> "Wav2Vec2Config": return cls()
 
     @classmethod
-    def large(cls):
+    def large(cls) -> "Wav2Vec2Config":
         return cls(1024, 24, 16, 4096, conv_bias=True, feat_extract_norm="layer",
                    do_stable_layer_norm=True)
 
     @classmethod
-    def laptop(cls):
+    def laptop(cls) -> "Wav2Vec2Config":
         return cls(128, 4, 4, 512, (64, 128, 128), (160, 16, 8), (10, 8, 4), True, "layer",
                    True, 9, 16, do_normalize=False, attention_context=(16, 1))
 
     @classmethod
-    def tiny(cls):
+    def tiny(cls) -> "Wav2Vec2Config":
         return cls(64, 2, 4, 128, (32, 64, 64), (160, 16, 8), (10, 8, 4), True, "layer", True,
                    9, 16, do_normalize=False, attention_context=(16, 2))
 
     @property
-    def hop(self): return math.prod(self.conv_stride)
+    def hop(self) -> int: return math.prod(self.conv_stride)
 
     @property
-    def receptive_field(self):
+    def receptive_field(self) -> int:
         "Samples that one frame of the convolutions sees."
         field, jump = 1, 1
         for kernel, stride in zip(self.conv_kernel, self.conv_stride):
@@ -106,7 +108,7 @@ class Wav2Vec2Config:
         return field
 
     @property
-    def context(self):
+    def context(self) -> tuple[int, int] | None:
         """Frames of 20 ms (left, right) on which one hidden state depends, beyond its own;
         None: on all of them."""
         if self.attention_context is None: return None
@@ -117,13 +119,14 @@ class Wav2Vec2Config:
 # %% ../../nbs/hearing/01_spectra.ipynb #05-022-5b47c5
 class ConvLayer(nn.Module):
     "Strided convolution, an optional norm, GELU: (B, C_in, N) -> (B, C_out, N')."
-    def __init__(self, dim_in, dim, kernel, stride, bias, norm):
+    def __init__(self, dim_in: int, dim: int, kernel: int, stride: int, bias: bool,
+                 norm: str | None):
         super().__init__()
         self.conv = nn.Conv1d(dim_in, dim, kernel, stride, bias=bias)
         self.layer_norm = {"group": nn.GroupNorm(dim, dim), "layer": nn.LayerNorm(dim),
                            None: None}[norm]
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.conv(x)                                                   # (B, C_out, N')
         if isinstance(self.layer_norm, nn.LayerNorm): x = self.layer_norm(x.mT).mT
         elif self.layer_norm is not None: x = self.layer_norm(x)
@@ -133,7 +136,7 @@ class ConvLayer(nn.Module):
 class FeatureExtractor(nn.Module):
     """Waveform (B, N) to features (B, T, C) by convolutions; frame k sees `receptive_field`
     samples from k * hop on."""
-    def __init__(self, config):
+    def __init__(self, config: Wav2Vec2Config):
         super().__init__()
         norm = config.feat_extract_norm
         sizes = zip((1, *config.conv_dim), config.conv_dim, config.conv_kernel,
@@ -142,7 +145,7 @@ class FeatureExtractor(nn.Module):
             ConvLayer(i, o, k, s, config.conv_bias, norm if norm == "layer" or n == 0 else None)
             for n, (i, o, k, s) in enumerate(sizes))
 
-    def forward(self, waveform):
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         x = waveform[:, None]                                              # (B, 1, N)
         for layer in self.conv_layers: x = layer(x)
         return x.mT                                                        # (B, T, C)
@@ -151,7 +154,7 @@ class FeatureExtractor(nn.Module):
 class PositionalConv(nn.Module):
     """Relative positions: GELU of a grouped, weight-normed convolution over the neighbours;
     (B, T, hidden) both ways."""
-    def __init__(self, config):
+    def __init__(self, config: Wav2Vec2Config):
         super().__init__()
         dim, kernel = config.hidden_size, config.num_conv_pos_embeddings
         self.groups = config.num_conv_pos_embedding_groups
@@ -160,14 +163,15 @@ class PositionalConv(nn.Module):
         g = v.norm(dim=(0, 1), keepdim=True)
         self.conv = nn.ParameterDict({"weight_g": g, "weight_v": v, "bias": torch.zeros(dim)})
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         g, v, bias = self.conv["weight_g"], self.conv["weight_v"], self.conv["bias"]
         weight = g * v / v.norm(dim=(0, 1), keepdim=True)    # (hidden, hidden / groups, kernel)
         y = F.conv1d(x.mT, weight, bias, padding=v.shape[-1] // 2, groups=self.groups)
         return F.gelu(y[..., :x.shape[1]]).mT
 
 # %% ../../nbs/hearing/01_spectra.ipynb #05-033-7077a9
-def band_mask(T, context, device=None):
+def band_mask(T: int, context: tuple[int, int] | None,
+              device: str | torch.device | None = None) -> torch.Tensor | None:
     """(T, T), True where frame i may attend to frame j: i - left <= j <= i + right. None
     without a context."""
     if context is None: return None
@@ -177,13 +181,13 @@ def band_mask(T, context, device=None):
 class Attention(nn.Module):
     """Multi-head self-attention (B, T, hidden) -> (B, T, hidden); `mask` (T, T) is True where a
     frame (row) may look."""
-    def __init__(self, dim, heads):
+    def __init__(self, dim: int, heads: int):
         super().__init__()
         self.heads = heads
         self.q_proj, self.k_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.v_proj, self.out_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
-    def forward(self, x, mask=None):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         q, k, v = (rearrange(project(x), "b t (h c) -> b h t c", h=self.heads)
                    for project in (self.q_proj, self.k_proj, self.v_proj))
         # (B, heads, T, hidden / heads)
@@ -193,7 +197,7 @@ class Attention(nn.Module):
 # %% ../../nbs/hearing/01_spectra.ipynb #05-038-137499
 class EncoderLayer(nn.Module):
     "One block, (B, T, hidden) -> (B, T, hidden): post-norm (base) or pre-norm (large)."
-    def __init__(self, config):
+    def __init__(self, config: Wav2Vec2Config):
         super().__init__()
         dim, self.pre_norm = config.hidden_size, config.do_stable_layer_norm
         self.attention = Attention(dim, config.num_attention_heads)
@@ -203,7 +207,7 @@ class EncoderLayer(nn.Module):
         self.layer_norm = nn.LayerNorm(dim, eps=config.layer_norm_eps)
         self.final_layer_norm = nn.LayerNorm(dim, eps=config.layer_norm_eps)
 
-    def forward(self, x, mask=None):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         if self.pre_norm:
             x = x + self.attention(self.layer_norm(x), mask)
             return x + self.feed_forward(self.final_layer_norm(x))
@@ -214,7 +218,7 @@ class EncoderLayer(nn.Module):
 class Encoder(nn.Module):
     """Positions, then the blocks; the states before the first and after each block (the last
     one normed, if pre-norm)."""
-    def __init__(self, config):
+    def __init__(self, config: Wav2Vec2Config):
         super().__init__()
         self.config = config
         self.pos_conv_embed = PositionalConv(config)
@@ -222,7 +226,7 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(config)
                                     for _ in range(config.num_hidden_layers))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         pre_norm = self.config.do_stable_layer_norm
         mask = band_mask(x.shape[1], self.config.attention_context, x.device)
         x = x + self.pos_conv_embed(x)                                     # (B, T, hidden)
@@ -238,7 +242,7 @@ class Wav2Vec2(nn.Module):
 
     T = 1 + (N - receptive_field) // hop. The parameters bear the names of the public
     checkpoints."""
-    def __init__(self, config):
+    def __init__(self, config: Wav2Vec2Config):
         super().__init__()
         self.config = config
         self.feature_extractor = FeatureExtractor(config)
@@ -247,15 +251,16 @@ class Wav2Vec2(nn.Module):
             projection=nn.Linear(config.conv_dim[-1], config.hidden_size)))
         self.encoder = Encoder(config)
 
-    def hidden_states(self, waveform):
+    def hidden_states(self, waveform: torch.Tensor) -> list[torch.Tensor]:
         """The states before the first and after each block: a list of num_hidden_layers + 1
         tensors (B, T, hidden)."""
         return self.encoder(self.feature_projection(self.feature_extractor(waveform)))
 
-    def forward(self, waveform): return self.hidden_states(waveform)[-1]
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        return self.hidden_states(waveform)[-1]
 
     @classmethod
-    def from_pretrained(cls, folder_or_hub_name):
+    def from_pretrained(cls, folder_or_hub_name: str | Path) -> "Wav2Vec2":
         """A Wav2Vec2 (eval, frozen) with the weights of a public checkpoint of either layout;
         its heads are ignored.
 

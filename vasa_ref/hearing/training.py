@@ -10,6 +10,7 @@ __all__ = ['STEP', 'UNKNOWN', 'DATASET_SIZES', 'SpeechDataset', 'labelled', 'str
 # %% ../../nbs/hearing/04_training.ipynb #h3-004-75af11
 import math
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..errors import VasaError
 from .features import (PhonemeRecogniser, encoder_weights,
                                        load_audio_encoder)
 from .moonshine import Moonshine, looking_ahead
-from .spectra import Wav2Vec2Config
+from .spectra import Wav2Vec2, Wav2Vec2Config
 from ..store import load_into, read_tensors, save_tensors, save_weights, weights_folder
 from ..training import Recipe, Run, first_makes, fit, within
 from ..units import EMOTIONS, FRAME, PHONEMES, SAMPLE_RATE
@@ -47,13 +48,13 @@ class SpeechDataset:
     prosody: torch.Tensor
     speakers: dict = field(default_factory=dict)
 
-    def crops(self, starts, length):
+    def crops(self, starts: torch.Tensor, length: int) -> torch.Tensor:
         """Pieces (B, length) of the waveform, float in [-1, 1], from the sample positions
         `starts` (B,) on."""
         pieces = [self.waveform[s:s + length] for s in starts.tolist()]
         return torch.stack(pieces).float() / 32767
 
-    def starts(self, rows, length, generator):
+    def starts(self, rows: int, length: int, generator: torch.Generator) -> torch.Tensor:
         """(rows,) random positions from which `length` samples lie on the dataset, whole STEPs.
 
         Speakers are drawn by the root of how long they speak; at the end of one, the next may
@@ -65,7 +66,8 @@ class SpeechDataset:
         return ((spans[who, 0] + (torch.rand(rows, generator=generator) * room[who]).long())
                 // STEP * STEP)
 
-    def draw(self, rows, length, centres, generator, rates=(20,)):
+    def draw(self, rows: int, length: int, centres: torch.Tensor, generator: torch.Generator,
+             rates: Sequence[int] = (20,)) -> list[torch.Tensor]:
         """Random crops: speech (rows, length), and at the sample positions `centres` (T,) in
         them labels (rows, T) and prosody (rows, 3, T). Each takes a twentieth of one of the
         `rates` as long as it did, and is so much lower."""
@@ -82,14 +84,14 @@ class SpeechDataset:
                           torch.stack([loud, lower, voiced])))
         return [torch.stack(parts) for parts in zip(*crops)]
 
-    def speaker(self, name):
+    def speaker(self, name: str) -> "SpeechDataset":
         "The part of the dataset on which the speaker called `name` speaks."
         start, stop = self.speakers[name]
         return SpeechDataset(self.waveform[start:stop], self.labels[start // STEP:stop // STEP],
                     self.prosody[:, start // FRAME:stop // FRAME])
 
 # %% ../../nbs/hearing/04_training.ipynb #h3-010-08f71f
-def labelled(waveform, labels, pause=5):
+def labelled(waveform: torch.Tensor, labels: torch.Tensor, pause: int = 5) -> SpeechDataset:
     """A SpeechDataset of one waveform (N,) in [-1, 1] with labels (ceil(N / 80),), and `pause`
     frames of silence behind it."""
     frames = -(-len(waveform) // FRAME) + pause
@@ -103,7 +105,7 @@ def labelled(waveform, labels, pause=5):
                          prosody.half())
 
 # %% ../../nbs/hearing/04_training.ipynb #h3-013-030275
-def stretch(speech, up, down):
+def stretch(speech: Speech, up: int, down: int) -> Speech:
     "The speech made up / down times as long by resampling."
     waveform = resample(speech.waveform, down, up).clamp(-1, 1)
     starts = speech.starts * up // down
@@ -121,7 +123,7 @@ VARIANTS = """
 """.split()
 
 # %% ../../nbs/hearing/04_training.ipynb #h3-017-2312fd
-def utterance(seed, held_out=False):
+def utterance(seed: int, held_out: bool = False) -> SpeechDataset:
     """One random utterance and a pause of up to 0.6 s, as a short SpeechDataset.
 
     `held_out`: voices, words and sentences that never occur without it."""
@@ -145,7 +147,8 @@ def utterance(seed, held_out=False):
     return labelled(speech.waveform, frame_labels(speech, hop=STEP), pause=int(uniform(0, 15)))
 
 # %% ../../nbs/hearing/04_training.ipynb #h3-019-1b3001
-def make_speech(n, seed=0, held_out=False, minutes=None, workers=None, quiet=False):
+def make_speech(n: int, seed: int = 0, held_out: bool = False, minutes: float | None = None,
+                workers: int | None = None, quiet: bool = False) -> SpeechDataset:
     """A SpeechDataset of `n` random utterances, or those spoken within `minutes`, in parallel;
     a seed gives the same dataset."""
     seeds = torch.randint(2 ** 62, (n,), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -158,7 +161,7 @@ def make_speech(n, seed=0, held_out=False, minutes=None, workers=None, quiet=Fal
     return replace(join_speakers({"": spoken}), speakers={})
 
 
-def join_speakers(spoken):
+def join_speakers(spoken: dict[str, list[SpeechDataset]]) -> SpeechDataset:
     "One SpeechDataset of {speaker: [SpeechDataset, ...]}, speaker after speaker."
     datasets, speakers, start = [dataset for one in spoken.values() for dataset in one], {}, 0
     for name, one in spoken.items():
@@ -167,7 +170,7 @@ def join_speakers(spoken):
     return SpeechDataset(joined("waveform"), joined("labels"), joined("prosody"), speakers)
 
 # %% ../../nbs/hearing/04_training.ipynb #h3-021-9627d2
-def mel_start(conv):
+def mel_start(conv: torch.nn.Conv1d) -> None:
     """Let the filters (C, 1, kernel) of the first convolution start as mel-spaced band-passes,
     cosine and sine pairs."""
     dim, _, kernel = conv.weight.shape
@@ -177,7 +180,8 @@ def mel_start(conv):
     with torch.no_grad(): conv.weight.copy_((pairs / pairs.norm(dim=1, keepdim=True))[:, None])
 
 # %% ../../nbs/hearing/04_training.ipynb #look-def
-def random_lookahead(encoder, generator):
+def random_lookahead(encoder: Wav2Vec2 | Moonshine,
+                     generator: torch.Generator) -> Wav2Vec2 | Moonshine:
     "The encoder, half of the time with less look-ahead than it has, where that can be."
     most = encoder.config.context[1] if isinstance(encoder, Moonshine) \
         and encoder.config.context else 0
@@ -185,8 +189,11 @@ def random_lookahead(encoder, generator):
     return looking_ahead(encoder, less) if less < most else encoder
 
 # %% ../../nbs/hearing/04_training.ipynb #h3-023-1d84f3
-def recogniser_loss(model, dataset, generator, batch=8, seconds=2.0, device="cpu", voices=None,
-                    teacher=None):
+def recogniser_loss(
+    model: PhonemeRecogniser, dataset: SpeechDataset, generator: torch.Generator,
+    batch: int = 8, seconds: float = 2.0, device: str | torch.device = "cpu",
+    voices: SpeechDataset | None = None, teacher: Moonshine | None = None,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Loss and its parts on `batch` random noisy crops of the dataset: phonemes
     (cross-entropy) + 0.2 prosody.
 
@@ -223,14 +230,14 @@ def recogniser_loss(model, dataset, generator, batch=8, seconds=2.0, device="cpu
     return loss, parts
 
 # %% ../../nbs/hearing/04_training.ipynb #h3-025-b6db15
-def save_speech(path, dataset):
+def save_speech(path: str | Path, dataset: SpeechDataset) -> None:
     "Write a SpeechDataset to a safetensors file."
     tensors = {"waveform": dataset.waveform, "labels": dataset.labels,
                "prosody": dataset.prosody}
     save_tensors(path, tensors, {"speakers": dataset.speakers, "phonemes": PHONEMES})
 
 
-def load_speech(path):
+def load_speech(path: str | Path) -> SpeechDataset:
     """The SpeechDataset of a file of `save_speech`. Raises VasaError for another file or other
     phoneme classes."""
     tensors, metadata = read_tensors(path)
@@ -243,7 +250,7 @@ def load_speech(path):
                 speakers={name: tuple(span) for name, span in metadata["speakers"].items()})
 
 # %% ../../nbs/hearing/04_training.ipynb #h3-028-839605
-def speech_of(dataset, first, last):
+def speech_of(dataset: SpeechDataset, first: int, last: int) -> Speech:
     """The sound of a dataset from label `first` to `last` as a `Speech`, which `perform` can
     speak.
 
@@ -258,7 +265,8 @@ def speech_of(dataset, first, last):
                   cuts[:-1], cuts[1:])
 
 # %% ../../nbs/hearing/04_training.ipynb #h3-029-0d67b8
-def utterances(dataset, least=1.5, most=8.0, pause=0.3, sure=0.8):
+def utterances(dataset: SpeechDataset, least: float = 1.5, most: float = 8.0,
+               pause: float = 0.3, sure: float = 0.8) -> list[tuple[int, int]]:
     """(first, last) label of the pieces of a dataset that stand between pauses of `pause`
     seconds or more, from `least` to `most` seconds long, of which at least the share `sure` has
     a known phoneme."""
@@ -276,7 +284,7 @@ def utterances(dataset, least=1.5, most=8.0, pause=0.3, sure=0.8):
     return [(a // frame * frame, b // frame * frame) for a, b in pieces]
 
 # %% ../../nbs/hearing/04_training.ipynb #tch-def
-def hearing_all(encoder):
+def hearing_all(encoder: Wav2Vec2 | Moonshine) -> Moonshine:
     "A Moonshine with the same weights, whose attention and norm have no bounds; eval, frozen."
     if not isinstance(encoder, Moonshine):
         raise VasaError("the teacher is no Moonshine: expected what tools/moonshine.py writes")

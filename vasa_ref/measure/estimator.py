@@ -10,6 +10,7 @@ __all__ = ['FACE_CENTRE', 'FACE_REACH', 'POSE_MEAN', 'POSE_STD', 'LIDS', 'SIDES'
 
 # %% ../../nbs/measure/01_estimator.ipynb #12-003-5713b9
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,8 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import VasaError
-from ..store import (load_model, read_tensors, save_tensors, save_weights,
-                            weights_folder)
+from ..store import load_model, read_tensors, save_tensors, save_weights, weights_folder
 from ..training import Recipe, Run, first_makes, fit, within
 from ..units import EMOTIONS
 from ..world.camera import random_scenes
@@ -36,7 +36,8 @@ from ..world.picture import make_figures, random_shots, render
 FACE_CENTRE, FACE_REACH = (0.0, -0.2, 0.63), 0.5         # head units
 
 
-def face_crop(images, pose, size, centre=FACE_CENTRE, reach=FACE_REACH):
+def face_crop(images: Tensor, pose: Tensor, size: int,
+              centre: tuple[float, ...] = FACE_CENTRE, reach: float = FACE_REACH) -> Tensor:
     """Upright crops (B, 3, size, size) of the face in images (B, 3, H, W), by pose (B, 6);
     `reach` about another `centre` of the head, if asked."""
     roll, distance = pose[:, 2], pose[:, 5]
@@ -59,13 +60,12 @@ class EstimatorConfig:
     code: int = 128
 
     @classmethod
-    def tiny(cls): return cls(size=48, pose_size=24, crop=24, pose_widths=(16, 32),
-                              face_widths=(16, 32), code=32)
+    def tiny(cls) -> "EstimatorConfig": return cls(48, 24, 24, (16, 32), (16, 32), code=32)
 
 
 class ConvNet(nn.Sequential):
     "Images (B, 3, S, S) in [0, 1] to a code (B, out); two convolutions a width, one halves."
-    def __init__(self, size, widths, out):
+    def __init__(self, size: int, widths: tuple[int, ...], out: int):
         layers, last = [nn.PixelUnshuffle(2)], 12
         for i, width in enumerate(widths):
             for step in (2 if i else 1, 1):
@@ -76,7 +76,7 @@ class ConvNet(nn.Sequential):
                    nn.Linear(48 * side * side, out), nn.SiLU()]
         super().__init__(*layers)
 
-    def forward(self, x): return super().forward(x * 2 - 1)
+    def forward(self, x: Tensor) -> Tensor: return super().forward(x * 2 - 1)
 
 # %% ../../nbs/measure/01_estimator.ipynb #12-012-f6cf9b
 POSE_MEAN, POSE_STD = (0.0, 0.0, 0.0, 0.0, 0.0, 1.05), (0.35, 0.2, 0.15, 0.07, 0.07, 0.15)
@@ -114,10 +114,9 @@ class MotionEstimator(nn.Module):
     """Reads pose and dynamics from frames of the synthetic world. Ours: it stands for the
     paper's gaze, pose and emotion nets. `errors` holds its own errors on held-out people, see
     `instrument_errors`."""
-    def __init__(self, config):
+    def __init__(self, config: EstimatorConfig):
         super().__init__()
-        c, self.errors = config, {}
-        self.config = config
+        self.config, self.errors, c = config, {}, config
         self.pose_net = ConvNet(c.pose_size, c.pose_widths, c.code)
         self.face_net = ConvNet(c.crop, c.face_widths, c.code)
         self.pose_head = nn.Linear(c.code, 6)
@@ -128,28 +127,28 @@ class MotionEstimator(nn.Module):
         self.register_buffer("emotion_faces", torch.zeros(len(EMOTIONS), len(UNITS)))
         self.register_buffer("emotion_std", torch.ones(len(UNITS)))
 
-    def read_pose(self, images):
+    def read_pose(self, images: Tensor) -> Tensor:
         "Pose (B, 6) from images."
         code = self.pose_net(to_size(images, self.config.pose_size))
         return self.pose_mean + self.pose_std * self.pose_head(code)
 
-    def read_face(self, images, pose):
+    def read_face(self, images: Tensor, pose: Tensor) -> Tensor:
         "Units, gaze and opening (B, 55) from images and the pose they are cropped by."
         code = self.face_net(face_crop(images, pose, self.config.crop))
         return self.face_head(torch.cat([code, (pose - self.pose_mean) / self.pose_std], 1))
 
-    def forward(self, images):                                     # (B, 3, H, W) in [0, 1]
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:    # (B, 3, H, W) in [0, 1]
         images = to_size(images, self.config.size)
         pose = self.read_pose(images)                              # (B, 6)
         return pose, self.read_face(images, pose)                  # (B, 6), (B, 55)
 
-    def motion(self, images):
+    def motion(self, images: Tensor) -> tuple[Tensor, Tensor]:
         "Pose (B, 6) and dynamics (B, 54), units and gaze, from images."
         pose, face = self(images)
         return pose, face[:, :-1]
 
     @torch.no_grad()
-    def read(self, frames, batch=64):
+    def read(self, frames: Tensor, batch: int = 64) -> Reading:
         "The `Reading` of frames, uint8 (T, H, W, 3) or float (T, 3, H, W) in [0, 1]."
         if frames.dtype == torch.uint8: frames = frames.permute(0, 3, 1, 2)
         scale = 255 if frames.dtype == torch.uint8 else 1
@@ -158,17 +157,17 @@ class MotionEstimator(nn.Module):
         return Reading(pose, face[:, :-3].clamp(0, 1), face[:, -3:-1], face[:, -1].clamp(min=0))
 
 
-def to_size(images, size):
+def to_size(images: Tensor, size: int) -> Tensor:
     "Images (B, 3, H, W) to (B, 3, size, size), smoothed where they shrink."
-    old = images.shape[-1]
-    if old == size: return images
+    if (old := images.shape[-1]) == size: return images
     return F.interpolate(images, (size, size), mode="bilinear", antialias=old > size)
 
 # %% ../../nbs/measure/01_estimator.ipynb #12-015-3b5946
-def as_bytes(images): return (images * 255).round().byte()
+def as_bytes(images: Tensor) -> Tensor: return (images * 255).round().byte()
 
 
-def lesson(number, frames, size, seed=0, device="cpu"):
+def lesson(number: int, frames: int, size: int, seed: int = 0,
+           device: str | torch.device = "cpu") -> tuple[Tensor, Tensor, Tensor]:
     """Images uint8 (K, 3, S, S), pose (K, 6), dynamics (K, 54) of K `frames` of one person.
 
     People of an even number do anything at all, those of an odd one are moments of a talk."""
@@ -194,22 +193,23 @@ class FaceDataset:
     pose: Tensor
     dynamics: Tensor
 
-    def all(self): return self.images, self.pose, self.dynamics
+    def all(self) -> tuple[Tensor, Tensor, Tensor]: return self.images, self.pose, self.dynamics
 
     @classmethod
-    def cat(cls, parts):
+    def cat(cls, parts: Iterable[Iterable[Tensor]]) -> "FaceDataset":
         "`FaceDataset` of tuples of images, pose and dynamics."
         return cls(*(torch.cat(x) for x in zip(*parts)))
 
     @classmethod
-    def make(cls, numbers, frames, size, seed=0, *, minutes=None, device="cpu", quiet=True):
+    def make(cls, numbers: Iterable[int], frames: int, size: int, seed: int = 0, *,
+             minutes: float | None = None, device: str | torch.device = "cpu",
+             quiet: bool = True) -> "FaceDataset":
         "Renders the `lesson` of each number, or of as many as `minutes` allow; one at least."
         rest = tqdm(numbers, desc="rendering", unit="person", disable=quiet, mininterval=5)
-        return cls.cat(lesson(number, frames, size, seed, device)
-                       for number in within(rest, minutes))
+        return cls.cat(lesson(n, frames, size, seed, device) for n in within(rest, minutes))
 
     @classmethod
-    def of_pool(cls, folder, size):
+    def of_pool(cls, folder: str | Path, size: int) -> "FaceDataset":
         "All frames of a `Pool` at another size."
         parts = []
         for file in Pool.open(folder).files:
@@ -219,12 +219,12 @@ class FaceDataset:
         return cls.cat(parts)
 
 # %% ../../nbs/measure/01_estimator.ipynb #12-017-40ccae
-def soften(images, factor):
+def soften(images: Tensor, factor: int) -> Tensor:
     "Images (B, 3, S, S) shrunk by `factor` and enlarged again."
     return F.interpolate(F.avg_pool2d(images, factor), images.shape[-2:], mode="bilinear")
 
 
-def spoil(images, generator):
+def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
     "Images (B, 3, S, S) as a decoder might paint them: other colours, soft, noisy."
     rand = lambda *shape: torch.rand(len(images), *shape, generator=generator).to(images.device)
     x = images * (0.75 + 0.5 * rand(3, 1, 1)) + 0.2 * (rand(3, 1, 1) - 0.5)
@@ -238,23 +238,22 @@ SIDES = [UNIT[name[:-4] + "Right" if name.endswith("Left")
               else name[:-5] + "Left" if name.endswith("Right") else name] for name in UNITS]
 
 
-def mirror(images, pose, dynamics):
+def mirror(images: Tensor, pose: Tensor, dynamics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     "The same three, seen in a mirror."
     units, gaze = dynamics.split([len(UNITS), 2], 1)
     return (images.flip(-1), pose * pose.new_tensor([-1, 1, -1, -1, 1, 1]),
             torch.cat([units[:, SIDES], gaze * gaze.new_tensor([-1, 1])], 1))
 
 # %% ../../nbs/measure/01_estimator.ipynb #12-022-a76837
-def estimator_loss(model, dataset, batch, generator):
+def estimator_loss(model: MotionEstimator, dataset: FaceDataset, batch: int,
+                   generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
     "Loss and parts on `batch` random lessons, half of them mirrored, all of them spoilt."
     device = dataset.pose.device
     index = torch.randint(len(dataset.images), (batch,), generator=generator).to(device)
     flip = (torch.rand(batch, generator=generator) < 0.5).to(device)
-    images = dataset.images[index].float() / 255
-    pose, dynamics = dataset.pose[index], dataset.dynamics[index]
-    pairs = zip((images, pose, dynamics), mirror(images, pose, dynamics))
-    images, pose, dynamics = (
-        torch.where(flip.view(-1, *[1] * (a.ndim - 1)), b, a) for a, b in pairs)
+    data = dataset.images[index].float() / 255, dataset.pose[index], dataset.dynamics[index]
+    images, pose, dynamics = (torch.where(flip.view(-1, *[1] * (a.ndim - 1)), b, a)
+                              for a, b in zip(data, mirror(*data)))
     with torch.autocast(device.type, enabled=False): images = spoil(images, generator)
     spread = pose.new_tensor([.04, .04, .03, .015, .015, .02])
     jitter = torch.randn(batch, 6, generator=generator).to(pose) * spread
@@ -269,13 +268,13 @@ def estimator_loss(model, dataset, batch, generator):
     return sum(parts.values()), parts
 
 # %% ../../nbs/measure/01_estimator.ipynb #12-024-143e28
-def acted(index, emotion, *, held_out=False, frames=12, size=128, device="cpu"):
+def acted(index: int, emotion: str, *, held_out: bool = False, frames: int = 12,
+          size: int = 128, device: str | torch.device = "cpu") -> tuple[Tensor, ...]:
     "`frames` images (T, 3, S, S) of someone acting `emotion`, calmly; true pose, units, gaze."
     plan = replace(plan_clip(70_000 + index, held_out=held_out, language="en"),
                    emotion="neutral", emotion_strength=0.0)
-    generator = torch.Generator().manual_seed(index)
     motion = perform(speak(plan), gaze=plan.gaze, distance=plan.distance, emotion=emotion,
-                     generator=generator)
+                     generator=torch.Generator().manual_seed(index))
     at = torch.linspace(0, len(motion) - 1, frames).long()
     truth = [x[at].to(device) for x in (motion.pose, motion.units, motion.gaze)]
     person = random_people(1, draw(plan.seed, "person", held_out)).to(device)
@@ -285,7 +284,7 @@ def acted(index, emotion, *, held_out=False, frames=12, size=128, device="cpu"):
     return render(make_figures(person), *truth, *around, size=size), *truth
 
 
-def learn_emotions(model, clips, **options):
+def learn_emotions(model: MotionEstimator, clips: int, **options) -> None:
     "Keeps each emotion's mean reading, and the spread within it, in the model's buffers."
     mean = lambda i, emotion: model.read(acted(i, emotion, **options)[0]).units.mean(0)
     means = torch.stack([torch.stack([mean(i, e) for i in range(clips)]) for e in EMOTIONS])
@@ -294,19 +293,19 @@ def learn_emotions(model, clips, **options):
     model.emotion_std.copy_(spread.clamp(min=0.03))
 
 
-def classify_emotion(model, units):
+def classify_emotion(model: MotionEstimator, units: Tensor) -> str:
     "Name of the emotion of a clip's units (T, 52): the nearest centre."
     offset = (units.mean(0) - model.emotion_faces.cpu()) / model.emotion_std.cpu()
     return EMOTIONS[int(offset.square().sum(1).argmin())]
 
 # %% ../../nbs/measure/01_estimator.ipynb #12-026-cc206e
-def correlation(a, b):
+def correlation(a: Tensor, b: Tensor) -> float:
     "Pearson's r of two tracks (T,): covariance over both deviations; 0 where one is constant."
     a, b = a - a.mean(), b - b.mean()
     return float((a * b).sum() / (a.norm() * b.norm()).clamp(min=1e-8))
 
 
-def instrument_errors(model, clips=14, **options):
+def instrument_errors(model: MotionEstimator, clips: int = 14, **options) -> dict[str, float]:
     "What `model` gets wrong on held-out people: mean absolute errors, correlation, accuracy."
     rows, right = [], []
     for i in range(clips):
@@ -316,8 +315,7 @@ def instrument_errors(model, clips=14, **options):
         right.append(classify_emotion(model, reading.units) == emotion)
         truth = (x.cpu() for x in (pose, units, gaze))
         rows.append((reading.opening, reading.pose, reading.units, reading.gaze, *truth))
-    opening, pose, units, gaze, *truth = (torch.cat(x) for x in zip(*rows))
-    true_pose, true_units, true_gaze = truth
+    opening, pose, units, gaze, true_pose, true_units, true_gaze = map(torch.cat, zip(*rows))
     awake = true_units[:, LIDS].amax(1) < 0.3
     error = lambda a, b: float((a - b).abs().mean())
     return {"pose_deg": math.degrees(error(pose[:, :3], true_pose[:, :3])),
@@ -341,12 +339,13 @@ class MetricsTraining:
     acted_frames: int = 6
 
     @classmethod
-    def tiny(cls): return cls(people=24, frames=4, batch=32, steps=60, emotion_clips=1,
-                              test_clips=7, acted_frames=2)
+    def tiny(cls) -> "MetricsTraining":
+        return cls(24, 4, 32, steps=60, emotion_clips=1, test_clips=7, acted_frames=2)
 
 
-def face_dataset(plan, size, *, kept=None, pool=None, minutes=None, seed=0, device="cpu",
-                 quiet=True):
+def face_dataset(plan: MetricsTraining, size: int, *, kept: Path | None = None,
+                 pool: str | Path | None = None, minutes: float | None = None, seed: int = 0,
+                 device: str | torch.device = "cpu", quiet: bool = True) -> FaceDataset:
     "`FaceDataset` of a plan and of a pool; what the file `kept` lacks is drawn."
     numbers = range(1, plan.people, 2) if pool else range(plan.people)    # a pool has the even
     made_with = {"frames": plan.frames, "size": size, "seed": seed, "every": numbers.step}
@@ -362,7 +361,8 @@ def face_dataset(plan, size, *, kept=None, pool=None, minutes=None, seed=0, devi
     return FaceDataset.cat([x.to(device) for x in part.all()] for part in parts)
 
 # %% ../../nbs/measure/01_estimator.ipynb #12-028-cf2fd1-1
-def train_metrics(preset="laptop", *, pool=None, **asked):
+def train_metrics(preset: str = "laptop", *, pool: str | Path | None = None,
+                  **asked) -> MotionEstimator:
     """Train a `MotionEstimator` on the synthetic world and return it (eval).
 
     preset: "tiny", or "laptop" and "paper", which are the same instrument. asked: as
@@ -391,7 +391,8 @@ def train_metrics(preset="laptop", *, pool=None, **asked):
     return model.requires_grad_(False)
 
 
-def load_metrics(folder="laptop", device="cpu"):
+def load_metrics(folder: str | Path = "laptop",
+                 device: str | torch.device = "cpu") -> MotionEstimator:
     "The `MotionEstimator` of a folder's or preset's metrics.safetensors, eval and frozen."
     path = weights_folder(folder) / "metrics.safetensors"
     model, metadata = load_model(path, MotionEstimator, EstimatorConfig)

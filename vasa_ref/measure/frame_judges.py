@@ -8,6 +8,7 @@ __all__ = ['MOUTH_CENTRE', 'MOUTH_REACH', 'FrameConfig', 'watch', 'FrameTalks', 
            'load_frame_judges', 'frame_figures']
 
 # %% ../../nbs/measure/03_frame_judges.ipynb #fj-004
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from .estimator import (ConvNet, EstimatorConfig, MotionEstimator, as_bytes,
 from .lipsync import (Judges, SyncConfig, Tower, fingerprint, judges_encoder,
                                       load_judges, matching_loss, mel_rows, pair_loss,
                                       sync_curve, sync_scores)
+from ..media.clips import Clip
 from ..store import load_model, read_tensors, save_tensors, save_weights, weights_folder
 from ..training import Recipe, Run, first_makes, fit, within
 from ..world.clips import make_clips
@@ -43,7 +45,8 @@ class FrameConfig(SyncConfig):
     steps: int = 2000
 
     @classmethod
-    def like(cls, config: SyncConfig, instrument: EstimatorConfig, preset="laptop"):
+    def like(cls, config: SyncConfig, instrument: EstimatorConfig,
+             preset: str = "laptop") -> "FrameConfig":
         "For judges and an instrument of these configs."
         few = dict(talks=4, steps=10, seconds=4.0, widths=(8, 16)) if preset == "tiny" else {}
         sizes = {name: value for name, value in vars(config).items()
@@ -52,7 +55,8 @@ class FrameConfig(SyncConfig):
 
 
 @torch.no_grad()
-def watch(frames: Tensor, estimator: MotionEstimator, config: FrameConfig) -> tuple:
+def watch(frames: Tensor, estimator: MotionEstimator,
+          config: FrameConfig) -> tuple[Tensor, Tensor]:
     """Of frames uint8 (T, H, W, 3): mouths uint8 (T, 3, S, S), cut out by the pose that the
     estimator reads, and its codes of the frames and of their mirror images (2, T, K)."""
     mouths, heads = [], []
@@ -79,15 +83,17 @@ class FrameTalks:
     def __len__(self): return len(self.mouth)
 
 
-def watched(clip, estimator, audio_encoder, config: FrameConfig) -> tuple:
+def watched(clip: Clip, estimator: MotionEstimator, audio_encoder: nn.Module,
+            config: FrameConfig) -> tuple[Tensor, ...]:
     "The tensors of `FrameTalks` of one clip with frames."
     return (*watch(clip.frames, estimator, config),
             mel_rows(clip.waveform, len(clip), config.mels),
             audio_features(audio_encoder, clip.waveform, len(clip)))
 
 
-def make_frame_talks(seeds, estimator: MotionEstimator, audio_encoder, config: FrameConfig,
-                     workers=None, quiet=True, minutes=None) -> FrameTalks:
+def make_frame_talks(seeds: Sequence[int], estimator: MotionEstimator, audio_encoder: nn.Module,
+                     config: FrameConfig, workers: int | None = None, quiet: bool = True,
+                     minutes: float | None = None) -> FrameTalks:
     "`FrameTalks` of `seeds`, or of the first that `minutes` allow."
     size = 16 * (workers or torch.get_num_threads())        # starting processes costs seconds
     groups, rows = [seeds[i:i + size] for i in range(0, len(seeds), size)], []
@@ -211,7 +217,8 @@ def frame_losses(judge: FrameJudges, talks: FrameTalks, generator: torch.Generat
             "capp": pair_loss(judge.encoder.head(seen), heard, judge.judges.capp.scale)}
 
 # %% ../../nbs/measure/03_frame_judges.ipynb #fj-024
-def train_frame_judges(preset="laptop", *, workers=None, **asked) -> FrameJudges:
+def train_frame_judges(preset: str = "laptop", *, workers: int | None = None,
+                       **asked) -> FrameJudges:
     """Train the networks for frames of `FrameJudges` on rendered talks; return all, eval and
     frozen.
 
@@ -259,7 +266,8 @@ def train_frame_judges(preset="laptop", *, workers=None, **asked) -> FrameJudges
     return judge
 
 # %% ../../nbs/measure/03_frame_judges.ipynb #fj-025
-def load_frame_judges(folder="laptop", device="cpu") -> FrameJudges:
+def load_frame_judges(folder: str | Path = "laptop",
+                      device: str | torch.device = "cpu") -> FrameJudges:
     """The `FrameJudges` of `folder/frame-judges.safetensors` (a folder or a shipped preset's
     name), with the judges and the instrument of that folder, else the shipped ones.
 
@@ -277,7 +285,7 @@ def load_frame_judges(folder="laptop", device="cpu") -> FrameJudges:
     return FrameJudges(encoder.to(device), judges, estimator, hears)
 
 # %% ../../nbs/measure/03_frame_judges.ipynb #fj-025b
-def frame_figures(judge: FrameJudges, takes) -> dict[str, float]:
+def frame_figures(judge: FrameJudges, takes: list) -> dict[str, float]:
     """{frame_sync_c, frame_sync_d, frame_sync_offset, frame_capp, frame_capp_shift3} of
     `metrics.Take`s: SyncNet's by the mean curve, CAPP's two shifts."""
     curves = [judge.sync_curve(t.mouths, t.truth.speech.waveform) for t in takes]

@@ -9,6 +9,7 @@ __all__ = ['MOUTH', 'JUDGES_ENCODER', 'SyncConfig', 'Talks', 'mouth_of', 'mel_ro
 
 # %% ../../nbs/measure/02_lipsync.ipynb #12-003-de41bc
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class SyncConfig:
     lr: float = 1.2e-3
 
     @classmethod
-    def tiny(cls, **changes):
+    def tiny(cls, **changes) -> "SyncConfig":
         return replace(cls(hidden=32, width=32, pose_layers=2, audio_layers=1, talks=12,
                            steps=40), **changes)
 
@@ -82,8 +83,9 @@ def mel_rows(waveform: Tensor, frames: int, mels: int = 40) -> Tensor:
     return log_mel(heard, n_mels=mels, floor=1e-6)
 
 
-def make_talks(seeds, audio_encoder, config: SyncConfig, seconds: float = 6.0, workers=None,
-               quiet=True, minutes=None, **options) -> Talks:
+def make_talks(seeds: Sequence[int], audio_encoder: nn.Module, config: SyncConfig,
+               seconds: float = 6.0, workers: int | None = None, quiet: bool = True,
+               minutes: float | None = None, **options) -> Talks:
     """`Talks` of so many `seconds`: those of `seeds`, or the first that `minutes` allow;
     options of `make_clip`."""
     size = 64 * (workers or torch.get_num_threads())        # starting processes costs seconds
@@ -97,7 +99,7 @@ def make_talks(seeds, audio_encoder, config: SyncConfig, seconds: float = 6.0, w
     return Talks(*map(torch.stack, zip(*rows)))
 
 
-def fingerprint(audio_encoder) -> str:
+def fingerprint(audio_encoder: nn.Module) -> str:
     "A short name for the weights of an audio encoder."
     digest = hashlib.sha256()
     for values in audio_encoder.state_dict().values():
@@ -107,7 +109,7 @@ def fingerprint(audio_encoder) -> str:
 # %% ../../nbs/measure/02_lipsync.ipynb #syn-enc2
 JUDGES_ENCODER = "sync-audio.safetensors"
 
-def judges_encoder(folder="laptop") -> torch.nn.Module:
+def judges_encoder(folder: str | Path = "laptop") -> torch.nn.Module:
     "The audio encoder that the judges of a folder or preset hear with, eval and frozen."
     own = (weights_folder(folder) / JUDGES_ENCODER).is_file()
     return load_audio_encoder(folder, JUDGES_ENCODER if own else "audio.safetensors")
@@ -244,7 +246,8 @@ class Judges(nn.Module):
         return (a * b).sum(-1).mean().item()
 
 # %% ../../nbs/measure/02_lipsync.ipynb #12-023-b0cc8c-1
-def judges_loss(judges: Judges, talks: Talks, generator: torch.Generator):
+def judges_loss(judges: Judges, talks: Talks,
+                generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
     "(loss, parts) of both judges on random pieces of the talks, noised."
     def some(low, high, *shape): return torch.randint(low, high, shape, generator=generator)
     def noise(x, amount): return amount * torch.randn(x.shape, generator=generator).to(x)
@@ -265,7 +268,7 @@ def judges_loss(judges: Judges, talks: Talks, generator: torch.Generator):
     return sync + capp, {"sync": sync, "capp": capp}
 
 # %% ../../nbs/measure/02_lipsync.ipynb #12-023-b0cc8c-2
-def train_sync(preset="laptop", *, workers=None, **asked) -> Judges:
+def train_sync(preset: str = "laptop", *, workers: int | None = None, **asked) -> Judges:
     """Train the `Judges` on talks of the synthetic world and return them, eval and frozen.
 
     preset: "tiny", or "laptop" and "paper", which are the same. asked: as `training.Run`;
@@ -307,7 +310,8 @@ def train_sync(preset="laptop", *, workers=None, **asked) -> Judges:
     return judges.requires_grad_(False)
 
 
-def load_judges(folder="laptop", audio_encoder=None, device="cpu") -> Judges:
+def load_judges(folder: str | Path = "laptop", audio_encoder: nn.Module | None = None,
+                device: str | torch.device = "cpu") -> Judges:
     """The `Judges` of `folder/sync.safetensors` (a folder or a shipped preset's name), eval and
     frozen.
 

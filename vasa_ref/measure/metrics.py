@@ -14,6 +14,7 @@ __all__ = ['COUPLING', 'CEILINGS', 'quiet_ends', 'held_out_truth', 'lag_curve', 
 import math
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,16 +41,16 @@ from ..units import EMOTIONS, FPS, SAMPLE_RATE
 from ..world.clips import Truth, draw, plan_clip, render_motion, speak
 from ..world.head import direction, look_direction
 from ..world.people import random_people
-from ..world.performer import perform
+from ..world.performer import Motion, perform
 from ..world.picture import make_figures, portraits
-from ..world.voice import LANGUAGES, SILENCE, phoneme_class
+from ..world.voice import LANGUAGES, SILENCE, Speech, phoneme_class
 
 # %% ../../nbs/measure/04_metrics.ipynb #12-004-430b83
 _all_ = ["MotionEstimator", "correlation", "delta_p", "load_metrics", "mouth_opening", "psnr",
          "ssim", "train_metrics"]
 
 # %% ../../nbs/measure/04_metrics.ipynb #12-014-ba09d5
-def quiet_ends(speech, seconds, margin=0.6):
+def quiet_ends(speech: Speech, seconds: float, margin: float = 0.6) -> Speech:
     "The first `seconds` of a speech between two silences of `margin` seconds."
     length = min(int(seconds * SAMPLE_RATE), len(speech.waveform))
     pad = int(margin * SAMPLE_RATE)
@@ -61,20 +62,20 @@ def quiet_ends(speech, seconds, margin=0.6):
                    phonemes=[SILENCE, *speech.phonemes[:kept], SILENCE])
 
 
-def held_out_truth(seed, emotion=None, language="en", seconds=3.0):
+def held_out_truth(seed: int, emotion: str | None = None, language: str = "en",
+                   seconds: float = 3.0) -> Truth:
     """`Truth` of a held-out person, voice and sentence: who, how it should move, and the sound;
     the emotion by turns."""
     plan = replace(plan_clip(seed, held_out=True, language=language), emotion="neutral",
                    emotion_strength=0.0)
     speech = quiet_ends(speak(plan), seconds)
     emotion = EMOTIONS[seed % len(EMOTIONS)] if emotion is None else emotion
-    generator = torch.Generator().manual_seed(seed)
     motion = perform(speech, gaze=plan.gaze, distance=plan.distance, emotion=emotion,
-                     generator=generator)
+                     generator=torch.Generator().manual_seed(seed))
     return Truth(random_people(1, draw(seed, "person", held_out=True)), motion, speech)
 
 # %% ../../nbs/measure/04_metrics.ipynb #12-019-f8e843
-def lag_curve(truth, generated, reach=8):
+def lag_curve(truth: Tensor, generated: Tensor, reach: int = 8) -> Tensor:
     """Correlation of two tracks (T,) at shifts -reach..reach: (2 reach + 1,); at a shift > 0
     the generated one is late."""
     frames, scores = len(truth), []
@@ -84,20 +85,20 @@ def lag_curve(truth, generated, reach=8):
     return torch.tensor(scores)
 
 
-def mouth_sync(pairs, reach=8):
+def mouth_sync(pairs: list[tuple[Tensor, Tensor]], reach: int = 8) -> tuple[float, int]:
     """(mouth_corr, mouth_lag_frames) of pairs of true and generated openings (T,): the best
     point of the mean curve."""
     curve = torch.stack([lag_curve(*pair, reach) for pair in pairs]).mean(0)
     return curve.max().item(), int(curve.argmax()) - reach
 
 # %% ../../nbs/measure/04_metrics.ipynb #12-024-d1df91
-def runs(mask):
+def runs(mask: Tensor) -> list[tuple[int, int]]:
     "Half-open (start, stop) of each run of True in a bool track (T,)."
     edges = F.pad(mask.int(), (1, 1)).diff().nonzero()[:, 0].tolist()
     return list(zip(edges[::2], edges[1::2]))
 
 
-def closures(units, around=5):
+def closures(units: Tensor, around: int = 5) -> list[tuple[int, int]]:
     """Runs (start, stop) of frames of units (T, 52) with touching lips, open within `around`
     frames on both sides."""
     opening = mouth_opening(units)
@@ -106,7 +107,8 @@ def closures(units, around=5):
             if is_open(start - around, start) and is_open(stop, stop + around)]
 
 
-def closures_met(units, opening, slack=1, around=5, ratio=0.3):
+def closures_met(units: Tensor, opening: Tensor, slack: int = 1, around: int = 5,
+                 ratio: float = 0.3) -> list[bool]:
     """For each of the `closures` of the true units (T, 52): does the generated opening (T,) dip
     there? A list of bool."""
     met = []
@@ -117,12 +119,12 @@ def closures_met(units, opening, slack=1, around=5, ratio=0.3):
     return met
 
 
-def earlier(track, frames):
+def earlier(track: Tensor, frames: int) -> Tensor:
     "A track (T,) so many frames earlier (later, if negative); its end, or beginning, is held."
     return track[(torch.arange(len(track)) + frames).clamp(0, len(track) - 1)]
 
 
-def silent_frames(speech, frames, release=0.2):
+def silent_frames(speech: Speech, frames: int, release: float = 0.2) -> Tensor:
     "Which frames (T,) lie more than `release` seconds from any sound."
     sounding = torch.tensor([phoneme_class(p) != SILENCE for p in speech.phonemes])
     t = (torch.arange(frames)[:, None] + 0.5) / FPS
@@ -130,7 +132,7 @@ def silent_frames(speech, frames, release=0.2):
     return ((t < starts - release) | (t > ends + release)).all(1)
 
 # %% ../../nbs/measure/04_metrics.ipynb #12-033-1343a1
-def main_gaze(reading):
+def main_gaze(reading: Reading) -> Tensor:
     """Mean direction (yaw, pitch) of the clip in the camera's frame, radians; frames with
     closing eyes are left out."""
     awake = reading.units[:, LIDS].amax(1) < 0.4
@@ -140,12 +142,12 @@ def main_gaze(reading):
     return torch.stack([torch.atan2(x, z), y.asin()])
 
 
-def angle_deg(a, b):
+def angle_deg(a: Tensor, b: Tensor) -> float:
     "Angle between two directions (yaw, pitch) in radians, in degrees."
     return math.degrees(math.acos(float((direction(a) * direction(b)).sum().clamp(-1, 1))))
 
 # %% ../../nbs/measure/04_metrics.ipynb #12-040-b0929f
-def window_jumps(motion, window):
+def window_jumps(motion: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """Sizes of the jumps of motion (T, M) at the seams between windows, and inside them: two
     tracks."""
     steps = motion.diff(dim=0) / motion.std(0).clamp(min=1e-6)
@@ -155,26 +157,25 @@ def window_jumps(motion, window):
 
 # %% ../../nbs/measure/04_metrics.ipynb #12-049-232c28
 @torch.no_grad()
-def frame_codes(estimator, frames, batch=64):
+def frame_codes(estimator: MotionEstimator, frames: Tensor, batch: int = 64) -> Tensor:
     "What the instrument's two networks make of frames uint8 (T, H, W, 3): (T, 2 code)."
     codes, device = [], estimator.pose_mean.device
     for part in frames.split(batch):
-        images = (part.permute(0, 3, 1, 2) / 255).to(device)
-        images = to_size(images, estimator.config.size)
+        images = to_size((part.permute(0, 3, 1, 2) / 255).to(device), estimator.config.size)
         crop = face_crop(images, estimator.read_pose(images), estimator.config.crop)
         whole = estimator.pose_net(to_size(images, estimator.config.pose_size))
         codes.append(torch.cat([whole, estimator.face_net(crop)], 1).cpu())
     return torch.cat(codes)
 
 
-def sequence_codes(codes, length=25, stride=5):
+def sequence_codes(codes: Tensor, length: int = 25, stride: int = 5) -> Tensor:
     """Codes of frames (T, D) -> of sequences (n, 2 D): their mean, and their mean change from
     frame to frame."""
     changes = F.pad(codes.diff(dim=0).abs(), (0, 0, 1, 0))
     return torch.cat([x.unfold(0, length, stride).mean(-1) for x in (codes, changes)], 1)
 
 
-def frechet_distance(a, b):
+def frechet_distance(a: Tensor, b: Tensor) -> float:
     "Squared Frechet distance of the Gaussians fitted to points (n, D) and (m, D)."
     a, b = a.double(), b.double()
     values, axes = torch.linalg.eigh(a.T.cov())
@@ -184,11 +185,10 @@ def frechet_distance(a, b):
     return (apart + a.var(0).sum() + b.var(0).sum() - 2 * both).item()
 
 
-def video_distance(real, made, axes=32):
+def video_distance(real: list[Tensor], made: list[Tensor], axes: int = 32) -> float:
     """Frechet distance of two lists of films, each the codes (T >= 25, D) of its frames, on the
     main axes of `real`."""
-    real, made = (torch.cat([sequence_codes(codes) for codes in films])
-                  for films in (real, made))
+    real, made = (torch.cat([sequence_codes(x) for x in films]) for films in (real, made))
     main = torch.linalg.svd(real - real.mean(0), full_matrices=False).Vh[:axes]   # (axes, 2 D)
     return frechet_distance(real @ main.T, made @ main.T)
 
@@ -216,7 +216,8 @@ class Instruments:
     audio_encoder: torch.nn.Module
 
 
-def load_instruments(folder="laptop", device="cpu"):
+def load_instruments(folder: str | Path = "laptop",
+                     device: str | torch.device = "cpu") -> Instruments:
     """A folder's or preset's own `Instruments`, else the shipped ones; the reader of frames on
     `device`, the others on the CPU. VasaError for judges of other ears."""
     has = lambda name: (weights_folder(folder) / name).is_file()
@@ -228,18 +229,18 @@ def load_instruments(folder="laptop", device="cpu"):
     return Instruments(estimator, load_judges(judges, audio_encoder), watching, audio_encoder)
 
 # %% ../../nbs/measure/04_metrics.ipynb #12-055-6ff37f-1
-def perform_truth(talker, truth, seed=0, **controls):
+def perform_truth(talker: Talker, truth: Truth, seed: int = 0, **controls) -> Tensor:
     """The talker's motion (T, M) for a truth's sound, gaze, distance and emotion; `controls` of
     `Talker.motion`."""
     wanted = truth.motion
-    weights = zip(EMOTIONS, wanted.emotion.tolist())
-    emotion = {name: weight for name, weight in weights if weight}
+    emotion = {name: w for name, w in zip(EMOTIONS, wanted.emotion.tolist()) if w}
     return talker.motion(truth.speech.waveform, seed=seed,
                          gaze=tuple(wanted.main_gaze.rad2deg().tolist()),
                          distance=wanted.distance, emotion=emotion or "neutral", **controls)
 
 
-def make_take(talker, instruments, truth, seed=0, **controls):
+def make_take(talker: Talker, instruments: Instruments, truth: Truth, seed: int = 0,
+              **controls) -> Take:
     "Let the talker play what `truth` knows, from a neutral portrait and the sound alone."
     motion = perform_truth(talker, truth, seed, **controls)
     portrait = talker.encode(portraits(truth.people, talker.size))
@@ -247,7 +248,7 @@ def make_take(talker, instruments, truth, seed=0, **controls):
     return look_at(instruments, truth, motion.cpu(), frames)
 
 
-def look_at(instruments, truth, motion, frames):
+def look_at(instruments: Instruments, truth: Truth, motion: Tensor, frames: Tensor) -> Take:
     "The `Take` of frames uint8 (T, H, W, 3)."
     estimator = instruments.estimator
     features = audio_features(instruments.audio_encoder, truth.speech.waveform, len(frames))
@@ -255,7 +256,7 @@ def look_at(instruments, truth, motion, frames):
                 *instruments.frame_judges.watch(frames), features)
 
 
-def true_take(instruments, truth):
+def true_take(instruments: Instruments, truth: Truth) -> Take:
     """The `Take` of the truth itself, rendered as large as the instrument reads: the row of
     real video."""
     motion, estimator = truth.motion, instruments.estimator
@@ -265,12 +266,13 @@ def true_take(instruments, truth):
     return look_at(instruments, truth, codes, frames)
 
 
-def asked_emotion(motion):
+def asked_emotion(motion: Motion) -> str:
     "Name of the emotion that a truth's motion acts."
     return EMOTIONS[int(motion.emotion.argmax())] if motion.emotion.any() else "neutral"
 
 # %% ../../nbs/measure/04_metrics.ipynb #12-057-483f93
-def take_figures(takes, estimator, window):
+def take_figures(takes: list[Take], estimator: MotionEstimator,
+                 window: int) -> dict[str, float]:
     """The figures that `vasa bench` calls mouth_corr, mouth_lag_frames, closure_recall, ... of
     English takes."""
     mean = lambda values: sum(values) / len(values)
@@ -298,7 +300,7 @@ def take_figures(takes, estimator, window):
     return figures
 
 # %% ../../nbs/measure/04_metrics.ipynb #12-059-914d11
-def coupling_figures(takes, judges):
+def coupling_figures(takes: list[Take], judges: Judges) -> dict[str, float]:
     """{sync_c, sync_d, sync_offset, capp, capp_shift3} of takes: SyncNet's by the mean curve,
     CAPP's two shifts."""
     curves = [judges.sync_curve(t.reading.units, t.truth.speech.waveform) for t in takes]
@@ -311,16 +313,15 @@ def coupling_figures(takes, judges):
 
 # %% ../../nbs/measure/04_metrics.ipynb #12-063-0acfc5
 @contextmanager
-def threads(n):
+def threads(n: int) -> Iterator[None]:
     "Let torch compute with n threads inside the block."
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try: yield
-    finally:
-        torch.set_num_threads(before)
+    finally: torch.set_num_threads(before)
 
 
-def speed(talker, truth):
+def speed(talker: Talker, truth: Truth) -> dict[str, float]:
     """{rtf, fps_cpu} (or fps_cuda) of one video, portrait to MP4, on two threads: the median of
     three times."""
     portrait, waveform = portraits(truth.people, talker.size), truth.speech.waveform
@@ -340,7 +341,8 @@ COUPLING = "sync_c", "sync_d", "sync_offset", "capp", "capp_shift3"
 CEILINGS = ("mouth_corr", "closure_recall", "gaze_error_deg", "distance_error",
             "emotion_accuracy", *COUPLING, *map("frame_{}".format, COUPLING))
 
-def bench(preset="laptop", quick=False, seed=0, quiet=False, device="cpu"):
+def bench(preset: str | Path = "laptop", quick: bool = False, seed: int = 0,
+          quiet: bool = False, device: str | torch.device = "cpu") -> dict[str, float | str]:
     """Every quality figure of a preset's or folder's weights, on held-out people, voices and
     sentences: a flat dict.
 
@@ -355,22 +357,20 @@ def bench(preset="laptop", quick=False, seed=0, quiet=False, device="cpu"):
     count, seconds = (7, 2.0) if quick else (21, 3.2)
     abroad = [] if quick else sorted(set(LANGUAGES) - {"en"})[seed % 3::3][:8]
     jobs = [(1000 * seed + i, language) for i, language in enumerate(["en"] * count + abroad)]
-    takes = []
+    takes, real = [], []
     with tqdm(total=len(jobs) + count + 3, desc="bench", disable=quiet, unit="part") as bar:
         for number, language in jobs:
             truth = held_out_truth(number, language=language, seconds=seconds)
             takes.append(make_take(talker, instruments, truth, seed=number))
             bar.update()
-        figures = take_figures(takes[:count], estimator, window)
-        watching = instruments.frame_judges
-        figures |= coupling_figures(takes[:count], judges)
-        figures |= frame_figures(watching, takes[:count])
-        real = []
+        figures = (take_figures(takes[:count], estimator, window)
+                   | coupling_figures(takes[:count], judges)
+                   | frame_figures(instruments.frame_judges, takes[:count]))
         for take in takes[:count]:
             real.append(true_take(instruments, take.truth))
             bar.update()
         ceiling = (take_figures(real, estimator, window) | coupling_figures(real, judges)
-                   | frame_figures(watching, real))
+                   | frame_figures(instruments.frame_judges, real))
         figures |= {f"{name}_true": ceiling[name] for name in CEILINGS if name in ceiling}
         if not quick:
             figures["fvd"] = video_distance([t.codes for t in real],

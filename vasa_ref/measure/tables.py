@@ -6,13 +6,17 @@
 __all__ = ['SHIFTS', 'SHIFTED', 'FACTORS', 'SCALED', 'COLUMNS', 'SETTINGS', 'capp_tables', 'table_row', 'paper_tables', 'as_text']
 
 # %% ../../nbs/measure/05_tables.ipynb #12-003-340f02
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from ..hearing.features import audio_features
-from .metrics import (coupling_figures, held_out_truth, load_instruments,
-                                      make_take, take_figures, true_take, video_distance)
+from .metrics import (Instruments, Take, coupling_figures, held_out_truth,
+                                      load_instruments, make_take, take_figures, true_take,
+                                      video_distance)
 from ..store import weights_folder
 from ..talking.talker import Talker
 from ..world.clips import make_clip
@@ -31,7 +35,9 @@ SETTINGS = {(0, 0, 50): (7.087, 7.391, 0.414, 0.291, 117.4, 5.730, 0.004),
             (0.5, 1, 10): (8.293, 6.363, 0.523, 0.243, 117.1, 5.469, 0.006)}
 
 # %% ../../nbs/measure/05_tables.ipynb #12-009-32585d
-def capp_tables(instruments, talks=24, seed=0, progress=lambda: None):
+def capp_tables(
+    instruments: Instruments, talks: int = 24, seed: int = 0, progress: Callable = lambda: None,
+) -> tuple[dict[int, float], dict[float, float]]:
     "({shift: CAPP}, {factor: CAPP}) of true held-out talks of six seconds: tables 3 and 4."
     shifted, scaled = {k: 0.0 for k in SHIFTS}, {k: 0.0 for k in FACTORS}
     for i in range(talks):
@@ -45,7 +51,8 @@ def capp_tables(instruments, talks=24, seed=0, progress=lambda: None):
     return shifted, scaled
 
 # %% ../../nbs/measure/05_tables.ipynb #12-011-3035a9
-def table_row(takes, real, instruments, window=50):
+def table_row(takes: list[Take], real: list[Take], instruments: Instruments,
+              window: int = 50) -> dict[str, float]:
     """The paper's figures of takes, beside which the true takes `real` stand, and the
     correlation of the mouth."""
     codes = lambda films: [take.codes for take in films]
@@ -56,8 +63,11 @@ def table_row(takes, real, instruments, window=50):
     return {name: figures[name] for name in wanted if name in figures}
 
 
-def paper_tables(preset="laptop", quick=False, seed=0, quiet=False, device="cpu"):
-    """Tables 3, 4 and 5 of VASA-1 for a preset's or folder's weights, as a dict of dicts.
+def paper_tables(preset: str | Path = "laptop", quick: bool = False, seed: int = 0,
+                 quiet: bool = False,
+                 device: str | torch.device = "cpu") -> dict[str, dict | str | int]:
+    """Tables 3, 4 and 5 of VASA-1 for a preset's or folder's weights, as a dict of dicts,
+    beside the preset's name, the numbers of clips and talks, and the seed.
 
     Twenty minutes on two cores; `quick` takes 4 clips for 14 and 6 talks for 24. `device`
     draws, reads and plays. VasaError for incomplete weights."""
@@ -88,7 +98,7 @@ def paper_tables(preset="laptop", quick=False, seed=0, quiet=False, device="cpu"
             "capp_shift": by_name(shifted), "capp_scale": by_name(scaled), "guidance": rows}
 
 # %% ../../nbs/measure/05_tables.ipynb #12-011-3035a9-1
-def as_text(tables):
+def as_text(tables: dict[str, dict | str | int]) -> str:
     "The tables as lines of text, with the paper's figures beside."
     lines = [f"{'shift, frames':<16}{'CAPP':>8}{'paper':>8}"]
     lines += [f"{k:<16g}{tables['capp_shift'][f'{k:g}']:8.3f}{paper:8.3f}"

@@ -8,10 +8,13 @@ __all__ = ['SONGS', 'join', 'sing', 'spoken_truth', 'behind', 'by_codec', 'situa
 # %% ../../nbs/measure/06_voices.ipynb #12-003-f8aa78
 import math
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import VasaError
@@ -30,7 +33,7 @@ from ..world.rooms import coloured_noise, level, music, reverberate, telephone
 from ..world.voice import LANGUAGES, SILENCE, Speech, Voice, say
 
 # %% ../../nbs/measure/06_voices.ipynb #12-007-9b2e64
-def join(speeches):
+def join(speeches: list[Speech]) -> Speech:
     """Speeches, one at least, one behind the other, without the silence at their ends, as one
     `Speech`."""
     waves, names, starts, total = [], [], [], 0
@@ -46,7 +49,8 @@ def join(speeches):
                   " ".join(s.text for s in speeches), speeches[0].voice, speeches[0].language)
 
 
-def sing(words, notes, voice="mia", language="en", rate=90):
+def sing(words: str, notes: Sequence[float], voice: str = "mia", language: str = "en",
+         rate: float = 90) -> Speech:
     """Words (a string) sung on `notes`, one per word, each 0 to 99 in the synthesiser's units
     of pitch: a `Speech`.
 
@@ -65,21 +69,22 @@ SONGS = (("row row row your boat gently down the stream", (30, 30, 30, 42, 52, 5
           (30, 42, 52, 30, 52, 60, 68, 60, 52)))
 
 
-def spoken_truth(speech, seed, seconds=3.2):
+def spoken_truth(speech: Speech, seed: int, seconds: float = 3.2) -> Truth:
     "The `Truth` of a speech by held-out person `seed`, calm and at the viewer."
     speech = quiet_ends(speech, seconds)
     motion = perform(speech, generator=draw(seed, "performance"))
     return Truth(random_people(1, draw(seed, "person", held_out=True)), motion, speech)
 
 
-def behind(truth, sound, decibel):
+def behind(truth: Truth, sound: Tensor, decibel: float) -> Truth:
     "The truth with `sound` (N,) behind its voice, so many dB softer."
     voice = truth.speech.waveform
     other = sound / level(sound[None])[0] * level(voice[None])[0] * 10 ** (-decibel / 20)
     return replace(truth, speech=replace(truth.speech, waveform=(voice + other).clamp(-1, 1)))
 
 
-def by_codec(waveform, codec="libopus", extension="ogg", bitrate="8k"):
+def by_codec(waveform: Tensor, codec: str = "libopus", extension: str = "ogg",
+             bitrate: str = "8k") -> Tensor:
     "A waveform (N,) to a file by an encoder of ffmpeg, and back."
     import ffmpeg
     import soundfile
@@ -93,7 +98,7 @@ def by_codec(waveform, codec="libopus", extension="ogg", bitrate="8k"):
     return F.pad(back, (0, max(0, len(waveform) - len(back))))[:len(waveform)]
 
 # %% ../../nbs/measure/06_voices.ipynb #12-012-e2b808-1
-def situations(clips=4):
+def situations(clips: int = 4) -> dict[str, list[Truth]]:
     """{name: [`Truth`]}: languages, whispers, songs, and English in noise, music, a hall, a
     telephone, a codec."""
     calm = lambda code, count: [held_out_truth(i, "neutral", code, 3.2) for i in range(count)]
@@ -119,19 +124,20 @@ def situations(clips=4):
     return found
 
 
-def opening_of(talker, motion):
+def opening_of(talker: Talker, motion: Tensor) -> Tensor:
     "The opening of the mouth (T,) that motion (T, M) asks for."
     return mouth_opening(talker.face.read_dynamics(motion[:, 6:]).units)
 
 
-def breath(samples, generator=None):
+def breath(samples: int, generator: torch.Generator | None = None) -> Tensor:
     "Breath (N,): coloured noise that swells and fades, 1.6 s each, with pauses as long."
     noise = coloured_noise(1, samples, torch.ones(1, 1), generator)[0]
     swell = torch.sin(torch.arange(samples) * math.pi / (1.6 * SAMPLE_RATE)).clamp(min=0)
     return noise * swell.square() / noise.abs().max()
 
 
-def voice_table(preset="laptop", clips=4, quiet=False):
+def voice_table(preset: str | Path = "laptop", clips: int = 4,
+                quiet: bool = False) -> dict[str, dict[str, float]]:
     """{situation: {mouth_corr, closure_recall}} of held-out people, and {still}: the share of
     frames with a shut mouth in four seconds of silence, noise, music, breath, and in laughter
     ("ha ha ha"). A minute or two on two cores."""

@@ -17,24 +17,27 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from types import FunctionType, MethodType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
 
-from ..face.networks import WeightStandardised, standardise
+from ..face.detail import DetailFace
+from ..face.networks import FaceModel, WeightStandardised, standardise
 from ..precision import fast_precision
-from ..talking.offline import as_frames
+from ..talking.offline import Portrait, as_frames
 from ..talking.talker import Talker
 
 # %% ../../nbs/speed/01_faster.ipynb #13-007-438649
-def synchronise(device):
+def synchronise(device: torch.device) -> None:
     "Waits until the device has done its work."
     if device.type == "cuda": torch.cuda.synchronize(device)
     elif device.type == "mps": torch.mps.synchronize()
 
 
-def timed(function, device, repeats=3, warm_up=True) -> float:
+def timed(function: Callable, device: torch.device, repeats: int = 3,
+          warm_up: bool = True) -> float:
     "Median seconds of a call, the device's work included."
     times = []
     for i in range(repeats + warm_up):
@@ -46,7 +49,7 @@ def timed(function, device, repeats=3, warm_up=True) -> float:
     return sorted(times)[len(times) // 2]
 
 # %% ../../nbs/speed/01_faster.ipynb #13-009-18d14e
-def plain(conv):
+def plain(conv: WeightStandardised) -> nn.Conv2d | nn.Conv3d:
     "A weight-standardised convolution as an ordinary one that gives the same."
     kind = nn.Conv2d if conv.weight.ndim == 4 else nn.Conv3d
     with torch.device("meta"):
@@ -58,7 +61,7 @@ def plain(conv):
 
 
 @torch.no_grad()
-def fold(model):
+def fold(model: nn.Module) -> nn.Module:
     "Makes all weight-standardised convolutions of a module `plain`, in place."
     for parent in list(model.modules()):
         for name, child in parent.named_children():
@@ -74,7 +77,8 @@ class Graphed:
     def __init__(self, function: Callable):
         self.function, self.recordings, self.lock = function, {}, threading.Lock()
 
-    def record(self, tensors, spec):
+    def record(self, tensors: list,
+               spec: TreeSpec) -> tuple[list, torch.cuda.CUDAGraph, Any, torch.cuda.Event]:
         with torch.inference_mode(False), torch.no_grad():            # for callers of any mode
             inputs = [x.clone() if isinstance(x, Tensor) else x for x in tensors]
             args = tree_unflatten(inputs, spec)
@@ -88,7 +92,7 @@ class Graphed:
             torch.cuda.current_stream().wait_stream(side)
         return inputs, graph, output, torch.cuda.Event()
 
-    def __call__(self, *args):
+    def __call__(self, *args) -> Any:
         tensors, spec = tree_flatten(args)
         key = tuple(x.shape if isinstance(x, Tensor) else x for x in tensors)
         device = next(x.device for x in tensors if isinstance(x, Tensor))
@@ -117,14 +121,14 @@ class Tricks:
     overlap: bool = False        # of motion, decoding and whatever is done with the frames
 
     @classmethod
-    def best(cls, device="cpu", batch: int = 8):
+    def best(cls, device: str | torch.device = "cpu", batch: int = 8) -> "Tricks":
         "What pays off on a CPU, and what should on a GPU."
         cuda = torch.device(device).type == "cuda"
         return cls(folded=True, channels_last=True, half=cuda, compiled=cuda, graph=cuda,
                    batch=batch, overlap=cuda)
 
     @classmethod
-    def live(cls, device="cpu"):
+    def live(cls, device: str | torch.device = "cpu") -> "Tricks":
         "What pays off for a stream: motion and frames at once, and bfloat16 where it is fast."
         half = fast_precision(device) == "bf16"
         return replace(cls.best(device, 5), overlap=True, half=half)
@@ -156,7 +160,7 @@ def in_full_batches(paint: Callable, batch: int) -> Callable:
     return whole
 
 
-def painter(face, tricks: Tricks) -> Callable:
+def painter(face: FaceModel | DetailFace, tricks: Tricks) -> Callable:
     "`decode` of a copy of a face model, with tricks; half precision is up to the caller."
     parts = face.from_canonical, face.decoder
     shared = {id(child): child for child in face.children() if child not in parts}
@@ -171,7 +175,7 @@ def painter(face, tricks: Tricks) -> Callable:
     return in_full_batches(paint, tricks.batch) if tricks.compiled or tricks.graph else paint
 
 # %% ../../nbs/speed/01_faster.ipynb #13-016-557154
-def ahead(items: Iterable, side=None) -> Iterator:
+def ahead(items: Iterable, side: torch.cuda.Stream | None = None) -> Iterator:
     """The same items; each is made by a thread while the one before is used, on CUDA in the
     stream `side`."""
     items, end = iter(items), object()
@@ -236,7 +240,7 @@ class FastTalker(Talker):
         cuda = self.device.type == "cuda"
         self.streams = [torch.cuda.Stream(self.device) if cuda else None for _ in range(2)]
 
-    def draw(self, portrait, motion):
+    def draw(self, portrait: Portrait, motion: Iterable[Tensor]) -> Iterator[Tensor]:
         if not self.tricks.overlap:
             yield from super().draw(portrait, motion)
         else:
@@ -244,7 +248,7 @@ class FastTalker(Talker):
                 yield from super().draw(portrait, ahead(motion, self.streams[0]))
 
     @torch.inference_mode()
-    def decode(self, portrait, motion):
+    def decode(self, portrait: Portrait, motion: Tensor) -> Iterator[Tensor]:
         parts = motion.to(self.device).split(self.batch)
         batches = (fetch(self.images(portrait, part)) for part in parts)
         overlap = self.tricks.overlap and len(parts) > 1
@@ -282,7 +286,7 @@ def trick_table(talker: Talker, tricks: list[Tricks], repeats: int = 5) -> list[
     return rows
 
 
-def each_and_all(device="cpu", batch: int = 8) -> list[Tricks]:
+def each_and_all(device: str | torch.device = "cpu", batch: int = 8) -> list[Tricks]:
     """Each trick alone that the device knows, compiling where there is a compiler, then those
     of `Tricks.best`."""
     compiler = any(map(shutil.which, ("g++", "clang++", "c++")))

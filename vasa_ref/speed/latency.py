@@ -12,16 +12,18 @@ __all__ = ['aten', 'UNCOUNTED', 'sampled', 'attention', 'Ledger', 'count', 'Stag
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from ..face.detail import Appearance, DetailFace
 from ..face.networks import FaceModel
 from ..hearing.features import audio_features
 from .faster import (FastTalker, Tricks, each_and_all, perturbed, synchronise,
@@ -81,7 +83,7 @@ class Ledger(TorchDispatchMode):
 
 
 @torch.no_grad()
-def count(function) -> Ledger:
+def count(function: Callable) -> Ledger:
     "The `Ledger` of one call."
     with Ledger() as ledger: function()
     return ledger
@@ -99,7 +101,7 @@ class Stage:
 
 
 @torch.no_grad()
-def stages(talker) -> list[Stage]:
+def stages(talker: Talker) -> list[Stage]:
     "The stages of a `Talker`'s work on one window, on its device."
     model, device, size = talker.motion_model, talker.device, talker.size
     window, performance = model.config.window, talker.performance()
@@ -115,9 +117,7 @@ def stages(talker) -> list[Stage]:
     n = talker.batch
     motion = zeros(n, model.config.motion_dim)
     motion[:, 5] = 1.0
-
     def encode(): return talker.face.appearance(image, talker.face.identity(image))
-
     return [Stage("portrait", encode, 0),
             Stage("audio", lambda: audio_features(talker.audio, sound), 1),
             Stage("conditions", lambda: model.encode(conditions()), 1),
@@ -126,7 +126,7 @@ def stages(talker) -> list[Stage]:
             Stage("decoding", lambda: talker.images(portrait, motion), window / n)]
 
 # %% ../../nbs/speed/02_latency.ipynb #13-021-a2483b
-def parts_of(face) -> dict[str, list]:
+def parts_of(face: FaceModel | DetailFace) -> dict[str, list]:
     """The modules that work for each frame, by the pixels at which they work; either kind of
     face model."""
     c, d = face.config, face.decoder
@@ -141,7 +141,9 @@ def parts_of(face) -> dict[str, list]:
 
 
 @torch.no_grad()
-def spent_by_part(face, inputs, read: Callable) -> dict[str, Tensor]:
+def spent_by_part(face: FaceModel | DetailFace,
+                  inputs: tuple[Tensor | Appearance, Tensor, Tensor, Tensor],
+                  read: Callable[[], list[float]]) -> dict[str, Tensor]:
     """By how much the counters that `read` gives advance in each part of decoding: the flow,
     the warps (and all small things), the face from the front where there is one, the features
     of 64 px and so on."""
@@ -152,8 +154,7 @@ def spent_by_part(face, inputs, read: Callable) -> dict[str, Tensor]:
             now = torch.tensor(read(), dtype=torch.float64)
             spent[name], last = spent.get(name, 0) + now - last, now
         return hook
-    parts = parts_of(face)
-    hooks = []
+    parts, hooks = parts_of(face), []
     for name, modules in parts.items():
         for module in modules:
             hooks.append(module.register_forward_pre_hook(mark(rest)))
@@ -166,7 +167,7 @@ def spent_by_part(face, inputs, read: Callable) -> dict[str, Tensor]:
     return {name: spent[name] for name in (flow, rest, *levels)}
 
 # %% ../../nbs/speed/02_latency.ipynb #13-021-a2483b-1
-def decoder_parts(face, repeats: int = 0) -> dict[str, Stage]:
+def decoder_parts(face: FaceModel | DetailFace, repeats: int = 0) -> dict[str, Stage]:
     """The parts of decoding one frame with their MACs and bytes; with `repeats`, their median
     seconds as well."""
     device, c = next(face.parameters()).device, face.config
@@ -186,7 +187,8 @@ def decoder_parts(face, repeats: int = 0) -> dict[str, Stage]:
             for name, values in counted.items()}
 
 # %% ../../nbs/speed/02_latency.ipynb #13-026-0e36c3
-def machine_limits(device, dtype, repeats=10) -> tuple[float, float]:
+def machine_limits(device: str | torch.device, dtype: torch.dtype,
+                   repeats: int = 10) -> tuple[float, float]:
     """(MAC/s of a big matrix product in `dtype`, B/s read and written by a big copy), the best
     that is seen."""
     device = torch.device(device)
@@ -194,12 +196,11 @@ def machine_limits(device, dtype, repeats=10) -> tuple[float, float]:
     a, b = torch.randn(2, n, n, device=device).to(dtype)
     source = torch.zeros(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    best = lambda function: min(timed(function, device, 1, warm_up=i == 0)
-                                for i in range(repeats))
+    best = lambda function: min(timed(function, device, 1, i == 0) for i in range(repeats))
     return n ** 3 / best(lambda: a @ b), 2 * size / best(lambda: target.copy_(source))
 
 # %% ../../nbs/speed/02_latency.ipynb #13-029-363a57
-def measure(talker, repeats=3, plain=None) -> list[Stage]:
+def measure(talker: Talker, repeats: int = 3, plain: Talker | None = None) -> list[Stage]:
     """The stages of a talker with their MACs and bytes, which are counted on `plain` if given,
     and median seconds on its device."""
     table = stages(talker)
@@ -211,13 +212,13 @@ def measure(talker, repeats=3, plain=None) -> list[Stage]:
     return table
 
 
-def floor_seconds(stage, limits) -> tuple[float, float]:
+def floor_seconds(stage: Stage, limits: tuple[float, float]) -> tuple[float, float]:
     "The least seconds of a call for its arithmetic, and for its memory."
     return stage.macs / limits[0], stage.bytes / limits[1]
 
 # %% ../../nbs/speed/02_latency.ipynb #13-035-cde765
-def roofline(ax, table, limits, title=""):
-    "Draws stages as points under the roof of (MAC/s, B/s)."
+def roofline(ax: Any, table: list[Stage], limits: tuple[float, float], title: str = "") -> None:
+    "Draws stages as points under the roof of (MAC/s, B/s) on matplotlib's axes `ax`."
     peak, bandwidth = limits
     x = [s.macs / s.bytes for s in table]
     ridge = peak / bandwidth
@@ -230,13 +231,13 @@ def roofline(ax, table, limits, title=""):
     ax.legend(fontsize=9)
 
 # %% ../../nbs/speed/02_latency.ipynb #13-038-307c3b
-def offline_fps(table, window) -> float:
+def offline_fps(table: list[Stage], window: int) -> float:
     """Frames per second offline, without the portrait, which is encoded once, and without the
     frames' way to the CPU."""
     return window / sum(s.calls * s.seconds for s in table)
 
 # %% ../../nbs/speed/02_latency.ipynb #13-042-4cff06
-def stream_latency(steps, new_frames, delay) -> Tensor:
+def stream_latency(steps: Iterable[float], new_frames: int, delay: float) -> Tensor:
     """Latency (T,) in seconds of each frame of a live stream: from its sound to the end of its
     step.
 
@@ -249,7 +250,7 @@ def stream_latency(steps, new_frames, delay) -> Tensor:
     return torch.tensor(late, dtype=torch.float64)
 
 
-def drift(late, new_frames) -> float | None:
+def drift(late: Tensor, new_frames: int) -> float | None:
     """Seconds per second by which latencies (T,) grow: the slope of the line through the first
     of each step's frames; None where there are fewer than ten steps."""
     first = late[::new_frames]
@@ -259,7 +260,7 @@ def drift(late, new_frames) -> float | None:
     return ((t * late).sum() / t.square().sum()).item()
 
 # %% ../../nbs/speed/02_latency.ipynb #13-045-81e909
-def late_figures(late, heard, new_frames) -> dict:
+def late_figures(late: Tensor, heard: float, new_frames: int) -> dict[str, float]:
     """What latencies (T,) of a stream's frames, in seconds, say: `latency_ms` (median),
     `stream_latency_ms` (95 % of the frames are faster), `drift` where there are ten steps; and
     `lookahead_ms`, the `heard` seconds of sound that each step waits for."""
@@ -269,7 +270,8 @@ def late_figures(late, heard, new_frames) -> dict:
     return figures if slope is None else figures | {"drift": slope}
 
 
-def stream_figures(talker, budget=10.0, new_frames=NEW_FRAMES, lookahead=LOOKAHEAD) -> dict:
+def stream_figures(talker: Talker, budget: float = 10.0, new_frames: int = NEW_FRAMES,
+                   lookahead: int = LOOKAHEAD) -> dict[str, float]:
     """Figures of streaming for `budget` seconds or a minute of video, at least two steps: the
     sound is there whenever it is asked for. `latency_ms` (median), `stream_latency_ms` (95 %
     of the frames are faster), from a frame's sound to the frame, and `drift` are those that the
@@ -279,8 +281,7 @@ def stream_figures(talker, budget=10.0, new_frames=NEW_FRAMES, lookahead=LOOKAHE
     appearance = talker.encode(image)
     silence = iter(lambda: torch.zeros(FRAME), None)                              # for ever
     frames = talker.stream(appearance, silence, new_frames=new_frames, lookahead=lookahead)
-    warm_up = dict(new_frames=1, lookahead=0)
-    for _ in talker.stream(appearance, [torch.zeros(FRAME)], **warm_up): pass
+    for _ in talker.stream(appearance, [torch.zeros(FRAME)], new_frames=1, lookahead=0): pass
     synchronise(talker.device)
     while len(steps) < 2 or (time.perf_counter() - began < budget
                              and len(steps) * new_frames < 60 * FPS):
@@ -299,14 +300,14 @@ def stream_figures(talker, budget=10.0, new_frames=NEW_FRAMES, lookahead=LOOKAHE
                       for percent, least in enough.items() if len(steps) >= least}
 
 # %% ../../nbs/speed/02_latency.ipynb #live-def
-def live_figures(talker, seconds, new_frames=NEW_FRAMES, lookahead=LOOKAHEAD) -> dict:
+def live_figures(talker: Talker, seconds: float, new_frames: int = NEW_FRAMES,
+                 lookahead: int = LOOKAHEAD) -> dict[str, float]:
     """`late_figures` of `seconds` of a live stream, against the clock. One that is late by as
     much is given up: it will not keep up any more."""
     image = torch.rand(3, talker.size, talker.size, generator=torch.Generator().manual_seed(0))
     choice, portrait = dict(new_frames=new_frames, lookahead=lookahead), talker.encode(image)
     for _ in talker.stream(portrait, [torch.zeros(10 * FRAME)], **choice): pass    # warm up
     began = time.perf_counter()
-
     def microphone():
         for i in range(1, round(100 * seconds) + 1):                       # each 10 ms
             time.sleep(max(0.0, began + i / 100 - time.perf_counter()))
@@ -321,7 +322,7 @@ def live_figures(talker, seconds, new_frames=NEW_FRAMES, lookahead=LOOKAHEAD) ->
     return late_figures(late, talker.delay(**choice), new_frames)
 
 # %% ../../nbs/speed/02_latency.ipynb #13-050-9a5ac7
-def device_name(device) -> str:
+def device_name(device: torch.device) -> str:
     "What computes, in words."
     if device.type == "cuda": return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
@@ -331,7 +332,7 @@ def device_name(device) -> str:
     return f"{name}, {torch.get_num_threads()} threads"
 
 
-def peak_memory_mb(device) -> float:
+def peak_memory_mb(device: torch.device) -> float:
     "Peak memory in MB: of the device where it is counted, else of this whole process."
     if device.type == "cuda": return torch.cuda.max_memory_allocated(device) / 2 ** 20
     import resource
@@ -339,7 +340,8 @@ def peak_memory_mb(device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def trick_figures(talker, best, batches=(1, 2, 4, 16, 32)) -> dict:
+def trick_figures(talker: Talker, best: Tricks,
+                  batches: tuple[int, ...] = (1, 2, 4, 16, 32)) -> dict[str, float]:
     """The `trick_table` of each trick, of all and of other batches, flat, with the talker's
     weights `perturbed`."""
     wanted = each_and_all(talker.device, best.batch)
@@ -394,5 +396,4 @@ def latency(
                 "offline_fps": offline_fps(table, window), **streamed, "peak_memory_mb": memory,
                 **(trick_figures(plain, best) if tricks else {}), "torch": torch.__version__,
                 "date": date.today().isoformat()}
-    finally:
-        torch.set_num_threads(before)
+    finally: torch.set_num_threads(before)
