@@ -11,7 +11,7 @@ _lock, _defaults = threading.Lock(), []   # of each block that is open, the firs
 
 
 @contextmanager
-def float32():
+def float32() -> Iterator[None]:
     """Inside, and in what it decorates, torch makes float32 numbers. The session's own default, which all threads
     share, comes back when the last of the blocks is left."""
     with _lock:
@@ -37,7 +37,7 @@ def each_in_float32(items: Iterable) -> Iterator:
         yield item
 
 
-def fast_precision(device) -> str:
+def fast_precision(device: str | torch.device) -> str:
     """The precision that is fast on a device: "bf16" on accelerators and with AMX or AVX-512 BF16, else "no".
 
     Other processors emulate bfloat16: a step of the face model took nine times as long on one with AVX2."""

@@ -30,7 +30,7 @@ def legible() -> None:
 
 
 def panels(titles: str | Sequence[str], x: str | Sequence[str], y: str | Sequence[str], height: float = 2.6,
-           columns: int = 0, **options):
+           columns: int = 0, **options) -> "matplotlib.axes.Axes | list[matplotlib.axes.Axes]":  # noqa: F821
     """Axes side by side in one `legible` figure as wide as the site's column, one for each title; for one text, the
     axes.
 
@@ -52,7 +52,7 @@ def panels(titles: str | Sequence[str], x: str | Sequence[str], y: str | Sequenc
     return grid[0, 0] if isinstance(titles, str) else list(grid.flat[:len(names)])
 
 
-def table(header: Sequence, rows: Sequence[Sequence]):
+def table(header: Sequence, rows: Sequence[Sequence]) -> "IPython.display.Markdown":  # noqa: F821
     "A table for a notebook's page; a float is shown with three digits."
     from IPython.display import Markdown
     text = lambda value: f"{value:.3g}" if isinstance(value, float) else str(value)
@@ -76,7 +76,7 @@ def as_pictures(images: Tensor | Sequence) -> list:
     return [Image.fromarray(value.numpy()) for value in values]
 
 
-def drawn(figure):
+def drawn(figure: "matplotlib.figure.Figure") -> "PIL.Image.Image":  # noqa: F821
     "A matplotlib figure as a PIL picture."
     import matplotlib.pyplot as plt
     from PIL import Image
@@ -87,7 +87,7 @@ def drawn(figure):
 
 
 def sheet(images: Tensor, titles: Sequence[str] = (), rows: Sequence[str] = (), columns: int = 0, text: int = 14,
-          quality: int = 72):
+          quality: int = 72) -> "IPython.display.Image":  # noqa: F821
     """Images (N, 3, H, W) in [0, 1], or frames uint8 (N, H, W, 3), as one JPEG: rows of `columns` (0: all in one row),
     white between. Pictures are made smaller where the sheet would be more than twice as wide as the site's column.
 
@@ -137,7 +137,7 @@ FOLLOW = """const box = this.closest('[data-labels]'), bar = box.querySelector('
 
 
 def slider(images: Tensor | Sequence, labels: Sequence, name: str | Sequence[str], quality: int = 70,
-           sound: Tensor | None = None):
+           sound: Tensor | None = None) -> "IPython.display.HTML":  # noqa: F821
     """Pictures behind sliders that need no kernel: images or frames as for `sheet`, or matplotlib's figures.
 
     One slider: its `name`, and `labels`, what stands beside it at each step. Several: a name and a list of labels for

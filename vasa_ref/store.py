@@ -7,13 +7,15 @@ Nothing is unpickled, files appear only when complete, and whatever is wrong wit
 import dataclasses
 import json
 import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from .errors import VasaError
 from .precision import float32
@@ -26,7 +28,15 @@ FILES = ("audio.safetensors", "face.safetensors", "motion.safetensors", "quick.s
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
-def output_target(path):
+class Dataclass(Protocol):
+    """An instance of some dataclass: a model's config."""
+    __dataclass_fields__: ClassVar[dict]
+
+
+Config, Model = TypeVar("Config", bound=Dataclass), TypeVar("Model", bound=nn.Module)
+
+
+def output_target(path: str | Path) -> Path:
     """The file that is written when `path` (~ is home) is: what it points at, where it is a symbolic link.
 
     Raises VasaError for what is there and is read-only, or no file (a device, a pipe, a folder, links in a circle)."""
@@ -42,7 +52,7 @@ def output_target(path):
 
 
 @contextmanager
-def atomic_path(path):
+def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; what was written there takes the place of `path` when the block ends well.
 
     A symbolic link stays, and what it points at is written. The temporary name keeps the suffix, which tells writers
@@ -58,7 +68,7 @@ def atomic_path(path):
         beside.unlink(missing_ok=True)
 
 
-def save_tensors(path, tensors, metadata):
+def save_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Write {name: tensor} and {name: JSON value} to one safetensors file, atomically; folders are made as needed."""
     Path(os.path.expanduser(path)).parent.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}  # copies: none share memory
@@ -70,7 +80,7 @@ def save_tensors(path, tensors, metadata):
             raise OSError(f"cannot write {path}: {error}") from error
 
 
-def read_tensors(path):
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors {name: tensor} and metadata {name: JSON value} of a file of `save_tensors`; VasaError if it is none."""
     try:
         with safe_open(os.path.expanduser(path), framework="pt") as file:
@@ -80,7 +90,8 @@ def read_tensors(path):
         raise VasaError(f"{path} is damaged or no safetensors file of this package ({error})") from error
 
 
-def save_weights(path, module, config, *, dtype=None, **metadata):
+def save_weights(path: str | Path, module: nn.Module, config: Dataclass, *, dtype: torch.dtype | None = None,
+                 **metadata) -> None:
     """Save `module` with its `config` (a dataclass) and any JSON-able `metadata` to a safetensors file, atomically.
 
     `dtype` (for example torch.float16) stores floating-point tensors in that type; loading gives the module's own back.
@@ -96,7 +107,7 @@ def save_weights(path, module, config, *, dtype=None, **metadata):
     save_tensors(path, tensors, reserved | metadata)
 
 
-def load_weights(path, kind=None):
+def load_weights(path: str | Path, kind: type | str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a file of `save_weights`: (state_dict on the CPU, metadata with "config": dict, "kind": str, ...).
 
     `kind` is the config class expected (or its name). Raises VasaError when the file is absent, truncated, no
@@ -114,7 +125,7 @@ def load_weights(path, kind=None):
     return state, metadata
 
 
-def config_from(config_class, metadata, path):
+def config_from(config_class: type[Config], metadata: dict[str, Any], path: str | Path) -> Config:
     """Rebuild a config dataclass from `metadata["config"]`; VasaError names fields that are unknown, or missing without
     a default.
 
@@ -136,7 +147,7 @@ def _tuples(value):
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def load_into(module: nn.Module, state, path):
+def load_into(module: Model, state: dict[str, Tensor], path: str | Path) -> Model:
     """Load `state` into `module` and return it; VasaError names tensors that are missing, left over or misshapen.
 
     Checked before anything is written: on error the module is as it was.
@@ -155,7 +166,8 @@ def load_into(module: nn.Module, state, path):
 
 
 @float32()
-def load_model(path, make, config_class):
+def load_model(path: str | Path, make: Callable[[Config], Model],
+               config_class: type[Config]) -> tuple[Model, dict[str, Any]]:
     """The model of a file of `save_weights`, on the CPU, eval and frozen, and the file's metadata: `make` gives it from
     its config. Raises VasaError as `load_weights`, `config_from` and `load_into` do."""
     state, metadata = load_weights(path, config_class)
@@ -163,12 +175,12 @@ def load_model(path, make, config_class):
     return model.eval().requires_grad_(False), metadata
 
 
-def shipped_presets():
+def shipped_presets() -> list[str]:
     """Names of the presets whose weights come with the package."""
     return sorted(p.name for p in PRETRAINED.iterdir() if p.is_dir()) if PRETRAINED.is_dir() else []
 
 
-def weights_folder(name_or_path="laptop") -> Path:
+def weights_folder(name_or_path: str | Path = "laptop") -> Path:
     """The folder of a shipped preset ("laptop") or of weights trained here; VasaError says what is accepted."""
     name = str(name_or_path)
     if name in shipped_presets():
@@ -187,7 +199,7 @@ NEEDED = "config.json", "model.safetensors"
 PROCESSOR, PREPROCESSOR = OPTIONAL = "processor_config.json", "preprocessor_config.json"   # newer, older transformers
 
 
-def read_checkpoint(folder_or_hub_name):
+def read_checkpoint(folder_or_hub_name: str | Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
     """The parts of a public checkpoint: (config dict, preprocessor dict, {name: tensor}).
 
     Accepts a folder with config.json, model.safetensors and, if there is one, preprocessor_config.json or a

@@ -64,7 +64,7 @@ class Run:
     out: Path | str | None = None                 # folder for weights and checkpoints
     resume: Path | str | None = None              # the `out` of an earlier run, to go on from
     seed: int = 0                                 # of weights, batches and noise
-    device: Any = "cpu"                           # where it trains
+    device: str | torch.device = "cpu"            # where it trains
     quiet: bool = False                           # shows no progress
     save_every: float = 120                       # seconds between two checkpoints
 
@@ -117,7 +117,7 @@ def team() -> tuple[int, int]:
 
 
 @contextmanager
-def together():
+def together() -> Iterator[None]:
     "Around what all processes do at once: where one has ended, VasaError in the others."
     try: yield
     except RuntimeError as error:
@@ -239,7 +239,7 @@ def read_losses(loop: Loop) -> None:
 
 
 @contextmanager
-def averaged(loop: Loop):
+def averaged(loop: Loop) -> Iterator[None]:
     "Within, the modules hold the averaged weights."
     raw = [p.detach().clone() for p in loop.params]
     with torch.no_grad(): torch._foreach_copy_(loop.params, loop.averages)

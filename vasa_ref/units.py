@@ -25,13 +25,13 @@ PHONEMES = tuple("""_ i ɪ e ɛ æ a ɑ ɔ o ʊ u ʌ ə ɜ y ø ɨ p b t d k ɡ
     m n ŋ f v θ ð s z ʃ ʒ x h r l j w aɪ aʊ eɪ oʊ ɔɪ tʃ dʒ""".split())
 
 
-def check_strength(strength):
+def check_strength(strength: float) -> None:
     """VasaError unless the strength of an emotion is a number from 0 to 2."""
     if not isinstance(strength, Real) or not 0 <= strength <= 2:
         raise VasaError(f"emotion strength {strength!r} is out of range; accepted is a number from 0 to 2")
 
 
-def emotion_offsets(emotion, strength=1.0):
+def emotion_offsets(emotion: str | dict[str, float] | None, strength: float = 1.0) -> list[float]:
     """The emotion offset, seven floats in the order of `EMOTIONS`; VASA-1's condition e (section 3.2).
 
     emotion: a name, a dict of names to weights, or None. None and "neutral" give zeros, no offset; strength from 0 to 2

@@ -3,14 +3,17 @@ browser, and work that waits its turn."""
 import asyncio
 import html
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anywidget
 import ipywidgets as widgets
 import torch
 import traitlets
+from PIL import Image
+from torch import Tensor
 
 from .errors import VasaError
 from .media.files import kind_of
@@ -27,35 +30,38 @@ def named(text: str, **style) -> dict:
     return dict(description=text, style={"description_width": "150px", **style}, layout={"width": "98%"})
 
 
-def choice(options, value, text: str): return widgets.Dropdown(options=options, value=value, **named(text))
+def choice(options: list[str] | list[tuple[str, str]], value: str, text: str) -> widgets.Dropdown:
+    return widgets.Dropdown(options=options, value=value, **named(text))
 
 
-def ways(options: dict, value, text: str):
+def ways(options: dict[str, str], value: str, text: str) -> widgets.ToggleButtons:
     "Buttons side by side, one of which is pressed; options: label to value."
     return widgets.ToggleButtons(options=list(options.items()), value=value, **named(text, button_width="auto"))
 
 
-def typed(value: str, text: str): return widgets.Text(value=value, continuous_update=False, **named(text))
+def typed(value: str, text: str) -> widgets.Text:
+    return widgets.Text(value=value, continuous_update=False, **named(text))
 
 
-def spoken(value: str, text: str): return widgets.Textarea(value=value, continuous_update=False, **named(text))
+def spoken(value: str, text: str) -> widgets.Textarea:
+    return widgets.Textarea(value=value, continuous_update=False, **named(text))
 
 
-def press(text: str, work, **look):
+def press(text: str, work: Callable[[widgets.Button], Any], **look) -> widgets.Button:
     "A button as wide as its text; work(button) when it is pressed."
     button = widgets.Button(description=text, layout={"width": "auto"}, **look)
     button.on_click(work)
     return button
 
 
-def ticked(value: bool, text: str): return widgets.Checkbox(value=value, **named(text))
+def ticked(value: bool, text: str) -> widgets.Checkbox: return widgets.Checkbox(value=value, **named(text))
 
 
-def whole(value: int, low: int, high: int, text: str):
+def whole(value: int, low: int, high: int, text: str) -> widgets.BoundedIntText:
     return widgets.BoundedIntText(value=value, min=low, max=high, **named(text))
 
 
-def slide(value, low, high, step, text: str, unit: str = ""):
+def slide(value: float, low: float, high: float, step: float, text: str, unit: str = "") -> widgets.FloatSlider:
     "A slider that reports on its way; the browser keeps back what is out of date before the kernel can take it."
     text = f"{text}, {unit}" if unit else text
     return widgets.FloatSlider(value=value, min=low, max=high, step=step, **named(text))
@@ -90,7 +96,7 @@ class DropZone(anywidget.AnyWidget):
         self.taken = taken
         self.observe(self.came, names="files")
 
-    def came(self, change) -> None:
+    def came(self, change: traitlets.Bunch) -> None:
         if not change["new"]: return
         self.said = " ".join(self.take(file["name"], bytes(file["content"])) for file in change["new"])
         self.files = []
@@ -103,7 +109,7 @@ class DropZone(anywidget.AnyWidget):
 
 
 @contextmanager
-def one_thread():
+def one_thread() -> Iterator[None]:
     "Inside, torch computes in one thread, which is as fast for one picture and leaves the other cores; then as before."
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -111,7 +117,7 @@ def one_thread():
     finally: torch.set_num_threads(before)
 
 
-def soon(seconds: float, work, *given):
+def soon(seconds: float, work: Callable, *given) -> asyncio.TimerHandle | None:
     "work(*given) after so many seconds, a handle to cancel it; None where no event loop runs: then it is done at once."
     try: return asyncio.get_running_loop().call_later(seconds, work, *given)
     except RuntimeError: loop = None
@@ -125,7 +131,7 @@ def headed(inputs: dict, heads: dict) -> list:
             for part in ([widgets.HTML(f"<b>{heads[name]}</b>")] if name in heads else []) + [widget]]
 
 
-def columns(left: Iterable, right: Iterable):
+def columns(left: Iterable, right: Iterable) -> widgets.HBox:
     "Two columns side by side, or one below the other where there is no room."
     shape = ("1 1 26em", "44em"), ("1 1 20em", "34em")
     boxes = [widgets.VBox(list(what), layout={"flex": flex, "max_width": most})
@@ -138,7 +144,7 @@ class Gallery:
 
     draw(number) gives an image (1, 3, H, W) in [0, 1]; chosen(number) is called when a button is pressed."""
 
-    def __init__(self, draw, chosen, count: int = 4, width: int = 72):
+    def __init__(self, draw: Callable[[int], Tensor], chosen: Callable[[int], Any], count: int = 4, width: int = 72):
         self.draw, self.dice = draw, torch.Generator().manual_seed(0)
         self.pictures = [widgets.Image(format="png", layout={"width": f"{width}px"}) for _ in range(count)]
         self.buttons = [press("", lambda button: button.description and chosen(int(button.description)))
@@ -148,7 +154,7 @@ class Gallery:
 
     def any(self) -> int: return int(torch.randint(1000, (1,), generator=self.dice))
 
-    def show(self, button=None) -> None:
+    def show(self, button: widgets.Button | None = None) -> None:
         for place in range(len(self.buttons)): soon(place / 2, self.fill, place, self.any())
 
     def fill(self, place: int, number: int) -> None:
@@ -156,7 +162,7 @@ class Gallery:
         self.buttons[place].description = str(number)
 
 
-def as_png(picture) -> bytes:
+def as_png(picture: Image.Image) -> bytes:
     "A PIL picture as PNG, packed lightly: a tenth of the time for a few more bytes."
     stream = io.BytesIO()
     picture.save(stream, "png", compress_level=1)

@@ -7,14 +7,14 @@ __all__ = ['PatchDiscriminator', 'hinge_loss', 'feature_matching', 'adversarial_
 
 # %% ../../nbs/face/04_adversary.ipynb #07-003-80a983
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 
 # %% ../../nbs/face/04_adversary.ipynb #07-007-1f8e6d
 class PatchDiscriminator(nn.Module):
     """Images (B, 3, S, S) in [0, 1] to logits (B, 1, S / 8, S / 8), high where a patch looks
     true, and feature maps."""
-    def __init__(self, widths=(24, 48, 96)):
+    def __init__(self, widths: tuple[int, ...] = (24, 48, 96)):
         super().__init__()
         self.levels = nn.ModuleList()
         for i, width in enumerate(widths):
@@ -24,24 +24,25 @@ class PatchDiscriminator(nn.Module):
                                              nn.LeakyReLU(0.2)))
         self.out = nn.Conv2d(widths[-1], 1, 3, padding=1)
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         x, maps = images * 2 - 1, []
         for level in self.levels: maps.append(x := level(x))    # (B, w, S / 2, S / 2) and so on
         return self.out(x), maps
 
 # %% ../../nbs/face/04_adversary.ipynb #07-012-767443
-def hinge_loss(true_logits, drawn_logits):
+def hinge_loss(true_logits: Tensor, drawn_logits: Tensor) -> Tensor:
     "What the discriminator minimises (Lim and Ye 2017): logits of any shape to a number."
     return F.relu(1 - true_logits).mean() + F.relu(1 + drawn_logits).mean()
 
 
-def feature_matching(maps, true_maps):
+def feature_matching(maps: list[Tensor], true_maps: list[Tensor]) -> Tensor:
     """Mean L1 distance of the discriminator's feature maps, lists of (B, C, H, W)
     (Wang et al. 2018, eq. 4); a number."""
     return sum((a - b.detach()).abs().mean() for a, b in zip(maps, true_maps)) / len(maps)
 
 
-def adversarial_losses(discriminator, images, truth):
+def adversarial_losses(discriminator: PatchDiscriminator, images: Tensor,
+                       truth: Tensor) -> dict[str, Tensor]:
     """{"discriminator", "adversarial", "matching"} for drawn images and their truth
     (B, 3, S, S); add them with weights.
 

@@ -35,7 +35,7 @@ def sample_map(image: Tensor, place: Tensor) -> Tensor:
                          align_corners=False)
 
 
-def pixel_places(height: int, width: int, device=None) -> Tensor:
+def pixel_places(height: int, width: int, device: str | torch.device | None = None) -> Tensor:
     "The pixels' own places (1, 2, H, W), x right and y down in [-1, 1]."
     return identity_grid(1, height, width, device)[..., :2].movedim(-1, 1)
 
@@ -43,8 +43,7 @@ def pixel_places(height: int, width: int, device=None) -> Tensor:
 def double_places(place: Tensor) -> Tensor:
     """Places (B, 2, H, W) at twice the resolution: offsets from the pixels' own places are
     interpolated; edges stay."""
-    own = lambda factor: pixel_places(factor * place.shape[2],
-                                      factor * place.shape[3], place.device)
+    own = lambda by: pixel_places(by * place.shape[2], by * place.shape[3], place.device)
     return own(2) + double(place - own(1))
 
 # %% ../../nbs/face/11_detail.ipynb #f07-c02-crisp
@@ -206,7 +205,8 @@ class DetailDecoder(nn.Module):
         for conv in (self.depth, self.move, self.shade):
             nn.init.zeros_(conv.weight), nn.init.zeros_(conv.bias)
 
-    def surface(self, volume: Tensor, a: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor):
+    def surface(self, volume: Tensor, a: Appearance, z_id: Tensor, pose: Tensor,
+                z_dyn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The trunk: features (B, w, T/8, T/8), the depth of the surface (B, 1, T/4, T/4), the
         codes' modulation."""
         cond = F.silu(self.codes(torch.cat([z_id, pose, z_dyn], dim=1)))      # (B, 2w)
@@ -216,7 +216,8 @@ class DetailDecoder(nn.Module):
         depth = torch.tanh(F.pixel_shuffle(self.depth(F.silu(h)), 2).float() * 4 * STEP - 0.3)
         return h, depth, cond
 
-    def middle(self, h: Tensor, place: Tensor, moved: Tensor, stays: Tensor, cond: Tensor):
+    def middle(self, h: Tensor, place: Tensor, moved: Tensor, stays: Tensor,
+               cond: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """At T/4: corrected places (B, 2, T/2, T/2), features for T/2, and the change of light
         (B, 3, T/4, T/4)."""
         h = F.pixel_shuffle(self.up4(h), 2)
@@ -227,7 +228,7 @@ class DetailDecoder(nn.Module):
         place = double_places(place) + STEP * F.pixel_shuffle(self.move(active), 2).float()
         return place, F.pixel_shuffle(self.up2(h), 2), self.shade(active).float() * 4 * STEP
 
-    def mix(self, h: Tensor, moved: Tensor, pictures: tuple):
+    def mix(self, h: Tensor, moved: Tensor, pictures: tuple) -> tuple[Tensor, Tensor]:
         """At T/2, from copy, source, front (B, 3, S, S): painted pixels (B, 3, S, S), shares'
         logits (B, 4, S, S)."""
         copy, *others = pictures
@@ -320,7 +321,8 @@ class DetailFace(DetailParts):
         "The flow (B, 3, d, h, w) from a driven frame to canonical."
         return self.from_canonical(a.hints, z_id, z_dyn, pose)
 
-    def trace(self, a: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor, flow: Tensor):
+    def trace(self, a: Appearance, z_id: Tensor, pose: Tensor, z_dyn: Tensor,
+              flow: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Where pixels come from: offsets (B, 7, S, S), two of places in the source, two in the
         face from the front, three of light; and the decoder's state, place and depth, as in
         `Drawn`."""
@@ -389,7 +391,8 @@ def build_face(config: FaceConfig) -> DetailFace | FaceModel:
     return DetailFace(config) if config.detail else FaceModel(config)
 
 
-def load_face(weights="laptop", device="cpu") -> DetailFace | FaceModel:
+def load_face(weights: str | Path = "laptop",
+              device: str | torch.device = "cpu") -> DetailFace | FaceModel:
     """The face model of a shipped preset, a weights folder or its face.safetensors, eval and
     frozen; or VasaError."""
     path = Path(weights)

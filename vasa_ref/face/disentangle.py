@@ -10,12 +10,15 @@ __all__ = ['near_marks', 'region_weights', 'pixel_loss', 'l_consist', 'l_cross_i
 from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
-from .adversary import adversarial_losses
-from .perceptual import feature_loss, ssim
+from torch import Tensor
+from .adversary import PatchDiscriminator, adversarial_losses
+from .networks import FaceModel
+from .perceptual import VGG19, Critic, feature_loss, ssim
 from .pretraining import agreement, augment, cosface
+from ..world.frames import Frames
 
 # %% ../../nbs/face/06_disentangle.ipynb #07-027-76ee97
-def near_marks(marks, distance, size):
+def near_marks(marks: Tensor, distance: Tensor, size: int) -> Tensor:
     """How near each pixel is to left eye, right eye and mouth, marks (B, 3, 2) in [-1, 1]:
     bells (B, 3, S, S), 1 there."""
     axis = torch.linspace(-1 + 1 / size, 1 - 1 / size, size, device=marks.device)
@@ -25,7 +28,7 @@ def near_marks(marks, distance, size):
     bell = lambda x: torch.exp(-(x / sigma).square() / 2)
     return bell(dy)[..., :, None] * bell(dx)[..., None, :]
 
-def region_weights(masks, marks, distance):
+def region_weights(masks: Tensor, marks: Tensor, distance: Tensor) -> Tensor:
     """Where an error counts (B, 1, S, S): the background a little, the face more, eyes and
     mouth most; mean 1.
 
@@ -36,7 +39,8 @@ def region_weights(masks, marks, distance):
     weights = 0.3 + masks + bells.sum(dim=1, keepdim=True)
     return weights / weights.mean(dim=(1, 2, 3), keepdim=True)
 
-def pixel_loss(images, truth, weights, factors=(2, 4)):
+def pixel_loss(images: Tensor, truth: Tensor, weights: Tensor,
+               factors: tuple[int, ...] = (2, 4)) -> Tensor:
     """Weighted L1 of pixels, of their differences to the neighbours, and of the images made
     smaller by the factors.
 
@@ -51,7 +55,8 @@ def pixel_loss(images, truth, weights, factors=(2, 4)):
     return total
 
 # %% ../../nbs/face/06_disentangle.ipynb #07-034-fe2b78
-def l_consist(face, volume_i, z_id_i, volume_j, z_id_j, pose_j, z_dyn_i):
+def l_consist(face: FaceModel, volume_i: Tensor, z_id_i: Tensor, volume_j: Tensor,
+              z_id_j: Tensor, pose_j: Tensor, z_dyn_i: Tensor) -> Tensor:
     """VASA-1 sec. 3.1: j's pose put on i, and i's dynamics put on j, both frames of one person,
     are the same picture.
 
@@ -61,7 +66,7 @@ def l_consist(face, volume_i, z_id_i, volume_j, z_id_j, pose_j, z_dyn_i):
     a, b = face.decode(volumes, ids, pose_j.repeat(2, 1), z_dyn_i.repeat(2, 1)).chunk(2)
     return (a - b).abs().mean()
 
-def l_cross_id(code, source_code):
+def l_cross_id(code: Tensor, source_code: Tensor) -> Tensor:
     """VASA-1 sec. 3.1: 1 - cosine of the recogniser's codes (B, .) of the source and of the
     image with another's motion."""
     return 1 - F.cosine_similarity(code.float(), source_code.float(), dim=1).mean()
@@ -83,13 +88,14 @@ class LossWeights:
     matching: float = 1.0
 
 # %% ../../nbs/face/06_disentangle.ipynb #07-s01-swaps
-def pair_keys(dynamics):
+def pair_keys(dynamics: Tensor) -> tuple[Tensor, Tensor]:
     """Dynamics (P, K, .) of people whose neighbours have the same ones: each pair's once
     (P / 2 * K, .), and the number of each person's pair (P,)."""
     pair = torch.arange(len(dynamics), device=dynamics.device) // 2
     return dynamics[::2].flatten(0, 1), pair
 
-def swap_parts(face, critic, frames, sources, codes, keys):
+def swap_parts(face: FaceModel, critic: Critic, frames: Frames, sources: tuple[Tensor, Tensor],
+               codes: tuple[Tensor, Tensor, Tensor], keys: Tensor) -> dict[str, Tensor]:
     """What is asked of swapped pictures of frames (P, K >= 3), before it is weighed: consist,
     cross_id, swap_cycle, swap_contrast.
 
@@ -112,8 +118,10 @@ def swap_parts(face, critic, frames, sources, codes, keys):
             "swap_contrast": cosface(swapped[1], keys, other // 2 * k + 2)}
 
 # %% ../../nbs/face/06_disentangle.ipynb #07-040-d5216d-1
-def face_loss(face, critic, frames, weights: LossWeights, disentangle=1.0, discriminator=None,
-              vgg=None, generator=None):
+def face_loss(face: FaceModel, critic: Critic, frames: Frames, weights: LossWeights,
+              disentangle: float = 1.0, discriminator: PatchDiscriminator | None = None,
+              vgg: VGG19 | None = None,
+              generator: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
     """Stage two on frames (P, K >= 3): the first is the source, the others drive it; then
     people drive one another.
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .plain_training import inverse_sqrt
+from .plain_training import FreshFrames, inverse_sqrt
 from .pretraining import pose_loss
 from ..dynamics import SPREAD, to_z_dyn
 from .detail import pixel_places, sample_map
@@ -29,7 +29,7 @@ from .warps import rigid_matrix, transform
 from ..training import Recipe, Run, fit, within
 from ..store import read_tensors, save_tensors, save_weights
 from ..world.camera import photograph, random_scenes
-from ..world.frames import Frames, random_bodies, random_dynamics, random_poses
+from ..world.frames import Frames, Pool, random_bodies, random_dynamics, random_poses
 from ..world.head import UNIT, UNITS, project, rotation_matrix
 from ..world.people import random_people
 from ..world.picture import make_figures, random_shots, render
@@ -71,8 +71,8 @@ class CloseUps(NamedTuple):
         return cls(torch.cat(images), pose, dynamics / SPREAD[:54])
 
     @classmethod
-    def make(cls, path, people: int, size: int, *, seed: int = 0, minutes: float | None = None,
-             quiet: bool = True) -> "CloseUps":
+    def make(cls, path: str | Path, people: int, size: int, *, seed: int = 0,
+             minutes: float | None = None, quiet: bool = True) -> "CloseUps":
         """Twelve frames of each of so many people, or what the minutes allow; what the file
         `path` holds is kept."""
         parts = [cls(**read_tensors(path)[0])] if Path(path).is_file() else []
@@ -114,7 +114,7 @@ def mirror(images: Tensor, pose: Tensor, z_dyn: Tensor) -> tuple[Tensor, Tensor,
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-024-aa0030
 def mirrored(images: Tensor, pose: Tensor, z_dyn: Tensor,
-             generator: torch.Generator | None = None):
+             generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
     "Half of them in a mirror."
     flip = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
     choose = lambda a, b: torch.where(flip.view(-1, *[1] * (a.ndim - 1)), b, a)
@@ -243,10 +243,11 @@ class Progress:
         self.last = time.monotonic()
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-053-937b5e
-def train_encoders(pool, close: CloseUps, held: Callable[[], Frames], run: Run, *,
-                   config: FaceConfig, start: MotionReader | None = None, share=1.0, steps=None,
-                   pairs=3, frames=4, crops=40, lr=1.5e-3,
-                   flat=3000) -> tuple[MotionReader, int]:
+def train_encoders(pool: Pool | FreshFrames, close: CloseUps, held: Callable[[], Frames],
+                   run: Run, *, config: FaceConfig, start: MotionReader | None = None,
+                   share: float = 1.0, steps: int | None = None, pairs: int = 3,
+                   frames: int = 4, crops: int = 40, lr: float = 1.5e-3,
+                   flat: int = 3000) -> tuple[MotionReader, int]:
     """Train a motion encoder, from `start` where given; returns it (eval, averaged weights) and
     the steps made.
 

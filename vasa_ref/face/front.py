@@ -18,7 +18,7 @@ MIDDLE = FACE_CENTRE[0], -FACE_CENTRE[1]        # of the picture, x right and y 
 RELIEF = (-0.705, 1.99, -0.24, 0.65)            # z of a mean face: a + b x^2 + c y + d y^2
 
 # %% ../../nbs/face/10_front.ipynb #f07x-013-850cb4
-def front_points(size: int, device=None) -> Tensor:
+def front_points(size: int, device: str | torch.device | None = None) -> Tensor:
     """Where on the head the pixels of a picture from the front lie, (1, size, size, 3) in voxel
     coordinates."""
     line = torch.linspace(-1 + 1 / size, 1 - 1 / size, size, device=device) * FACE_REACH

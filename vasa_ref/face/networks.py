@@ -12,12 +12,12 @@ import math
 from dataclasses import dataclass, asdict
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from ..dynamics import Dynamics
 from .warps import from_canonical_grid, identity_grid, sample, to_canonical_grid
 
 # %% ../../nbs/face/02_networks.ipynb #06-037-83c319
-def standardise(weight):
+def standardise(weight: Tensor) -> Tensor:
     """Weight standardisation: each output filter (O, I, ...) gets mean 0 and variance
     1 / fan-in."""
     var, mean = torch.var_mean(weight, dim=tuple(range(1, weight.ndim)),
@@ -32,16 +32,17 @@ class WeightStandardised:
         super().__init__(*args, **kwargs)
         self.gain = nn.Parameter(torch.ones(self.out_channels, *[1] * (self.weight.ndim - 1)))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, standardise(self.weight) * self.gain, self.bias)
 
 class WSConv2d(WeightStandardised, nn.Conv2d): pass
 class WSConv3d(WeightStandardised, nn.Conv3d): pass
 
 # %% ../../nbs/face/02_networks.ipynb #06-042-74badf
-def group_norm(width): return nn.GroupNorm(math.gcd(width, 8 if width < 256 else 32), width)
+def group_norm(width: int) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(width, 8 if width < 256 else 32), width)
 
-def modulate(x, scale, shift):
+def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     "(B, C, ...) times 1 + scale plus shift, both (B, C)."
     shape = (*scale.shape, *[1] * (x.ndim - 2))
     return torch.addcmul(shift.view(shape).to(x.dtype), x, 1 + scale.view(shape).to(x.dtype))
@@ -50,7 +51,8 @@ def modulate(x, scale, shift):
 class ResBlock(nn.Module):
     """Norm, SiLU, conv, twice, beside a shortcut, in 2 or 3 dimensions; a code (B, cond_dim)
     may modulate norm 2."""
-    def __init__(self, width_in, width_out=None, dims=2, cond_dim=None):
+    def __init__(self, width_in: int, width_out: int | None = None, dims: int = 2,
+                 cond_dim: int | None = None):
         super().__init__()
         width_out = width_out or width_in
         conv = WSConv2d if dims == 2 else WSConv3d
@@ -65,7 +67,7 @@ class ResBlock(nn.Module):
             self.cond = nn.Linear(cond_dim, 2 * width_out)
             nn.init.zeros_(self.cond.bias)
 
-    def forward(self, x, cond=None):
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         if self.cond is not None: h = modulate(h, *self.cond(cond).chunk(2, dim=1))
         return self.skip(x) + self.conv2(F.silu(h))
@@ -118,7 +120,7 @@ class FaceConfig:
                 f"decoder_widths needs {levels} entries, got {self.decoder_widths}")
 
     @classmethod
-    def tiny(cls):
+    def tiny(cls) -> "FaceConfig":
         return cls(size=32, volume_channels=8, volume_depth=4, volume_size=8, z_id_dim=32,
                    z_dyn_dim=16, appearance_widths=(16, 32), appearance_blocks=1,
                    volume_blocks=1, canonical_widths=(8, 16), flow_width=8,
@@ -127,7 +129,7 @@ class FaceConfig:
                    motion_widths=(16, 32))
 
     @classmethod
-    def tiny_detail(cls):
+    def tiny_detail(cls) -> "FaceConfig":
         return cls(size=32, volume_channels=4, volume_depth=4, volume_size=4, z_id_dim=8,
                    z_dyn_dim=57, dynamics_dim=57, detail=True, appearance_widths=(8, 8, 16),
                    canonical_widths=(8, 8), decoder_widths=(16, 16, 8), decoder_blocks=1,
@@ -136,14 +138,14 @@ class FaceConfig:
                    front_size=32, front_widths=(8, 8))
 
     @classmethod
-    def laptop(cls):
+    def laptop(cls) -> "FaceConfig":
         return cls(size=256, shrink=2, volume_size=16, z_dyn_dim=57, dynamics_dim=57,
                    detail=True, appearance_widths=(16, 32, 96), canonical_widths=(24, 48, 64),
                    decoder_widths=(96, 48, 24), identity_size=128,
                    identity_widths=(32, 64, 96, 128), motion_widths=(48, 96, 160, 192))
 
     @classmethod
-    def paper(cls):
+    def paper(cls) -> "FaceConfig":
         return cls(size=512, volume_channels=96, volume_depth=16, volume_size=64, z_id_dim=512,
                    z_dyn_dim=128, appearance_widths=(128, 256, 512), appearance_blocks=4,
                    volume_blocks=6, flow_width=96, canonical_widths=(96, 256, 512, 640),
@@ -156,7 +158,7 @@ class FaceConfig:
 class FlowGenerator(nn.Module):
     """A flow (B, 3, d, H/2, W/2) in voxel coordinates from codes; 3D blocks with modulated
     norms; starts at 0."""
-    def __init__(self, config):
+    def __init__(self, config: FaceConfig):
         super().__init__()
         c, w = config, config.flow_width
         self.shape = (min(c.volume_depth, max(c.volume_depth // 2, 4)), c.volume_size // 2,
@@ -170,7 +172,7 @@ class FlowGenerator(nn.Module):
         self.norm, self.out = group_norm(w // 2), nn.Conv3d(w // 2, 3, 3, padding=1)
         nn.init.zeros_(self.out.weight); nn.init.zeros_(self.out.bias)
 
-    def forward(self, z_id, z_dyn):
+    def forward(self, z_id: Tensor, z_dyn: Tensor) -> Tensor:
         cond = F.silu(self.z_dyn(z_dyn) + self.z_id(z_id))  # (B, 4w)
         h = self.start                                      # once, however many codes there are
         for i, block in enumerate(self.blocks):
@@ -182,7 +184,7 @@ class FlowGenerator(nn.Module):
 class ImageEncoder(nn.Module):
     """A small residual network: image (B, 3, S, S) in [0, 1] to a vector (B, out_dim); keeps
     where things are."""
-    def __init__(self, size, widths, blocks, out_dim):
+    def __init__(self, size: int, widths: tuple[int, ...], blocks: int, out_dim: int):
         super().__init__()
         self.size = size
         # behind pixel-unshuffle: S/4
@@ -196,20 +198,20 @@ class ImageEncoder(nn.Module):
         self.squeeze = nn.Conv2d(widths[-1], 32, 1)
         self.norm, self.out = group_norm(widths[-1]), nn.Linear(32 * side * side, out_dim)
 
-    def features(self, x):
+    def features(self, x: Tensor) -> list[Tensor]:
         "Feature maps of all levels, fine to coarse."
         if x.shape[-1] != self.size: x = resize(x, self.size)
         h, maps = self.stem(F.pixel_unshuffle(x * 2 - 1, 2)), []
         for level in self.levels: maps.append(h := level(h))
         return maps
 
-    def head(self, maps):
+    def head(self, maps: list[Tensor]) -> Tensor:
         h = self.squeeze(F.silu(self.norm(maps[-1])))                            # (B, 32, s, s)
         return self.out(F.silu(h).flatten(1))                                    # (B, out_dim)
 
-    def forward(self, x): return self.head(self.features(x))
+    def forward(self, x: Tensor) -> Tensor: return self.head(self.features(x))
 
-def resize(images, size):
+def resize(images: Tensor, size: int) -> Tensor:
     "Images (B, C, H, W) to (B, C, size, size), smoothed where they shrink."
     old = images.shape[-1]
     if old == size: return images
@@ -218,7 +220,7 @@ def resize(images, size):
                          align_corners=False)
 
 # %% ../../nbs/face/02_networks.ipynb #06-061-c314de
-def bound_pose(x):
+def bound_pose(x: Tensor) -> Tensor:
     """Any (B, 6) to a pose: angles within 60 degrees, |tx|, |ty| < 0.5, distance within 0.4 and
     2.5."""
     x = torch.tanh(x.float())
@@ -226,7 +228,7 @@ def bound_pose(x):
         [x[:, :3] * (math.pi / 3), x[:, 3:5] * 0.5, torch.exp(x[:, 5:] * math.log(2.5))], dim=1)
 
 # %% ../../nbs/face/02_networks.ipynb #06-064-7903ca
-def align(images, pose, size, extent=0.75):
+def align(images: Tensor, pose: Tensor, size: int, extent: float = 0.75) -> Tensor:
     """The head upright, centred and of the same height: crops (B, 3, size, size); undoes roll,
     tx, ty and distance only."""
     roll, tx, ty, distance = pose[:, 2], pose[:, 3], pose[:, 4], pose[:, 5]
@@ -239,7 +241,7 @@ def align(images, pose, size, extent=0.75):
 class MotionEncoder(nn.Module):
     """Images to pose (B, 6) and dynamics z_dyn (B, M); the dynamics are read in the aligned
     crop."""
-    def __init__(self, config):
+    def __init__(self, config: FaceConfig):
         super().__init__()
         c = config
         self.size = c.motion_size
@@ -249,11 +251,11 @@ class MotionEncoder(nn.Module):
         self.read = nn.Linear(c.z_dyn_dim, c.dynamics_dim)
         nn.init.zeros_(self.pose.out.weight); nn.init.zeros_(self.pose.out.bias)
 
-    def read_pose(self, images): return bound_pose(self.pose(images))
-    def read_z_dyn(self, images, pose):
+    def read_pose(self, images: Tensor) -> Tensor: return bound_pose(self.pose(images))
+    def read_z_dyn(self, images: Tensor, pose: Tensor) -> Tensor:
         return self.dynamics(align(images, pose.detach(), self.size))
 
-    def forward(self, images, pose=None):
+    def forward(self, images: Tensor, pose: Tensor | None = None) -> tuple[Tensor, Tensor]:
         pose = self.read_pose(images) if pose is None else pose
         return pose, self.read_z_dyn(images, pose)
 
@@ -261,7 +263,7 @@ class MotionEncoder(nn.Module):
 class AppearanceEncoder(nn.Module):
     """Image (B, 3, S, S) to the posed volume (B, C, D, H, W): 2D residual blocks, channels
     folded into depth, 3D blocks."""
-    def __init__(self, config):
+    def __init__(self, config: FaceConfig):
         super().__init__()
         c, widths = config, config.appearance_widths
         self.fold = c.volume_channels, c.volume_depth
@@ -276,7 +278,7 @@ class AppearanceEncoder(nn.Module):
         self.blocks = nn.Sequential(*[ResBlock(c.volume_channels, dims=3)
                                       for _ in range(c.volume_blocks)])
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         h = self.stem(F.pixel_unshuffle(images * 2 - 1, 2))                   # (B, w, S/2, S/2)
         for level in self.levels: h = level(h)                                # (B, w, H, W)
         h = self.out(F.silu(self.norm(h)))                                    # (B, C*D, H, W)
@@ -285,14 +287,14 @@ class AppearanceEncoder(nn.Module):
 # %% ../../nbs/face/02_networks.ipynb #06-076-07838b
 class CanonicalUNet(nn.Module):
     "G3D: a small 3D U-Net (B, C, D, H, W) to the same shape that fills in what the pose hid."
-    def __init__(self, config):
+    def __init__(self, config: FaceConfig):
         super().__init__()
         w = (config.volume_channels, *config.canonical_widths)
         self.down = nn.ModuleList([ResBlock(a, b, 3) for a, b in zip(w[:-1], w[1:])])
         self.up = nn.ModuleList([ResBlock(a + b, b, 3) for a, b in zip(w[:1:-1], w[-2:0:-1])])
         self.out = ResBlock(w[1], w[0], 3)
 
-    def forward(self, volume):
+    def forward(self, volume: Tensor) -> Tensor:
         h, skips = volume, []
         for i, block in enumerate(self.down):
             if i:
@@ -304,7 +306,7 @@ class CanonicalUNet(nn.Module):
         return self.out(h)                                                     # (B, C, D, H, W)
 
 # %% ../../nbs/face/02_networks.ipynb #06-081-99cd0a
-def plane_coordinates(pose, height, width):
+def plane_coordinates(pose: Tensor, height: int, width: int) -> Tensor:
     """For each pixel (B, 4, H, W): x and y in the image, and the same less the head's place,
     times its distance."""
     xy = identity_grid(1, height, width, pose.device)[0, ..., :2].movedim(-1, 0)   # (2, H, W)
@@ -315,7 +317,7 @@ def plane_coordinates(pose, height, width):
 # %% ../../nbs/face/02_networks.ipynb #06-083-b42701
 class Decoder(nn.Module):
     "The posed volume (B, C, D, H, W) and the codes to an image (B, 3, S, S) in [0, 1]."
-    def __init__(self, config):
+    def __init__(self, config: FaceConfig):
         super().__init__()
         c, widths = config, config.decoder_widths
         cond = 2 * widths[0]
@@ -328,7 +330,7 @@ class Decoder(nn.Module):
         self.up_blocks = nn.ModuleList([ResBlock(b, cond_dim=cond) for b in widths[1:]])
         self.out = nn.Conv2d(widths[-1], 12, 3, padding=1)
 
-    def forward(self, volume, z_id, pose, z_dyn):
+    def forward(self, volume: Tensor, z_id: Tensor, pose: Tensor, z_dyn: Tensor) -> Tensor:
         cond = F.silu(self.codes(torch.cat([z_id, pose, z_dyn], dim=1)))          # (B, 2w)
         places = plane_coordinates(pose, *volume.shape[3:])                       # (B, 4, H, W)
         h = self.project(torch.cat([volume.flatten(1, 2), places], dim=1))        # (B, w, H, W)
@@ -342,7 +344,7 @@ class Decoder(nn.Module):
 class FaceModel(nn.Module):
     """The face latent space of VASA-1 sec. 3.1: V_app, z_id, pose and z_dyn from images, and
     images from them."""
-    def __init__(self, config):
+    def __init__(self, config: FaceConfig):
         super().__init__()
         c = self.config = config
         self.shape = c.volume_depth, c.volume_size, c.volume_size
@@ -356,21 +358,22 @@ class FaceModel(nn.Module):
         for module in self.modules():                            # the fast layout, same numbers
             if isinstance(module, nn.Conv2d): module.to(memory_format=torch.channels_last)
 
-    def identity(self, images):
+    def identity(self, images: Tensor) -> Tensor:
         "Images (B, 3, S, S) in [0, 1] to z_id (B, z_id_dim)."
         return self.identity_encoder(images)
 
-    def motion(self, images, pose=None):
+    def motion(self, images: Tensor, pose: Tensor | None = None) -> tuple[Tensor, Tensor]:
         "Images (B, 3, S, S) to pose (B, 6), unless it is given, and z_dyn (B, z_dyn_dim)."
         return self.motion_encoder(images, pose)
 
-    def read_dynamics(self, z_dyn):
+    def read_dynamics(self, z_dyn: Tensor) -> Dynamics:
         """z_dyn (B, z_dyn_dim) to units and gaze, the linear read-out of pre-training;
         shoulders are not read: zeros."""
         units, gaze = self.motion_encoder.read(z_dyn).split([52, 2], dim=-1)
         return Dynamics(units, gaze, torch.zeros_like(units[..., :3]))
 
-    def appearance(self, images, z_id=None, motion=None):
+    def appearance(self, images: Tensor, z_id: Tensor | None = None,
+                   motion: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Images (B, 3, S, S) to V_app (B, C, D, H, W); z_id and motion (pose, z_dyn) are
         computed if not given."""
         z_id = self.identity(images) if z_id is None else z_id
@@ -379,13 +382,14 @@ class FaceModel(nn.Module):
         grid = to_canonical_grid(pose, self.to_canonical(z_id, z_dyn), self.shape)
         return self.canonical(sample(posed, grid))                             # (B, C, D, H, W)
 
-    def decode(self, appearance_volume, z_id, pose, z_dyn):
+    def decode(self, appearance_volume: Tensor, z_id: Tensor, pose: Tensor,
+               z_dyn: Tensor) -> Tensor:
         """V_app (B or 1, C, D, H, W), z_id (B or 1, .), pose (B, 6), z_dyn (B, .) to images
         (B, 3, S, S) in [0, 1]."""
         volume, z_id = (x.expand(len(pose), *x.shape[1:]) for x in (appearance_volume, z_id))
         grid = from_canonical_grid(pose, self.from_canonical(z_id, z_dyn), self.shape)
         return self.decoder(sample(volume, grid), z_id, pose, z_dyn)              # (B, 3, S, S)
 
-    def forward(self, source, driver):
+    def forward(self, source: Tensor, driver: Tensor) -> Tensor:
         "The source's person with the driver's motion, both (B, 3, S, S)."
         return self.decode(self.appearance(source), self.identity(source), *self.motion(driver))

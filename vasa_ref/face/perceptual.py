@@ -12,18 +12,18 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from ..errors import VasaError
-from .networks import align
+from .networks import MotionEncoder, align
 
 # %% ../../nbs/face/03_perceptual.ipynb #07-007-e66ad5
-def psnr(images, truth):
+def psnr(images: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of images (B, 3, H, W) in [0, 1], one number per image
     (B,)."""
     error = (images.float() - truth.float()).square().mean(dim=(1, 2, 3))
     return -10 * torch.log10(error.clamp_min(1e-10))
 
-def ssim(images, truth, window=11, sigma=1.5):
+def ssim(images: Tensor, truth: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
     """Structural similarity (Wang et al. 2004) of images (B, 3, H, W) in [0, 1], one number per
     image (B,)."""
     x = torch.arange(window, device=images.device, dtype=torch.float32) - window // 2
@@ -44,7 +44,7 @@ def ssim(images, truth, window=11, sigma=1.5):
     return s.mean(dim=(1, 2, 3))
 
 # %% ../../nbs/face/03_perceptual.ipynb #07-011-cba44b
-def feature_loss(maps, truth):
+def feature_loss(maps: list[Tensor], truth: list[Tensor]) -> Tensor:
     """Mean L1 distance of feature maps, two lists of (B, C, H, W), in units of the true maps'
     mean size."""
     pairs = [(a.float(), b.float()) for a, b in zip(maps, truth)]
@@ -53,12 +53,13 @@ def feature_loss(maps, truth):
 # %% ../../nbs/face/03_perceptual.ipynb #07-014-963f42
 class Critic:
     """The frozen encoders of stage one: they compare images by features, read back motion, and
-    recognise people."""
-    def __init__(self, motion_encoder, recogniser):
+    recognise people. recogniser: a `pretraining.Recogniser`."""
+    def __init__(self, motion_encoder: MotionEncoder, recogniser: nn.Module):
         self.motion = copy.deepcopy(motion_encoder).eval().requires_grad_(False)
         self.recogniser = copy.deepcopy(recogniser).eval().requires_grad_(False)
 
-    def look(self, images, pose):
+    def look(self, images: Tensor,
+             pose: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor], Tensor]:
         """Images (B, 3, S, S): feature maps and code of the dynamics in crops aligned by
         `pose`, then those of the identity."""
         encoder = self.motion.dynamics
@@ -80,7 +81,7 @@ class VGG19(nn.Module):
     groups = ((0, 2), (5, 7), (10, 12, 14, 16), (19, 21, 23, 25), (28,))
     widths = (64, 128, 256, 512, 512)
 
-    def __init__(self, path=None):
+    def __init__(self, path: str | Path | None = None):
         super().__init__()
         self.features, before = nn.ModuleDict(), 3
         for numbers, width in zip(self.groups, self.widths):
@@ -93,7 +94,7 @@ class VGG19(nn.Module):
         if path is not None: self.load(path)
         self.eval().requires_grad_(False)
 
-    def load(self, path):
+    def load(self, path: str | Path) -> None:
         if not Path(path).is_file():
             raise VasaError(f"no file at {path}: expected VGG19's weights as safetensors")
         try:
@@ -107,7 +108,7 @@ class VGG19(nn.Module):
                             "of vgg19().features")
         self.features.load_state_dict({name: tensors[name].float() for name in own})
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> list[Tensor]:
         x, maps = (images - self.mean) / self.std, []
         for i, numbers in enumerate(self.groups):
             if i: x = F.max_pool2d(x, 2)

@@ -8,6 +8,7 @@ __all__ = ['FaceTraining', 'inverse_sqrt', 'shrink', 'FreshFrames', 'make_pool',
 # %% ../../nbs/face/07_plain_training.ipynb #07-t04-579b38
 import math
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 import torch
@@ -45,20 +46,20 @@ class FaceTraining:
     lr: float = 2e-4
 
     @classmethod
-    def tiny(cls):
+    def tiny(cls) -> "FaceTraining":
         return cls(people=32, frames=4, pretrain_pairs=6, pretrain_frames=3, pretrain_steps=60,
                    pairs=3, drivers=2, steps=120, alone=60, adversary_from=90, lr=2e-3)
 
     @classmethod
-    def paper(cls): return cls()
+    def paper(cls) -> "FaceTraining": return cls()
 
-def inverse_sqrt(lr, flat):
+def inverse_sqrt(lr: float, flat: int) -> Callable[[int], float]:
     """A learning rate that stays for `flat` steps and then falls with the square root: it needs
     no known end."""
     return lambda step: lr * min(1.0, math.sqrt(flat / (step + 1)))
 
 # %% ../../nbs/face/07_plain_training.ipynb #07-044-poolcode
-def shrink(frames: Frames, size):
+def shrink(frames: Frames, size: int) -> Frames:
     "The same frames with pictures of `size` pixels, a whole part of what they were."
     factor = frames.images.shape[-1] // size
     if factor == 1: return frames
@@ -68,9 +69,10 @@ def shrink(frames: Frames, size):
 
 class FreshFrames:
     "Frames rendered for each step on the device itself: for accelerators."
-    def __init__(self, size, device): self.size, self.device = size, device
+    def __init__(self, size: int, device: str | torch.device):
+        self.size, self.device = size, device
 
-    def draw(self, pairs, frames, generator=None):
+    def draw(self, pairs: int, frames: int, generator: torch.Generator | None = None) -> Frames:
         """`Frames` of 2 * pairs new people, calm or not: neighbours 2i, 2i + 1 share their
         dynamics."""
         calm = bool(torch.rand((), generator=generator) < 0.5)
@@ -78,12 +80,13 @@ class FreshFrames:
                            for x in draw_truth(2 * pairs, frames, generator, calm))
         return render_frames(people, *motion, self.size, generator)
 
-def make_pool(folder, plan, size, seed=0, minutes=None, quiet=True):
+def make_pool(folder: str | Path, plan: FaceTraining, size: int, seed: int = 0,
+              minutes: float | None = None, quiet: bool = True) -> Pool:
     """A `Pool` of the people and frames of a plan, or of as many people as the minutes allow,
     16 at least.
 
     It lies in a folder of its own within `folder`, named by its numbers; what is there already
-    is kept."""
+    is kept. plan: its `people` and `frames` are read; a `training.FacePlan` has them too."""
     folder, files = Path(folder) / f"{size}px-{plan.frames}-{seed}", plan.people // 16
     process, count = team()                                    # processes share the work
     own = range(process, files, count)
@@ -95,7 +98,8 @@ def make_pool(folder, plan, size, seed=0, minutes=None, quiet=True):
     return Pool.open(folder)
 
 # %% ../../nbs/face/07_plain_training.ipynb #07-s01-one
-def drawing(run, plan, config, pool=None):
+def drawing(run: Run, plan: FaceTraining, config: FaceConfig,
+            pool: Pool | FreshFrames | None = None) -> Callable[..., Frames]:
     """Where a training's frames come from: a function of pairs, frames and generator to
     `Frames` on the run's device, out of `pool` or one that is rendered here."""
     if pool is None and torch.device(run.device).type != "cpu":
@@ -109,7 +113,9 @@ def drawing(run, plan, config, pool=None):
         return shrink(drawn.map(lambda x: x.to(run.device)), config.size)
     return draw
 
-def pretrain(face, recogniser, run, plan, draw, kept=None):
+def pretrain(face: FaceModel, recogniser: Recogniser, run: Run, plan: FaceTraining,
+             draw: Callable[[int, int, torch.Generator], Frames],
+             kept: str | Path | None = None) -> int:
     """Stage one, of the motion encoder and the recogniser: how many steps they have had.
 
     kept: the file in which an earlier training left them; then nothing is trained, unless that
@@ -143,7 +149,7 @@ def train_face(
     config: FaceConfig | None = None,         # overrides the preset's
     training: FaceTraining | None = None,     # overrides the preset's
     vgg19: str | Path | None = None,          # a file for `VGG19`
-    pool=None,       # has `draw`, as a `Pool` does: instead of the frames rendered here
+    pool: Pool | FreshFrames | None = None,   # instead of the frames rendered here
     # as `training.Run`; the pool takes at most 20 % of its minutes, until its steps are done,
     # stage one up to 40 %; its `max_steps` limits each stage
     **asked,

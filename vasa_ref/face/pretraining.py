@@ -9,13 +9,15 @@ __all__ = ['LIDS', 'augment', 'pose_loss', 'dynamics_loss', 'cosface', 'contrast
 # %% ../../nbs/face/05_pretraining.ipynb #07-p04-48118b
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+from .networks import ImageEncoder, MotionEncoder
 from ..world.camera import photograph
+from ..world.frames import Frames
 from ..world.head import UNIT
 from ..world.people import random_people
 
 # %% ../../nbs/face/05_pretraining.ipynb #07-007-e7d700
-def augment(images, generator=None):
+def augment(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """The driver's colours are changed and it is photographed badly (B, 3, S, S), so that they
     cannot tell who it is."""
     rand = lambda *shape: torch.rand(len(images), *shape, generator=generator).to(images)
@@ -23,7 +25,7 @@ def augment(images, generator=None):
     return photograph(x.clamp(0, 1), generator)
 
 # %% ../../nbs/face/05_pretraining.ipynb #07-010-87ddb4
-def pose_loss(pose, truth):
+def pose_loss(pose: Tensor, truth: Tensor) -> Tensor:
     "Squared error of poses (B, 6), each number in units of about its spread; a number."
     scale = torch.tensor([0.35, 0.2, 0.15, 0.07, 0.07], device=pose.device)
     near = torch.log(pose[:, 5] / truth[:, 5]) / 0.15
@@ -31,7 +33,7 @@ def pose_loss(pose, truth):
 
 LIDS = [UNIT["eyeBlinkLeft"], UNIT["eyeBlinkRight"]]
 
-def dynamics_loss(read, truth):
+def dynamics_loss(read: Tensor, truth: Tensor) -> Tensor:
     """Squared error of face units and gaze, read and true (B, 54); closed eyes hide where they
     look. A number."""
     seen = 1 - truth[:, LIDS].amax(dim=1, keepdim=True)
@@ -39,7 +41,8 @@ def dynamics_loss(read, truth):
     return (weight * (read - truth).square()).mean() / 0.05
 
 # %% ../../nbs/face/05_pretraining.ipynb #07-015-f477a6
-def cosface(codes, keys, which, scale=5.0, margin=0.2):
+def cosface(codes: Tensor, keys: Tensor, which: Tensor, scale: float = 5.0,
+            margin: float = 0.2) -> Tensor:
     """CosFace of codes (N, M) against keys (K, M), of which `which` (N,) is each code's own: a
     number.
 
@@ -48,13 +51,13 @@ def cosface(codes, keys, which, scale=5.0, margin=0.2):
     cosine = F.normalize(codes.float(), dim=1) @ F.normalize(keys.float(), dim=1).T     # (N, K)
     return F.cross_entropy(scale * (cosine - margin * F.one_hot(which, len(keys))), which)
 
-def contrastive_motion(a, b):
+def contrastive_motion(a: Tensor, b: Tensor) -> Tensor:
     """CosFace both ways over codes (N, M): row i of a and b are the same dynamics of two
     people, all others are not."""
     own = torch.arange(len(a), device=a.device)
     return (cosface(a, b, own) + cosface(b, a, own)) / 2
 
-def agreement(a, b):
+def agreement(a: Tensor, b: Tensor) -> Tensor:
     """Squared distance of codes (N, M) that should be equal, in units of the codes' variance; a
     number."""
     a, b = a.float(), b.float()
@@ -62,7 +65,8 @@ def agreement(a, b):
     return (a - b).square().mean() / variance.clamp_min(1e-4)
 
 # %% ../../nbs/face/05_pretraining.ipynb #07-021-23a6d3
-def arcface(codes, centres, who, scale=16.0, margin=0.3):
+def arcface(codes: Tensor, centres: Tensor, who: Tensor, scale: float = 16.0,
+            margin: float = 0.3) -> Tensor:
     """ArcFace (Deng et al. 2019, eq. 3) of codes (N, M), centres of persons (P, M) and whose
     code it is (N,), below P.
 
@@ -79,7 +83,7 @@ def arcface(codes, centres, who, scale=16.0, margin=0.3):
 class Recogniser(nn.Module):
     """An identity encoder, the linear head that reads the standardised person from its code,
     and each person's centre."""
-    def __init__(self, encoder, z_id_dim):
+    def __init__(self, encoder: ImageEncoder, z_id_dim: int):
         super().__init__()
         people = random_people(2048, torch.Generator().manual_seed(0))
         truth = people.flat()[:, :-1]                                         # without the seed
@@ -88,12 +92,14 @@ class Recogniser(nn.Module):
         self.register_buffer("mean", truth.mean(dim=0))
         self.register_buffer("std", truth.std(dim=0).clamp_min(1e-2))
 
-    def standardise(self, people): return ((people[:, :-1] - self.mean) / self.std).clamp(-4, 4)
-    def forward(self, images): return self.encoder(images)
+    def standardise(self, people: Tensor) -> Tensor:
+        return ((people[:, :-1] - self.mean) / self.std).clamp(-4, 4)
+    def forward(self, images: Tensor) -> Tensor: return self.encoder(images)
 
 # %% ../../nbs/face/05_pretraining.ipynb #07-024-a794b5
-def pretrain_loss(motion_encoder, recogniser, frames, generator=None, contrast=0.1,
-                  augmented=True):
+def pretrain_loss(motion_encoder: MotionEncoder, recogniser: Recogniser, frames: Frames,
+                  generator: torch.Generator | None = None, contrast: float = 0.1,
+                  augmented: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
     """Stage one on labelled frames (P, K): true pose, dynamics and person; equal dynamics
     attract each other.
 

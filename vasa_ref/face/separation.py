@@ -26,7 +26,7 @@ from ..world.people import random_people
 from ..world.picture import Figures, make_figures, random_shots, render
 
 # %% ../../nbs/face/08_separation.ipynb #07-007-206e20
-def fit_ridge(x, y, ridge=1e-2):
+def fit_ridge(x: Tensor, y: Tensor, ridge: float = 1e-2) -> Callable[[Tensor], Tensor]:
     "Ridge regression of y (N, T) on x (N, M): the function that predicts y from x."
     ones = lambda x: torch.cat([x, torch.ones(len(x), 1)], dim=1).double()
     a = ones(x)
@@ -35,7 +35,8 @@ def fit_ridge(x, y, ridge=1e-2):
     return lambda x: ones(x) @ w
 
 
-def fit_mlp(x, y, hidden=64, steps=300, seed=0):
+def fit_mlp(x: Tensor, y: Tensor, hidden: int = 64, steps: int = 300,
+            seed: int = 0) -> Callable[[Tensor], Tensor]:
     """The same with a network of one hidden layer: x (N, M), y (N, T) to the function from
     codes to predictions.
 
@@ -60,7 +61,7 @@ def fit_mlp(x, y, hidden=64, steps=300, seed=0):
     return lambda x: net(x).detach() * std + mean
 
 
-def probe_r2(codes, truth, fit: Callable = fit_ridge):
+def probe_r2(codes: Tensor, truth: Tensor, fit: Callable = fit_ridge) -> Tensor:
     """R2 (T,) of a probe from codes (N, M) to truth (N, T), fitted on one half and measured on
     the other."""
     x, y = (codes - codes.mean(dim=0)) / codes.std(dim=0).clamp_min(1e-6), truth.float()
@@ -70,7 +71,7 @@ def probe_r2(codes, truth, fit: Callable = fit_ridge):
     return (1 - rest / spread.clamp_min(1e-8)).float()
 
 
-def probe_identity(codes, who, fit: Callable = fit_ridge):
+def probe_identity(codes: Tensor, who: Tensor, fit: Callable = fit_ridge) -> float:
     """Accuracy of a probe (regression to one-hot) from codes (N, M) to persons (N,), fitted on
     every other row."""
     x = (codes - codes.mean(dim=0)) / codes.std(dim=0).clamp_min(1e-6)
@@ -108,7 +109,7 @@ class Cast:
 
 
 def held_out_cast(people: int, frames: int, seed: int, size: int, looks: str = "plain",
-                  device="cpu") -> Cast:
+                  device: str | torch.device = "cpu") -> Cast:
     """People that training never draws, with `frames` motions each: the same in all looks.
     ValueError for unknown looks."""
     if looks not in LOOKS:
@@ -131,10 +132,11 @@ def gradient_energy(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def swap_table(face, people=16, frames=4, seed=1_000_003, looks="plain",
-               read: Callable | None = None, device="cpu"):
+def swap_table(face: nn.Module, people: int = 16, frames: int = 4, seed: int = 1_000_003,
+               looks: str = "plain", read: Callable | None = None,
+               device: str | torch.device = "cpu") -> dict[str, float]:
     """How well held-out people are redrawn with own and with borrowed pose and dynamics,
-    against the rendered truth.
+    against the rendered truth, by a `FaceModel` or a `DetailFace`.
 
     Returns {"self_psnr", "pose_psnr", "dynamics_psnr", "swap_psnr" (dB), and each as "_ssim";
     "sharpness" (gradient energy of drawn by true swaps)}. With `read`, a function of images
@@ -171,9 +173,10 @@ MOUTH, BROWS = ([UNIT[name] for name in UNITS if name.startswith(part)]
 LIDS = [UNIT["eyeBlinkLeft"], UNIT["eyeBlinkRight"]]
 
 
-def reading_errors(seen, true):
+def reading_errors(seen: tuple[Tensor, Tensor],
+                   true: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
     """Differences of two readings, pose (B, 6) and dynamics (B, 54): degrees of pose and gaze;
-    units of mouth and brows."""
+    units of mouth and brows; each (B,)."""
     (pose, dynamics), (true_pose, true_dynamics) = seen, true
     gap = (dynamics - true_dynamics).abs()
     return {"pose_deg": (pose - true_pose)[:, :3].abs().mean(dim=1).rad2deg(),
@@ -182,7 +185,8 @@ def reading_errors(seen, true):
 
 # %% ../../nbs/face/08_separation.ipynb #07-019-3b0d5c
 @torch.no_grad()
-def read_codes(face, cast: Cast):
+def read_codes(face: nn.Module, cast: Cast) -> tuple[dict[str, Tensor], dict[str, Tensor],
+                                                     dict[str, Tensor]]:
     """Codes {V_app, z_id, pose, z_dyn} (P K, .) of a cast's pictures, the truth {who, pose,
     units, gaze}, and what the face says of units and gaze, `face.read_dynamics(z_dyn)`, as
     {units, gaze}; all on the CPU.
@@ -211,15 +215,16 @@ def moving(units: Tensor) -> Tensor:
     return units.std(dim=0) > 0.1
 
 
-def factor_of(truth, name):
+def factor_of(truth: dict[str, Tensor], name: str) -> Tensor:
     return truth[name][:, moving(truth["units"])] if name == "units" else truth[name]
 
 
-def shuffled(truth, seed=0):
+def shuffled(truth: dict[str, Tensor], seed: int = 0) -> Tensor:
     return torch.randperm(len(truth["who"]), generator=torch.Generator().manual_seed(seed))
 
 
-def leak_matrix(codes, truth, fit: Callable = fit_ridge):
+def leak_matrix(codes: dict[str, Tensor], truth: dict[str, Tensor],
+                fit: Callable = fit_ridge) -> dict[str, dict[str, float]]:
     """What a probe reads from each code: {code: {factor: accuracy for who, else the mean R2,
     each number's at least 0}}."""
     mixed = shuffled(truth)
@@ -237,15 +242,16 @@ def said_r2(said: Tensor, truth: Tensor) -> Tensor:
     return 1 - (said - truth).square().mean(dim=0) / variance
 
 
-def units_r2(said, truth):
+def units_r2(said: dict[str, Tensor], truth: dict[str, Tensor]) -> float:
     return said_r2(said["units"], truth["units"])[moving(truth["units"])].mean().item()
 
 
-def pose_error(codes, truth):
+def pose_error(codes: dict[str, Tensor], truth: dict[str, Tensor]) -> float:
     return (codes["pose"] - truth["pose"])[:, :3].abs().mean().rad2deg().item()
 
 
-def leak_table(codes, truth, said):
+def leak_table(codes: dict[str, Tensor], truth: dict[str, Tensor],
+               said: dict[str, Tensor]) -> dict[str, float]:
     """What z_dyn betrays to a linear probe, and what it says of what it should, of what
     `read_codes` gives.
 
@@ -267,7 +273,7 @@ def leak_table(codes, truth, said):
             "pose_error_deg": pose_error(codes, truth)}
 
 
-def looks_table(others):
+def looks_table(others: dict[str, tuple[dict[str, Tensor], ...]]) -> dict[str, float]:
     """The same of people in other looks, {looks: what `read_codes` gives}.
 
     Returns {"expression_from_z_dyn_r2_" + looks, "pose_error_deg_" + looks}."""

@@ -32,7 +32,7 @@ from .encoders import (CloseUps, Progress, add_stickers, true_dynamics,
 from .perceptual import psnr, ssim
 from ..training import Recipe, Run, all_wait, first_makes, fit, team
 from ..store import save_weights
-from ..world.frames import Frames, draw_truth, kept_points, render_frames
+from ..world.frames import Frames, Pool, draw_truth, kept_points, render_frames
 from ..world.picture import SURFACES
 
 # %% ../../nbs/face/13_training.ipynb #f09-009-3ccba2
@@ -66,7 +66,8 @@ def point_losses(face: DetailFace, sources: Appearance, a: Appearance, drawn: Dr
             "place": weighed(at[1] - places[1][..., :2], shown)}
 
 # %% ../../nbs/face/13_training.ipynb #f09-016-03c8dd
-def draw_frames(face: DetailFace, frames: Frames):
+def draw_frames(face: DetailFace,
+                frames: Frames) -> tuple[Appearance, Appearance, Tensor, Drawn]:
     """Each person's first frame drawn with the motion of its others: sources, repeated
     `Appearance`, flow, `Drawn`."""
     n, pose, z_dyn = frames.pose.shape[1] - 1, frames.pose, true_dynamics(frames)
@@ -132,12 +133,12 @@ class FacePlan:
     cross_id: float = 0.0    # that a recogniser knows the person under another's motion
 
     @classmethod
-    def tiny(cls):
+    def tiny(cls) -> "FacePlan":
         return cls(people=16, frames=3, close_ups=8, encoder_steps=60, steps=60,
                    pairs=1, drivers=2)
 
     @classmethod
-    def laptop(cls): return cls()
+    def laptop(cls) -> "FacePlan": return cls()
 
 # %% ../../nbs/face/13_training.ipynb #f09-s02-swaps
 def swap_losses(face: DetailFace, frames: Frames, sources: Appearance,
@@ -270,9 +271,9 @@ def contact_sheet(face: DetailFace, frames: Frames, people: int = 6) -> Tensor:
     return torch.cat([torch.cat(list(c.clamp(0, 1)), dim=1) for c in columns], dim=2)
 
 # %% ../../nbs/face/13_training.ipynb #f09-053-7931e2
-def train_detail(pool, held: Callable[[], Frames], run: Run, *, config: FaceConfig,
-                 plan: FacePlan | None = None, encoder: MotionReader | None = None,
-                 start: DetailFace | None = None,
+def train_detail(pool: Pool | FreshFrames, held: Callable[[], Frames], run: Run, *,
+                 config: FaceConfig, plan: FacePlan | None = None,
+                 encoder: MotionReader | None = None, start: DetailFace | None = None,
                  compiled: bool = False) -> tuple[DetailFace, int]:
     """Train a `DetailFace`, from `start` where given, beside its motion `encoder`, which stays;
     returns it (eval, averaged weights) and the steps.
@@ -322,7 +323,8 @@ def train_detail(pool, held: Callable[[], Frames], run: Run, *, config: FaceConf
     return face.requires_grad_(True).eval(), len(log)
 
 # %% ../../nbs/face/13_training.ipynb #f09-055-c20b51
-def train_face(preset="laptop", *, plan: FacePlan | None = None, start=None, vgg19=None,
+def train_face(preset: str = "laptop", *, plan: FacePlan | None = None,
+               start: str | Path | None = None, vgg19: str | Path | None = None,
                **asked) -> DetailFace | FaceModel:
     """Train the face model of a preset on the synthetic world: face.safetensors in the folder
     `out`. Returns it (eval).

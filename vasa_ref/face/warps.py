@@ -7,13 +7,15 @@ __all__ = ['identity_grid', 'rigid_matrix', 'transform', 'sample', 'flow_at', 'i
            'from_canonical_grid']
 
 # %% ../../nbs/face/01_warps.ipynb #06-w04-46a347
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from ..geometry import rotation_matrix
 
 # %% ../../nbs/face/01_warps.ipynb #06-007-934370
-def identity_grid(depth, height, width, device=None, dtype=None):
+def identity_grid(depth: int, height: int, width: int, device: str | torch.device | None = None,
+                  dtype: torch.dtype | None = None) -> Tensor:
     """Voxel coordinates (D, H, W, 3) in the order x, y, z, each in [-1, 1] at the voxels'
     centres (align_corners=False)."""
     z, y, x = (torch.linspace(-1 + 1 / n, 1 - 1 / n, n, device=device, dtype=dtype)
@@ -21,7 +23,7 @@ def identity_grid(depth, height, width, device=None, dtype=None):
     return torch.stack(torch.meshgrid(z, y, x, indexing="ij")[::-1], dim=-1)
 
 # %% ../../nbs/face/01_warps.ipynb #06-011-e89de5
-def rigid_matrix(pose, inverse=False):
+def rigid_matrix(pose: Tensor, inverse: bool = False) -> Tensor:
     """Affine map of voxel coordinates (B, 3, 4): canonical to posed, or back with `inverse`.
 
     World: posed = R canonical / distance + t, so canonical = R^T (posed - t) * distance. Voxel
@@ -35,38 +37,38 @@ def rigid_matrix(pose, inverse=False):
     rotation = rotation.transpose(1, 2) * distance
     return torch.cat([rotation, -rotation @ shift[:, :, None]], dim=2)
 
-def transform(matrix, points):
+def transform(matrix: Tensor, points: Tensor) -> Tensor:
     "Affine maps (B, 3, 4) of points (B or 1, ..., 3)."
     flat = points.flatten(1, -2) @ matrix[:, :, :3].transpose(1, 2) + matrix[:, None, :, 3]
     return flat.view(-1, *points.shape[1:])
 
 # %% ../../nbs/face/01_warps.ipynb #06-015-9b4d02
-def sample(volume, grid):
+def sample(volume: Tensor, grid: Tensor) -> Tensor:
     """Tri-linear sampling of (B, C, D, H, W) at voxel coordinates (B, D', H', W', 3); zeros
     outside."""
     return F.grid_sample(volume.float(), grid.float(), padding_mode="zeros",
                          align_corners=False)
 
-def flow_at(flow, grid):
+def flow_at(flow: Tensor, grid: Tensor) -> Tensor:
     """A coarse flow (B, 3, d, h, w) read at voxel coordinates (B, D, H, W, 3); at the border it
     continues."""
     flow = F.grid_sample(flow.float(), grid.float(), padding_mode="border", align_corners=False)
     return flow.movedim(1, -1)                                                 # (B, D, H, W, 3)
 
 # %% ../../nbs/face/01_warps.ipynb #06-021-5b1a26
-def in_float32(device):
+def in_float32(device: torch.device) -> AbstractContextManager:
     "Without autocast: a place in a picture of 512 pixels needs more digits than bfloat16 has."
     if device.type == "meta": return nullcontext()
     return torch.autocast(device.type, enabled=False)
 
-def to_canonical_grid(pose, flow, shape):
+def to_canonical_grid(pose: Tensor, flow: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """Where the canonical volume (D, H, W) looks into the posed one: rigid(y + flow(y)),
     (B, D, H, W, 3)."""
     y = identity_grid(*shape, device=pose.device)[None].expand(len(pose), -1, -1, -1, -1)
     with in_float32(pose.device):
         return transform(rigid_matrix(pose.float()), y + flow_at(flow, y))
 
-def from_canonical_grid(pose, flow, shape):
+def from_canonical_grid(pose: Tensor, flow: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """Where the posed volume (D, H, W) looks into the canonical one: y + flow(y),
     y = rigid^-1(x), (B, D, H, W, 3)."""
     x = identity_grid(*shape, device=pose.device)[None]

@@ -76,7 +76,7 @@ JPEG_COLOUR = _table(
 )
 
 # %% ../../nbs/world/07_camera.ipynb #w07-021-a8e2c5
-def jpeg(images, quality):
+def jpeg(images: Tensor, quality: Tensor) -> Tensor:
     """Images (B, 3, H, W) in [0, 1] as JPEG of quality (B,), 1 to 100, gives them back
     (ITU T.81, no subsampling)."""
     height, width = images.shape[-2:]

@@ -181,7 +181,7 @@ def make_clip(
 CLIP_FILES = "accepted are the .safetensors files that make_clips writes"
 
 
-def write_clip(path, clip: Clip, recipe: dict | None = None) -> None:
+def write_clip(path: str | Path, clip: Clip, recipe: dict | None = None) -> None:
     """One clip with its truth as a safetensors file; `recipe` (how it was made) is
     kept as JSON. Atomic."""
     people, motion, speech = clip.truth.people, clip.truth.motion, clip.truth.speech
@@ -194,7 +194,7 @@ def write_clip(path, clip: Clip, recipe: dict | None = None) -> None:
                                  "recipe": recipe or {}})
 
 
-def read_clip(path, recipe_only: bool = False):
+def read_clip(path: str | Path, recipe_only: bool = False) -> Clip | dict:
     "The clip that `write_clip` wrote, or only its recipe; `VasaError` for any other file."
     try:
         with safe_open(existing_file(path, "clip", CLIP_FILES), "pt") as file:
@@ -225,7 +225,7 @@ def run_all(function: Callable, arguments: list[tuple], workers: int) -> Iterato
     finally: pool.shutdown(cancel_futures=True)
 
 
-def make_file(seed: int, path: Path, recipe: dict, device) -> None:
+def make_file(seed: int, path: Path, recipe: dict, device: str | torch.device) -> None:
     "Makes clip `seed` by `recipe` and writes it to `path`: the work of one process."
     write_clip(path, make_clip(seed, device=device, **recipe), recipe)
 
@@ -259,7 +259,7 @@ def make_clips(
         return [read_clip(path) for path in paths.values()]
 
 
-def read_clips(folder) -> list[Clip]:
+def read_clips(folder: str | Path) -> list[Clip]:
     """All clips that `make_clips` left in `folder`, in the order of their seeds; `VasaError`
     where there are none."""
     paths = sorted(Path(folder).glob("*.safetensors"))

@@ -30,19 +30,19 @@ class Event(ctypes.Structure):
 Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(Event))
 
 
-def check(status, what):
+def check(status: int, what: str) -> None:
     if status != 0:
         sys.stderr.write(f"espeak-ng: {what} failed with status {status}\n")
         sys.exit(3)
 
 
-def phoneme_name(event):
+def phoneme_name(event: Event) -> str:
     # The name fills up to eight bytes, without a terminator when it fills them all; a cut-off character is dropped.
     raw = ctypes.string_at(ctypes.addressof(event.id), 8).split(b"\0")[0]
     return raw.decode("utf-8", "ignore")
 
 
-def start(library, data):
+def start(library: str, data: str) -> tuple[ctypes.CDLL, int]:
     """Load espeak-ng from the file `library` with the folder `data`; returns the library and its sample rate in Hz."""
     espeak = ctypes.CDLL(library)
     rate = espeak.espeak_Initialize(SYNCHRONOUS, 200, data.encode(), PHONEME_EVENTS | IPA_NAMES | DONT_EXIT)
@@ -52,7 +52,7 @@ def start(library, data):
     return espeak, rate
 
 
-def speak(espeak, request):
+def speak(espeak: ctypes.CDLL, request: dict[str, str | int]) -> tuple[bytes, list[tuple[str, int]]]:
     """Speak request["text"]; returns the 16-bit samples as bytes and the events [(IPA name, first sample)]."""
     samples, events = bytearray(), []
 
@@ -79,7 +79,7 @@ def speak(espeak, request):
     return bytes(samples), events
 
 
-def main():
+def main() -> None:
     request = json.loads(sys.stdin.buffer.read())
     os.chdir(request["data"])  # espeak-ng cuts long paths, so it is given a short one
     espeak, rate = start(request["library"], ".")

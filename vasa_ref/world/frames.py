@@ -9,6 +9,7 @@ __all__ = ['POINTS_KEPT', 'GAZE_LIMIT', 'MEAN_SHARE', 'MOVE_SHARE', 'uniform', '
 
 # %% ../../nbs/world/16_frames.ipynb #w14-003-3cd64d
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -32,7 +33,8 @@ POINTS_KEPT = 3072                            # surface points of a person whose
 GAZE_LIMIT = (math.radians(32), math.radians(22))
 
 
-def uniform(shape, low, high, generator: torch.Generator | None = None) -> Tensor:
+def uniform(shape: tuple[int, ...], low: float | Sequence[float],
+            high: float | Sequence[float], generator: torch.Generator | None = None) -> Tensor:
     "Uniform random numbers; `low` and `high` may be lists, one entry for each last dimension."
     low, high = torch.tensor(low), torch.tensor(high)
     return low + (high - low) * torch.rand(shape, generator=generator)
@@ -170,7 +172,7 @@ class Frames:
     marks: Tensor           # (P, K, 3, 2) eyes, left first, and mouth in the image: right, down
     people: Tensor            # (P, A) rows of `People.flat`
 
-    def map(self, f) -> "Frames":
+    def map(self, f: Callable[[Tensor], Tensor]) -> "Frames":
         return Frames(**{x.name: f(getattr(self, x.name)) for x in fields(self)})
 
 
@@ -249,10 +251,11 @@ def render_frames(
 # %% ../../nbs/world/16_frames.ipynb #w14-019-c295ca
 @float32()
 def draw_truth(people: int, frames: int, generator: torch.Generator | None = None,
-               calm: bool = False, **options):
+               calm: bool = False, **options) -> tuple[People, Tensor, Tensor, Tensor]:
     """People in pairs: each person's poses are its own, the dynamics are the
     same for both of a pair.
 
+    Returns people (P), pose (P, K, 6), dynamics (P, K, 54) and body (P, K, 3).
     calm: heads move as in speech (`calm_poses`), and shoulders half as much.
     options: of `random_people`."""
     who = random_people(people, generator, **options)
@@ -272,7 +275,7 @@ class Pool:
     def __init__(self, paths: list): self.files = [safe_open(path, "pt") for path in paths]
 
     @classmethod
-    def open(cls, folder) -> "Pool":
+    def open(cls, folder: str | Path) -> "Pool":
         "The pool that `make` left in a folder, as far as it is."
         paths = sorted(Path(folder).glob("*.safetensors"))
         if not paths: raise FileNotFoundError(f"there are no frames in {str(folder)!r}")

@@ -196,9 +196,8 @@ def curled(path: Tensor, people: People, roots: Roots, dice: Dice) -> Tensor:
     "Paths (B, N, K, 3) wound into waves or curls."
     n, field = len(roots.rest), lambda name: styled(people, name)
     own = 0.035 * people.get("curl")[:, None] ** 2 * (field("length") > 0.3)
-    size = ((field("curl") + own) / SCALE * (0.7 + 0.6 * dice.uniform(n)))
-    # not into the face
-    size = (size * (1 - 0.7 * smoothstep(0.8, 1.05, roots.rest[:, 2])))[..., None, None]
+    size = (field("curl") + own) / SCALE * (0.7 + 0.6 * dice.uniform(n))
+    size = size * (1 - 0.7 * smoothstep(0.8, 1.05, roots.rest[:, 2]))      # not into the face
     ahead = F.normalize(path[:, :, 1:] - path[:, :, :-1], dim=-1)
     ahead = torch.cat([ahead, ahead[:, :, -1:]], 2)
     sides = F.normalize(torch.linalg.cross(ahead, roots.normal[:, :, None] + 0.01), dim=-1)
@@ -207,7 +206,7 @@ def curled(path: Tensor, people: People, roots: Roots, dice: Dice) -> Tensor:
     first, each = 6.3 * dice.uniform(n) * (1 - 0.5 * field("part")), 1.0 + 0.5 * dice.uniform(n)
     turns = first[..., None] + each[..., None] * k
     wave = turns.sin()[..., None] * sides + turns.cos()[..., None] * up
-    return path + size * (k / 3).clamp(max=1)[:, None] * wave
+    return path + size[..., None, None] * (k / 3).clamp(max=1)[:, None] * wave
 
 # %% ../../nbs/world/05_hair.ipynb #w05-030-6774c1
 def cloud(people: People, roots: Roots, length: Tensor, dice: Dice) -> Tensor:
@@ -279,7 +278,8 @@ class Strands:
         both["triangles"] = torch.cat([self.triangles, other.triangles + self.rest.shape[1]], 1)
         return Strands(**both)
 
-    def move(self, heads: Heads, mesh: Mesh, pose: Tensor, units: Tensor, body: Tensor | None):
+    def move(self, heads: Heads, mesh: Mesh, pose: Tensor, units: Tensor,
+             body: Tensor | None) -> tuple[Tensor, Tensor]:
         "Points and directions (B, N, 3) of the strands on heads in motion."
         moved = (units @ mesh.units).view(len(pose), -1, 3) * heads.scale
         hung = torch.gather(moved, 1, self.root[..., None].expand(-1, -1, 3))

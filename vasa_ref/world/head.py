@@ -147,7 +147,7 @@ class Mesh:
     eyes: tuple              # the vertex numbers of the left and of the right eyeball
     finer: Tensor | None     # (V, V of the coarse mesh) sparse, None for the coarse mesh itself
 
-    def to(self, device) -> "Mesh":
+    def to(self, device: str | torch.device) -> "Mesh":
         def move(x):
             if isinstance(x, Tensor): return x.to(device)
             return tuple(e.to(device) for e in x) if x else x
@@ -207,7 +207,8 @@ class Identity:
 
     def __getitem__(self, index): return Identity(self.macro[index], self.shape[index])
 
-    def to(self, device): return Identity(self.macro.to(device), self.shape.to(device))
+    def to(self, device: str | torch.device) -> "Identity":
+        return Identity(self.macro.to(device), self.shape.to(device))
 
 
 @dataclass

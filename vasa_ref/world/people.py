@@ -8,6 +8,7 @@ __all__ = ['NECKLINES', 'HATS', 'HELD_OUT', 'PATTERNS', 'LOOKS', 'LOOK', 'STYLES
            'styled', 'among', 'pick', 'random_colouring', 'random_people', 'hold_out', 'person']
 
 # %% ../../nbs/world/03_people.ipynb #w03-003-8a8257
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -91,7 +92,7 @@ class People:
         if isinstance(index, int): index = [index]
         return People(self.identity[index], self.look[index], self.seed[index])
 
-    def to(self, device):
+    def to(self, device: str | torch.device) -> "People":
         return People(self.identity.to(device), self.look.to(device), self.seed.to(device))
 
     def get(self, name: str) -> Tensor: return self.look[:, LOOK[name]]
@@ -100,7 +101,7 @@ class People:
         return self.look[:, LOOK[name + "_r"]:LOOK[name + "_r"] + 3]
 
     @staticmethod
-    def cat(people):
+    def cat(people: Sequence["People"]) -> "People":
         "The people of a list of `People`, in one."
         every = lambda part: torch.cat([part(p) for p in people])
         identity = Identity(every(lambda p: p.identity.macro),
@@ -229,7 +230,7 @@ def random_people(n: int, generator: torch.Generator | None = None, plain: bool 
 
 # %% ../../nbs/world/03_people.ipynb #w03-020-b4d169-2
 def hold_out(columns: dict[str, Tensor], colours: dict[str, Tensor],
-             generator: torch.Generator):
+             generator: torch.Generator) -> None:
     """Gives each person one of the looks of HELD_OUT, in place: numbers (n,) and
     colours (n, 3) by name."""
     n = len(columns["hat"])

@@ -11,6 +11,7 @@ __all__ = ['STYLE', 'EYE_LIMIT', 'EMOTION_FACES', 'CORNERS', 'EMOTION_HEADS', 'C
 
 # %% ../../nbs/world/13_performer.ipynb #06p-004-55eff6
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 
@@ -272,7 +273,7 @@ def emotion_face(emotion: Tensor, style: Tensor) -> Tensor:
     return lean(emotion @ faces, style[3] * (0.12 + 0.4 * ways[2])).clamp(0, 1)
 
 # %% ../../nbs/world/13_performer.ipynb #06p-030-9e8aa3
-def emotion_vector(emotion, strength=1.0) -> Tensor:
+def emotion_vector(emotion: str | dict[str, float] | None, strength: float = 1.0) -> Tensor:
     """The emotion *offset* (7,) in the order of `EMOTIONS`; VASA-1's condition e (section 3.2).
 
     emotion: a name, a dict of names to weights, or None. None and "neutral" give zeros, no
@@ -340,19 +341,17 @@ def show_feeling(mouth: Mouth, feeling: Tensor, lids: Tensor, brows: Tensor, gaz
     return face.clamp(0, 1)
 
 # %% ../../nbs/world/13_performer.ipynb #06p-h30-toge06
-def checked_style(style) -> Tensor:
+def checked_style(style: Sequence[float] | Tensor) -> Tensor:
     "The style (12,) as a tensor; `VasaError` unless it is twelve numbers from -1 to 1."
-    try:
-        values = torch.as_tensor(style, dtype=torch.float32)
-    except (TypeError, ValueError, RuntimeError):
-        values = torch.zeros(0)
+    try: values = torch.as_tensor(style, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError): values = torch.zeros(0)
     if values.shape != (len(STYLE),) or not (values.abs() <= 1).all():
         raise VasaError(f"style {style!r} is not accepted; accepted are {len(STYLE)} numbers "
                         "from -1 to 1")
     return values
 
 
-def checked_place(gaze, distance) -> tuple:
+def checked_place(gaze: Sequence[float] | Tensor, distance: float) -> tuple[Tensor, float]:
     "The main gaze (2,) and the distance; `VasaError` unless both are within range."
     try:
         yaw, pitch = (float(angle) for angle in gaze)
@@ -369,8 +368,9 @@ def checked_place(gaze, distance) -> tuple:
 
 # %% ../../nbs/world/13_performer.ipynb #06p-037-b5282d
 @float32()
-def perform(speech: Speech, *, gaze=(0.0, 0.0), distance=1.0, emotion="neutral",
-            emotion_strength=1.0, style=None,
+def perform(speech: Speech, *, gaze: Sequence[float] | Tensor = (0.0, 0.0),
+            distance: float = 1.0, emotion: str | dict[str, float] | None = "neutral",
+            emotion_strength: float = 1.0, style: Sequence[float] | Tensor | None = None,
             generator: torch.Generator | None = None) -> Motion:
     """The true `Motion` of a head that speaks `speech`, T = ceil(N / 640) frames.
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from ..errors import VasaError
 from ..precision import float32
 from .camera import random_scenes
-from .head import (UNIT, UNITS, Heads, build_heads, load_mesh, move_heads,
-                                 neutral_pose, project, smoothstep)
+from .head import (UNIT, UNITS, Heads, Mesh, build_heads, load_mesh,
+                                 move_heads, neutral_pose, project, smoothstep)
 from .people import People
 from .raster import Fragments, interpolate, rasterise, to_image, vertex_normals
 from .skin import (coat_vertices, eye_colour, skin_texture, teeth_shade,
@@ -103,7 +103,7 @@ def unit(v: Tensor, dim: int = 1) -> Tensor:
 
 
 def eyes_of(figures: Figures, fragments: Fragments, eyes: Tensor, triangles: Tensor,
-            mesh) -> Tensor:
+            mesh: Mesh) -> Tensor:
     "Light (N, 3) from the eyeballs' fragments, by where they lie on the eyeball at rest."
     part = Fragments(fragments.pixel[eyes], fragments.triangle[eyes], fragments.weights[eyes],
                      fragments.batch, fragments.size)
@@ -163,7 +163,9 @@ def shadow(depth: Tensor, light: Tensor, steps: int = 12, reach: float = 0.85) -
     return lit
 
 # %% ../../nbs/world/08_picture.ipynb #w08-039-a2ed45
-def light_surface(colour, normal, depth, mask, coats, tangent, hairy, shots):
+def light_surface(colour: Tensor, normal: Tensor, depth: Tensor, mask: Tensor,
+                  coats: tuple[Tensor, Tensor, Tensor], tangent: Tensor, hairy: Tensor,
+                  shots: Tensor) -> Tensor:
     """Light that comes back to the camera, (B, 3, S, S), from surfaces of that colour, normal
     and coats, lit by shots."""
     shot = {name: shots[:, i, None, None, None] for i, name in enumerate(SHOTS)}
@@ -231,8 +233,9 @@ def bumped(normal: Tensor, height: Tensor, soft: Tensor, size: int) -> Tensor:
     return unit(normal - slope)
 
 # %% ../../nbs/world/08_picture.ipynb #w08-050-f8e97b
-def draw(figures: Figures, surface: tuple, pose, units, gaze, body, shots, scenes, size: int,
-         samples: int, window=None) -> tuple:
+def draw(figures: Figures, surface: tuple, pose: Tensor, units: Tensor, gaze: Tensor,
+         body: Tensor | None, shots: Tensor, scenes: Tensor | None, size: int, samples: int,
+         window: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor, Fragments]:
     """One batch of `render`, whole at once: images, and the cover, screen, depth,
     fragments of its `Truth`."""
     b, (triangles, of, both) = len(pose), surface
@@ -306,7 +309,7 @@ def render(
     # (B, 3): x and y (up) of the middle and half the width of the part that is drawn, in
     # [-1, 1]; None for all of it
     window: Tensor | None = None,
-):
+) -> Tensor | tuple[Tensor, Truth]:
     "Draws figures: images (B, 3, size, size) in [0, 1]."
     b = len(pose)
     if len(figures) not in (1, b) or not len(units) == len(gaze) == b:

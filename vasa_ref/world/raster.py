@@ -7,6 +7,7 @@ __all__ = ['ROWS', 'barycentric', 'corners_of', 'Halves', 'halves', 'counted', '
            'to_image', 'vertex_normals']
 
 # %% ../../nbs/world/02_raster.ipynb #w02-003-45fcbf
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -89,7 +90,7 @@ class Fragments(NamedTuple):
     size: int
 
     @staticmethod
-    def cat(parts, triangles: int) -> "Fragments":
+    def cat(parts: Sequence["Fragments"], triangles: int) -> "Fragments":
         "Fragments of several batches of pictures, of so many triangles each, in one."
         before = [sum(p.batch for p in parts[:i]) for i in range(len(parts))]
         return Fragments(torch.cat([p.pixel + n * p.size ** 2 for p, n in zip(parts, before)]),

@@ -48,7 +48,8 @@ def _espeak(**request):
 # %% ../../nbs/world/09_voice.ipynb #02-012-da7380
 @lru_cache(maxsize=8)
 @float32()
-def resampling_kernel(up, down, zeros, rolloff):
+def resampling_kernel(up: int, down: int, zeros: int,
+                      rolloff: float) -> tuple[torch.Tensor, int]:
     """Kaiser-windowed sincs (beta 12), one row per fraction of an input sample: (up, down + 2
     half) float32, and half."""
     cutoff = rolloff * min(1.0, up / down)
@@ -62,7 +63,8 @@ def resampling_kernel(up, down, zeros, rolloff):
     return (sinc * window / torch.special.i0(torch.tensor(12.0))).float(), half
 
 
-def resample(waveform, from_rate, to_rate, zeros=48, rolloff=0.95):
+def resample(waveform: torch.Tensor, from_rate: int, to_rate: int, zeros: int = 48,
+             rolloff: float = 0.95) -> torch.Tensor:
     """Band-limited resampling of (N,) float from `from_rate` to `to_rate` Hz ->
     (ceil(N to/from),) float32.
 
@@ -158,7 +160,7 @@ def _ipa_letters(mnemonic):
     return [_CLASS_OF[c] for c in known if c in _CLASS_OF]
 
 
-def phoneme_class(mnemonic):
+def phoneme_class(mnemonic: str) -> str:
     """The class in `PHONEMES` of an IPA name as espeak-ng gives it ("ˈaɪ", "tʃʰ";
     "" and "_" are silence).
 
@@ -179,7 +181,7 @@ def phoneme_class(mnemonic):
     return _vowel_class(*vowels[:2]) if len(vowels) > 1 else (vowels or letters)[0]
 
 
-def phoneme_index(mnemonic):
+def phoneme_index(mnemonic: str) -> int:
     "The index in `PHONEMES` of an IPA name; see `phoneme_class`."
     return PHONEMES.index(phoneme_class(mnemonic))
 
@@ -194,7 +196,7 @@ VISEMES = {
 _VISEME_OF = {phoneme: viseme for viseme, phonemes in VISEMES.items() for phoneme in phonemes}
 
 
-def viseme_of(phoneme):
+def viseme_of(phoneme: str) -> str:
     "The viseme (a key of `VISEMES`) of a phoneme class or of an IPA name."
     return _VISEME_OF[phoneme_class(phoneme)]
 
@@ -234,7 +236,7 @@ class Speech:
     language: str = ""
 
     @property
-    def seconds(self):
+    def seconds(self) -> float:
         return len(self.waveform) / SAMPLE_RATE
 
 # %% ../../nbs/world/09_voice.ipynb #02-039-38cc7a
@@ -352,7 +354,8 @@ def _pick(items, generator):
     return items[int(torch.randint(len(items), (), generator=generator))]
 
 
-def random_text(generator, language="en", held_out=False):
+def random_text(generator: torch.Generator, language: str = "en",
+                held_out: bool = False) -> str:
     """A sentence to say, drawn with the `torch.Generator`.
 
     English: from templates, or (three times in ten) from the bank; other languages: from their
@@ -369,14 +372,14 @@ def random_text(generator, language="en", held_out=False):
     return text[0].upper() + text[1:]
 
 
-def random_voice(generator, held_out=False):
+def random_voice(generator: torch.Generator, held_out: bool = False) -> str:
     """The name of a voice, drawn with the `torch.Generator` from those for training or
     from the held-out ones."""
     return _pick([name for name, voice in VOICES.items() if voice.held_out == held_out],
                  generator)
 
 # %% ../../nbs/world/09_voice.ipynb #02-069-b7c9a2
-def frame_labels(speech, hop=320):
+def frame_labels(speech: Speech, hop: int = 320) -> torch.Tensor:
     """The phoneme class at the middle of each frame of `hop` samples: (ceil(N / hop),) int64
     indices into `PHONEMES`."""
     indices = torch.tensor([phoneme_index(phoneme) for phoneme in speech.phonemes])
