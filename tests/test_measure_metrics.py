@@ -22,14 +22,14 @@ from vasa_ref.measure.estimator import (
     Reading,
     classify_emotion,
     correlation,
+    corrupt,
     estimator_loss,
+    examples,
     face_crop,
     face_dataset,
-    lesson,
     load_metrics,
     mirror,
     mouth_opening,
-    spoil,
     train_metrics,
 )
 from vasa_ref.measure.frame_judges import FrameConfig, FrameEncoder, FrameJudges
@@ -374,17 +374,17 @@ def test_mirror_twice_is_nothing():
     assert torch.equal(pose[:, 0], -data[1][:, 0]) and torch.equal(images, data[0].flip(-1))
 
 
-def test_lessons_are_of_people_who_do_anything_and_of_talks():
-    (images, pose, dynamics), (talk_images, talk_pose, talk) = (lesson(number, 3, 32) for number in (2, 1))
+def test_examples_are_of_people_who_do_anything_and_of_talks():
+    (images, pose, dynamics), (talk_images, talk_pose, talk) = (examples(number, 3, 32) for number in (2, 1))
     assert images.shape == talk_images.shape == (3, 3, 32, 32) and images.dtype == torch.uint8
-    assert all(torch.equal(a, b) for a, b in zip(lesson(2, 3, 32), (images, pose, dynamics)))
+    assert all(torch.equal(a, b) for a, b in zip(examples(2, 3, 32), (images, pose, dynamics)))
     spread = lambda pose: (pose[:, 5].amax() - pose[:, 5].amin()).item()
     assert spread(talk_pose) < 0.1 < spread(pose), "who talks keeps the distance"
     assert talk.shape == dynamics.shape == (3, 54)
 
 
-def test_fewer_lessons_than_are_kept_are_the_first(tmp_path):
-    path = tmp_path / "lessons.safetensors"
+def test_fewer_examples_than_are_kept_are_the_first(tmp_path):
+    path = tmp_path / "examples.safetensors"
     plan = lambda people: MetricsTraining(people=people, frames=2)
     three = face_dataset(plan(3), 16, kept=path)
     before, two = path.read_bytes(), face_dataset(plan(2), 16, kept=path)
@@ -392,7 +392,7 @@ def test_fewer_lessons_than_are_kept_are_the_first(tmp_path):
     assert all(torch.equal(a, b[:4]) for a, b in zip(two.all(), three.all()))
 
 
-def test_lessons_of_a_pool_are_its_frames(tmp_path):
+def test_examples_of_a_pool_are_its_frames(tmp_path):
     pool = Pool.make(tmp_path, 16, 1, 32, quiet=True)
     dataset = FaceDataset.of_pool(tmp_path, 16)
     assert dataset.images.shape == (16, 3, 16, 16) and dataset.pose.shape == (16, 6)
@@ -401,11 +401,11 @@ def test_lessons_of_a_pool_are_its_frames(tmp_path):
     assert (torch.nn.functional.avg_pool2d(frames, 2) - dataset.images).abs().mean() < 4
 
 
-def test_spoil_keeps_shape_and_range_and_repeats():
+def test_corrupt_keeps_shape_and_range_and_repeats():
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    one, two = (spoil(images, torch.Generator().manual_seed(1)) for _ in range(2))
+    one, two = (corrupt(images, torch.Generator().manual_seed(1)) for _ in range(2))
     assert torch.equal(one, two) and one.shape == images.shape and 0 <= one.min() and one.max() <= 1
-    assert not torch.equal(one, spoil(images, torch.Generator().manual_seed(2)))
+    assert not torch.equal(one, corrupt(images, torch.Generator().manual_seed(2)))
 
 
 def test_estimator_reads_bytes_and_floats_alike(estimator):

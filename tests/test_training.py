@@ -226,7 +226,7 @@ def test_a_training_without_a_limit_is_refused_before_anything_is_done(name, tmp
     monkeypatch.chdir(tmp_path)
     module, function = name.rsplit(".", 1)
     module = importlib.import_module(f"vasa_ref.{module}")
-    for preparation in ("make_latents", "make_pool", "make_speech", "make_talks", "make_frame_talks", "lessons_for",
+    for preparation in ("make_latents", "make_pool", "make_speech", "make_talks", "make_frame_talks", "face_dataset",
                         "keep_audio_encoder", "load_audio_encoder", "load_judges", "build_face"):
         if hasattr(module, preparation):
             monkeypatch.setattr(module, preparation, lambda *args, **options: pytest.fail("work was done"))

@@ -174,7 +174,8 @@ def windows(images: Tensor, marks: Tensor, size: int,
 
 # %% ../../nbs/face/13_training.ipynb #f09-031-9d2547
 def draw_loss(face: DetailFace, frames: Frames, plan: FacePlan, weight: Tensor,
-              discriminator=None, generator: torch.Generator | None = None,
+              discriminator: PatchDiscriminator | None = None,
+              generator: torch.Generator | None = None,
               recogniser: nn.Module | None = None) -> tuple[Tensor, dict]:
     """The loss on frames (P, K), the first of which is the source, and its weighed parts;
     weight (N,) of surface points.

@@ -29,7 +29,7 @@ from ..training import Recipe, Run, first_makes, fit, within
 from ..units import EMOTIONS, FRAME, PHONEMES, SAMPLE_RATE
 from ..world.prosody import fundamental, loudness
 from ..world.rooms import as_heard
-from ..world.voice import (LANGUAGES, VOICES, Speech, Voice, frame_labels, random_text,
+from ..world.voice import (TRAINING_LANGUAGES, VOICES, Speech, Voice, frame_labels, random_text,
                                   resample, say)
 
 # %% ../../nbs/hearing/04_training.ipynb #h3-008-f71492
@@ -130,7 +130,7 @@ def utterance(seed: int, held_out: bool = False) -> SpeechDataset:
     generator = torch.Generator().manual_seed(seed)
     pick = lambda options: options[int(torch.randint(len(options), (), generator=generator))]
     uniform = lambda a, b: a + (b - a) * float(torch.rand((), generator=generator))
-    language = "en" if uniform(0, 1) < 0.3 else pick(sorted(LANGUAGES))
+    language = "en" if uniform(0, 1) < 0.3 else pick(sorted(TRAINING_LANGUAGES))
     text, words = random_text(generator, language, held_out), uniform(0, 1)
     if words < 0.5 and not held_out:
         text = " ".join(sorted(text.split(), key=lambda word: uniform(0, 1)))

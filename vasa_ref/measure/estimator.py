@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FACE_CENTRE', 'FACE_REACH', 'POSE_MEAN', 'POSE_STD', 'LIDS', 'SIDES', 'face_crop', 'EstimatorConfig', 'ConvNet',
-           'opening_weights', 'mouth_opening', 'Reading', 'MotionEstimator', 'to_size', 'as_bytes', 'lesson',
-           'FaceDataset', 'soften', 'spoil', 'mirror', 'estimator_loss', 'acted', 'learn_emotions', 'classify_emotion',
+           'opening_weights', 'mouth_opening', 'Reading', 'MotionEstimator', 'to_size', 'as_bytes', 'examples',
+           'FaceDataset', 'blur', 'corrupt', 'mirror', 'estimator_loss', 'acted', 'learn_emotions', 'classify_emotion',
            'correlation', 'instrument_errors', 'MetricsTraining', 'face_dataset', 'train_metrics', 'load_metrics']
 
 # %% ../../nbs/measure/01_estimator.ipynb #12-003-5713b9
@@ -166,8 +166,8 @@ def to_size(images: Tensor, size: int) -> Tensor:
 def as_bytes(images: Tensor) -> Tensor: return (images * 255).round().byte()
 
 
-def lesson(number: int, frames: int, size: int, seed: int = 0,
-           device: str | torch.device = "cpu") -> tuple[Tensor, Tensor, Tensor]:
+def examples(number: int, frames: int, size: int, seed: int = 0,
+             device: str | torch.device = "cpu") -> tuple[Tensor, Tensor, Tensor]:
     """Images uint8 (K, 3, S, S), pose (K, 6), dynamics (K, 54) of K `frames` of one person.
 
     People of an even number do anything at all, those of an odd one are moments of a talk."""
@@ -204,9 +204,9 @@ class FaceDataset:
     def make(cls, numbers: Iterable[int], frames: int, size: int, seed: int = 0, *,
              minutes: float | None = None, device: str | torch.device = "cpu",
              quiet: bool = True) -> "FaceDataset":
-        "Renders the `lesson` of each number, or of as many as `minutes` allow; one at least."
+        "Renders the examples of each number, or of as many as `minutes` allow; one at least."
         rest = tqdm(numbers, desc="rendering", unit="person", disable=quiet, mininterval=5)
-        return cls.cat(lesson(n, frames, size, seed, device) for n in within(rest, minutes))
+        return cls.cat(examples(n, frames, size, seed, device) for n in within(rest, minutes))
 
     @classmethod
     def of_pool(cls, folder: str | Path, size: int) -> "FaceDataset":
@@ -219,17 +219,17 @@ class FaceDataset:
         return cls.cat(parts)
 
 # %% ../../nbs/measure/01_estimator.ipynb #12-017-40ccae
-def soften(images: Tensor, factor: int) -> Tensor:
+def blur(images: Tensor, factor: int) -> Tensor:
     "Images (B, 3, S, S) shrunk by `factor` and enlarged again."
     return F.interpolate(F.avg_pool2d(images, factor), images.shape[-2:], mode="bilinear")
 
 
-def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
+def corrupt(images: Tensor, generator: torch.Generator) -> Tensor:
     "Images (B, 3, S, S) as a decoder might paint them: other colours, soft, noisy."
     rand = lambda *shape: torch.rand(len(images), *shape, generator=generator).to(images.device)
     x = images * (0.75 + 0.5 * rand(3, 1, 1)) + 0.2 * (rand(3, 1, 1) - 0.5)
-    soft, amount = soften(x, 2), 2 * rand(1, 1, 1)
-    x = torch.where(amount < 1, x.lerp(soft, amount), soft.lerp(soften(x, 3), amount - 1))
+    soft, amount = blur(x, 2), 2 * rand(1, 1, 1)
+    x = torch.where(amount < 1, x.lerp(soft, amount), soft.lerp(blur(x, 3), amount - 1))
     noise = torch.randn(images.shape, generator=generator).to(images.device)
     return (x + 0.04 * rand(1, 1, 1) * noise).clamp(0, 1)
 
@@ -247,14 +247,14 @@ def mirror(images: Tensor, pose: Tensor, dynamics: Tensor) -> tuple[Tensor, Tens
 # %% ../../nbs/measure/01_estimator.ipynb #12-022-a76837
 def estimator_loss(model: MotionEstimator, dataset: FaceDataset, batch: int,
                    generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-    "Loss and parts on `batch` random lessons, half of them mirrored, all of them spoilt."
+    "Loss and parts on `batch` random examples, half of them mirrored, all of them corrupted."
     device = dataset.pose.device
     index = torch.randint(len(dataset.images), (batch,), generator=generator).to(device)
     flip = (torch.rand(batch, generator=generator) < 0.5).to(device)
     data = dataset.images[index].float() / 255, dataset.pose[index], dataset.dynamics[index]
     images, pose, dynamics = (torch.where(flip.view(-1, *[1] * (a.ndim - 1)), b, a)
                               for a, b in zip(data, mirror(*data)))
-    with torch.autocast(device.type, enabled=False): images = spoil(images, generator)
+    with torch.autocast(device.type, enabled=False): images = corrupt(images, generator)
     spread = pose.new_tensor([.04, .04, .03, .015, .015, .02])
     jitter = torch.randn(batch, 6, generator=generator).to(pose) * spread
     face = torch.cat([dynamics, mouth_opening(dynamics[:, :-2])[:, None]], 1)          # (B, 55)
@@ -329,7 +329,7 @@ def instrument_errors(model: MotionEstimator, clips: int = 14, **options) -> dic
 @dataclass
 class MetricsTraining:
     "What `train_metrics` does with a preset."
-    people: int = 600                       # whose lessons are rendered
+    people: int = 600                       # whose examples are rendered
     frames: int = 6                         # of each
     batch: int = 32
     steps: int = 8000

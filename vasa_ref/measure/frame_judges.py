@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from ..errors import VasaError
 from ..hearing.features import audio_features
-from .estimator import (ConvNet, EstimatorConfig, MotionEstimator, as_bytes,
-                                        face_crop, load_metrics, soften, to_size)
+from .estimator import (ConvNet, EstimatorConfig, MotionEstimator, as_bytes, blur,
+                                        face_crop, load_metrics, to_size)
 from .lipsync import (Judges, SyncConfig, Tower, fingerprint, judges_encoder,
                                       load_judges, matching_loss, mel_rows, pair_loss,
                                       sync_curve, sync_scores)
@@ -189,7 +189,7 @@ def perturb_talk(images: Tensor, generator: torch.Generator) -> Tensor:
     device = images.device
     def rand(*shape): return torch.rand(len(images), *shape, generator=generator).to(device)
     x = images / 255 * (0.75 + 0.5 * rand(1, 3, 1, 1)) + 0.2 * (rand(1, 3, 1, 1) - 0.5)
-    soft = soften(x.flatten(0, 1), 2).unflatten(0, x.shape[:2])
+    soft = blur(x.flatten(0, 1), 2).unflatten(0, x.shape[:2])
     x = x.lerp(soft, (1.4 * rand(1, 1, 1, 1) - 0.4).clamp(min=0))
     noise = torch.randn(x.shape, generator=generator).to(device)
     x = x + 0.03 * rand(1, 1, 1, 1) * noise

@@ -43,7 +43,7 @@ from ..world.head import direction, look_direction
 from ..world.people import random_people
 from ..world.performer import Motion, perform
 from ..world.picture import make_figures, portraits
-from ..world.voice import LANGUAGES, SILENCE, Speech, phoneme_class
+from ..world.voice import SILENCE, TRAINING_LANGUAGES, Speech, phoneme_class
 
 # %% ../../nbs/measure/04_metrics.ipynb #12-004-430b83
 _all_ = ["MotionEstimator", "correlation", "delta_p", "load_metrics", "mouth_opening", "psnr",
@@ -355,7 +355,7 @@ def bench(preset: str | Path = "laptop", quick: bool = False, seed: int = 0,
     estimator, judges = instruments.estimator, instruments.judges
     window = talker.motion_model.config.window
     count, seconds = (7, 2.0) if quick else (21, 3.2)
-    abroad = [] if quick else sorted(set(LANGUAGES) - {"en"})[seed % 3::3][:8]
+    abroad = [] if quick else sorted(set(TRAINING_LANGUAGES) - {"en"})[seed % 3::3][:8]
     jobs = [(1000 * seed + i, language) for i, language in enumerate(["en"] * count + abroad)]
     takes, real = [], []
     with tqdm(total=len(jobs) + count + 3, desc="bench", disable=quiet, unit="part") as bar:

@@ -49,10 +49,10 @@ def join(speeches: list[Speech]) -> Speech:
                   " ".join(s.text for s in speeches), speeches[0].voice, speeches[0].language)
 
 
-def sing(words: str, notes: Sequence[float], voice: str = "mia", language: str = "en",
+def sing(words: str, notes: Sequence[float], voice: str = "f2", language: str = "en",
          rate: float = 90) -> Speech:
     """Words (a string) sung on `notes`, one per word, each 0 to 99 in the synthesiser's units
-    of pitch: a `Speech`.
+    of pitch, by a variant of espeak-ng: a `Speech`.
 
     Raises VasaError where there are not as many notes as words."""
     words = words.split()

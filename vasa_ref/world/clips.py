@@ -36,7 +36,7 @@ from .camera import random_scenes
 from .people import People, random_people
 from .performer import Motion, perform
 from .picture import Figures, make_figures, random_shots, render
-from .voice import LANGUAGES, Speech, random_text, random_voice, say
+from .voice import TRAINING_LANGUAGES, Speech, random_text, random_voice, say
 
 # %% ../../nbs/world/14_clips.ipynb #04-053-3db703
 def draw(seed: int, what: str, held_out: bool = False) -> torch.Generator:
@@ -78,14 +78,14 @@ class ClipPlan:
 def plan_clip(seed: int, held_out: bool = False, language: str | None = None,
               sentences: int = 1) -> ClipPlan:
     """The plan of clip `seed`; language None: English in half of the clips, any of
-    `world.voice.LANGUAGES` in the others."""
+    `world.voice.TRAINING_LANGUAGES` in the others."""
     def generator(what):
         return draw(seed, what, held_out)
 
     def choose(items, what):
         return items[int(torch.randint(len(items), (), generator=generator(what)))]
 
-    any_language = choose(["en"] * len(LANGUAGES) + list(LANGUAGES), "language")
+    any_language = choose(["en"] * len(TRAINING_LANGUAGES) + TRAINING_LANGUAGES, "language")
     language = any_language if language is None else language
     words = generator("text")
     emotion = choose(EMOTIONS, "emotion")

@@ -1,8 +1,9 @@
 """What the synthetic world talks about: plain data for `vasa_ref.world.voice`.
 
 SENTENCES: code -> (English name, espeak-ng's identifier, everyday sentences divided by "|"). The last two sentences of
-a language are held out from training, in English the last six. TEMPLATES with WORDS, or with HELD_OUT_WORDS for the
-benchmark, make further English sentences; choices are divided by "|" where they hold spaces.
+a language are held out from training, in English the last six, and of the last four languages all of them. TEMPLATES
+with WORDS, or with HELD_OUT_WORDS for the benchmark, make further English sentences; choices are divided by "|" where
+they hold spaces.
 """
 
 SENTENCES = {
@@ -93,6 +94,19 @@ SENTENCES = {
     "sw": ("Swahili", "sw", """Leo hali ya hewa ni nzuri sana. | Kituo cha treni kiko wapi? |
         Mama yangu anapika mkate. | Tulisubiri siku nzima. | Ninataka kikombe cha kahawa. |
         Mbwa analala chini ya meza. | Unaweza kunisaidia tafadhali? | Kesho tutakwenda pwani pamoja."""),
+    "bg": ("Bulgarian", "bg", """Днес времето е много хубаво. | Къде е гарата, моля? | Майка ми пече хляб в събота. |
+        Чакахме те цял ден. | Бих искал чаша кафе. | Кучето спи под масата. | Можеш ли да ми помогнеш? |
+        Утре отиваме заедно на морето."""),
+    "fa": ("Persian", "fa", """امروز هوا خیلی خوب است. | ایستگاه قطار کجاست؟ | مادرم هر شنبه نان می‌پزد. |
+        ما تمام روز منتظر بودیم. | یک فنجان قهوه می‌خواهم. | سگ زیر میز خوابیده است. |
+        می‌توانی به من کمک کنی؟ | فردا با هم به دریا می‌رویم."""),
+    "ka": ("Georgian", "ka", """დღეს ძალიან კარგი ამინდია. | სად არის სადგური? | დედაჩემი პურს აცხობს. |
+        მთელი დღე გელოდით. | ერთი ფინჯანი ყავა მინდა. | ძაღლს მაგიდის ქვეშ სძინავს. | შეგიძლია დამეხმარო? |
+        ხვალ ერთად მივდივართ ზღვაზე."""),
+    "ta": ("Tamil", "ta", """இன்று வானிலை மிகவும் நன்றாக உள்ளது. | ரயில் நிலையம் எங்கே இருக்கிறது? |
+        என் அம்மா ரொட்டி செய்கிறார். | நாங்கள் நாள் முழுவதும் காத்திருந்தோம். |
+        எனக்கு ஒரு கோப்பை காபி வேண்டும். | நாய் மேசையின் கீழ் தூங்குகிறது. | எனக்கு உதவ முடியுமா? |
+        நாளை நாம் கடற்கரைக்குப் போகிறோம்."""),
 }
 
 TEMPLATES = (
