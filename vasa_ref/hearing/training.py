@@ -29,8 +29,8 @@ from ..training import Recipe, Run, first_makes, fit, within
 from ..units import EMOTIONS, FRAME, PHONEMES, SAMPLE_RATE
 from ..world.prosody import fundamental, loudness
 from ..world.rooms import as_heard
-from ..world.voice import (TRAINING_LANGUAGES, VOICES, Speech, Voice, frame_labels, random_text,
-                                  resample, say)
+from ..world.voice import (TRAINING_LANGUAGES, VOICES, Speech, Voice, frame_labels,
+                                  random_text, resample, say)
 
 # %% ../../nbs/hearing/04_training.ipynb #h3-008-f71492
 STEP = 80       # samples per phoneme label on the dataset

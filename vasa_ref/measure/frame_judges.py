@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from ..errors import VasaError
 from ..hearing.features import audio_features
-from .estimator import (ConvNet, EstimatorConfig, MotionEstimator, as_bytes, blur,
-                                        face_crop, load_metrics, to_size)
+from .estimator import (ConvNet, EstimatorConfig, MotionEstimator, as_bytes,
+                                        blur, face_crop, load_metrics, to_size)
 from .lipsync import (Judges, SyncConfig, Tower, fingerprint, judges_encoder,
                                       load_judges, matching_loss, mel_rows, pair_loss,
                                       sync_curve, sync_scores)

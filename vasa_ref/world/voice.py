@@ -298,7 +298,7 @@ def _choose(what, value, accepted):
 def _variants():
     "The names of espeak-ng's variants of a voice."
     import espeakng_loader
-    return sorted(x.name for x in (Path(espeakng_loader.get_data_path()) / "voices/!v").iterdir())
+    return sorted(x.name for x in Path(espeakng_loader.get_data_path(), "voices/!v").iterdir())
 
 
 def _within(what, value, low, high):
