@@ -35,8 +35,8 @@ def frames_for(samples: int, fps: int = FPS) -> int:
     return -(-samples * fps // SAMPLE_RATE)
 
 # %% ../../nbs/media/01_clips.ipynb #04-012-0517e8
-def show_frames(frames: np.ndarray | torch.Tensor,
-                columns: int = 8) -> "PIL.Image.Image":  # noqa: F821
+def show_frames(frames: np.ndarray | torch.Tensor, columns: int = 8,
+                ) -> "PIL.Image.Image":  # noqa: F821
     """PIL image of `frames` in rows of `columns`.
 
     frames: uint8 (T, H, W, 3) or float (B, 3, H, W) in [0, 1]; else ValueError."""
