@@ -190,7 +190,7 @@ def add_sound(silent: str | Path, path: str | Path, waveform: np.ndarray | torch
 def save_video(
     path: str | Path,                   # of the video
     # any iterable of uint8 (H, W, 3), all of one size
-    frames: Iterable[np.ndarray | torch.Tensor],
+    frames: Iterable[np.ndarray] | Iterable[torch.Tensor],
     # (N,) at 16 kHz; or a function that is asked for it when the frames are through, for live
     # sound is not known sooner
     waveform: np.ndarray | torch.Tensor | Callable[[], torch.Tensor],
