@@ -334,7 +334,7 @@ def latency(command):
     with_device(sub)
 
 
-def make_parser(jobs=False):
+def make_parser(jobs: bool = False) -> Parser:
     """The parser of the whole command line. jobs: `vasa animate` has its files in the rows of --jobs, so it takes
     none."""
     layout = {"formatter_class": argparse.RawDescriptionHelpFormatter}

@@ -1,14 +1,19 @@
 """Checks that several commands make before they work, and the file of figures that several write."""
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import VasaError
+
+if TYPE_CHECKING:   # heavy, and loaded where a command needs it
+    import torch
 
 __all__ = ["check_device", "check_output", "write_json"]
 
 
-def check_output(path, *suffixes, inputs=()):
+def check_output(path: str | Path, *suffixes: str, inputs: Iterable[Path] = ()) -> Path:
     """`path` (~ is home) if it can become an output file: known ending, existing folder, not read-only, no input."""
     from ..store import output_target
     path = Path(os.path.expanduser(path))
@@ -26,7 +31,7 @@ def check_output(path, *suffixes, inputs=()):
     return path
 
 
-def check_device(name):
+def check_device(name: str) -> "torch.device":
     """A torch device that works here."""
     import torch
     there = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
@@ -36,7 +41,7 @@ def check_device(name):
     return torch.device(name)
 
 
-def write_json(path, figures):
+def write_json(path: str | Path, figures: dict) -> None:
     from ..store import atomic_path
     with atomic_path(path) as beside:
         beside.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -247,7 +248,7 @@ def ended_in_order():
             signal.signal(number, handler)
 
 
-def main(argv=None):
+def main(argv: Iterable[str] | None = None) -> int:
     """Run one command; the exit code is 0, or 2 with one line on stderr."""
     for stream in filter(None, (sys.stdout, sys.stderr)):   # a terminal may lack the letters of a file's name
         if hasattr(stream, "reconfigure"):

@@ -1,8 +1,17 @@
 """`vasa detect`: what a small detector says of a film or picture, of its pixels and of its lips."""
 import sys
+from argparse import Namespace
 from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import VasaError
+
+if TYPE_CHECKING:   # heavy, and loaded where a command needs it
+    from torch import Tensor
+
+    from ..talking.photograph import Similarity
+    from ..trust.detector import Verdict
 
 __all__ = ["SECONDS", "SHORTEST", "detect", "first_sound", "look", "place_of_face"]
 
@@ -13,7 +22,7 @@ CAVEAT = ("it learnt from this package's models on drawn people, and knows nothi
           "films; credentials and marks say more: vasa inspect")
 
 
-def first_sound(path):
+def first_sound(path: str | Path) -> "Tensor | None":
     """The first seconds of a film's sound, a waveform (N,) at 16 kHz; None where it has none, or only silence."""
     import torch
     from ..media.clips import read_sound
@@ -24,7 +33,7 @@ def first_sound(path):
     return heard if heard.abs().max() > 0.003 else None
 
 
-def place_of_face(frame):
+def place_of_face(frame: "Tensor") -> "tuple[Similarity | None, list[str]]":
     """(where the largest face of a frame uint8 (H, W, 3) is, None for the centre square; notes). VasaError for no face.
 
     Where mediapipe is not installed, it is the centre square, and a note says so."""
@@ -44,7 +53,7 @@ def place_of_face(frame):
     return faces[0].place, notes[faces[0].place.scale >= 100:]
 
 
-def look(path):
+def look(path: str | Path) -> "tuple[Verdict, Verdict | None, list[str]]":
     """(what the pixels say, what the lips say or None, notes) of a film or picture: two `trust.detector.Verdict`."""
     import torch
     import torch.nn.functional as F
@@ -73,7 +82,7 @@ def look(path):
     return pixels, detect_lips(curve), notes
 
 
-def detect(args):
+def detect(args: Namespace) -> None:
     """What the detector says, as lines or as JSON."""
     from ..media.files import existing_file
     from .checks import check_output, write_json

@@ -5,13 +5,19 @@ import os
 import signal
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import VasaError
 from ..motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
 from . import live
 from .checks import check_device, check_output
 from .provenance import bare_notes, heard, what_made
+
+if TYPE_CHECKING:   # heavy, and loaded once the arguments are checked
+    from ..talking.offline import Portrait
+    from ..talking.talker import Talker
 
 __all__ = ["animate", "talker_for", "make_video", "open_portrait", "prepare"]
 
@@ -33,7 +39,7 @@ def read_curves(path, given):
     return curves
 
 
-def animate(args):
+def animate(args: Namespace) -> None:
     """One film, or with --jobs many."""
     if args.jobs:
         from .jobs import make_films
@@ -46,7 +52,7 @@ def animate(args):
     (play if args.stream else make_video)(args, talker)
 
 
-def prepare(args):
+def prepare(args: Namespace) -> None:
     """All checks that need no weights. Into `args` come: wanted (the controls), films (whose motion is taken), target,
     folder (of weights), where (the device), made, pipe (of live sound)."""
     from ..media.files import PICTURES, SOUNDS, VIDEOS, existing_file
@@ -84,7 +90,7 @@ def prepare(args):
     args.wanted = wanted
 
 
-def talker_for(args):
+def talker_for(args: Namespace) -> "Talker":
     """The talker that the arguments ask for."""
     from ..talking.talker import Talker
     talker = Talker.from_pretrained(args.folder, device=args.where)
@@ -98,7 +104,7 @@ def talker_for(args):
     return talker
 
 
-def open_portrait(args):
+def open_portrait(args: Namespace) -> None:
     """The photograph, `args.photo`; VasaError where no face is found."""
     from ..talking.photograph import Photograph
     args.photo = Photograph.open(args.portrait, crop=args.crop, face=args.face)
@@ -121,7 +127,7 @@ def size_of(args, talker):
     return f"{width} x {height}"
 
 
-def make_video(args, talker, portrait=None):
+def make_video(args: Namespace, talker: "Talker", portrait: "Portrait | None" = None) -> None:
     """The whole recording at once; `portrait` where it is encoded already."""
     from tqdm import tqdm
     began, frames, out, wanted = time.perf_counter(), 0, args.target, with_films(args, talker)

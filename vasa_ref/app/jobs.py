@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import sys
+from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 
@@ -20,7 +21,7 @@ FLAGS = "full", "fast", "no-credentials", "no-watermark"
 ALONE = "jobs", "stream", "lookahead", "new-frames", "skip-existing", "quiet", "help"   # of the whole call, or live
 
 
-def read_jobs(path):
+def read_jobs(path: str | Path) -> list[dict]:
     """The rows of a file, each a dictionary: a CSV with a header, or JSON objects, one in each line."""
     from ..media.files import existing_file
     accepted = "accepted is a CSV with a header, or a file of JSON objects, one in each line"
@@ -112,7 +113,7 @@ def checked(rows, common):
     return jobs
 
 
-def make_films(args):
+def make_films(args: Namespace) -> None:
     """All films of --jobs, one after another. Rows are checked before the first is made; a job that fails then is
     said, the others go on, and the call ends with an error."""
     from tqdm import tqdm

@@ -9,9 +9,14 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import VasaError
 from ..units import FRAME, SAMPLE_RATE
+
+if TYPE_CHECKING:   # heavy, see above
+    from torch import Tensor
 
 __all__ = ["Clock", "Pipe", "in_real_time", "to_pipe", "without_header"]
 
@@ -34,10 +39,10 @@ class Clock:
 
     `heard(chunks)` and `shown(frames)` hand on what they get; `sound()` is what was heard, where it is to be kept."""
 
-    def __init__(self, keep=True):
+    def __init__(self, keep: bool = True):
         self.keep, self.chunks, self.arrived, self.samples, self.left = keep, [], [], [], []
 
-    def heard(self, chunks):
+    def heard(self, chunks: "Iterable[tuple[float, Tensor]]") -> "Iterator[Tensor]":
         """Chunks (n,) out of pairs (time of arrival, chunk)."""
         for when, chunk in chunks:
             if self.keep:
@@ -46,16 +51,16 @@ class Clock:
             self.samples.append(len(chunk) + (self.samples[-1] if self.samples else 0))
             yield chunk
 
-    def shown(self, frames):
+    def shown(self, frames: "Iterable[Tensor]") -> "Iterator[Tensor]":
         for frame in frames:
             self.left.append(time.monotonic())
             yield frame
 
-    def sound(self):
+    def sound(self) -> "Tensor":
         import torch
         return torch.cat(self.chunks) if self.chunks else torch.zeros(0)
 
-    def report(self, new_frames):
+    def report(self, new_frames: int) -> dict[str, float]:
         """{"latency_s", "latency_s_p95"}: from the moment at which a frame's first sample was spoken to its leaving;
         and "drift", see `speed.latency.drift`, for steps of `new_frames`. Absent where too few frames left."""
         import torch
@@ -70,14 +75,14 @@ class Clock:
         figures = {"latency_s": late.median().item(), "latency_s_p95": late.quantile(0.95).item()}
         return figures | ({} if (slope := drift(late, new_frames)) is None else {"drift": slope})
 
-    def words(self):
+    def words(self) -> str:
         """The same in words, for the steps that a talker makes."""
         from ..talking.talker import NEW_FRAMES
         words = {"latency_s": "latency {:.2f} s", "latency_s_p95": "95 % within {:.2f} s", "drift": "drift {:+.3f} s/s"}
         return ", ".join(words[name].format(value) for name, value in self.report(NEW_FRAMES).items())
 
 
-def in_real_time(waveform):
+def in_real_time(waveform: "Tensor") -> "Iterator[tuple[float, Tensor]]":
     """(time, chunk) of a recording (N,), at the pace at which it was spoken."""
     began = time.monotonic()
     for i, chunk in enumerate(waveform.split(FRAME), 1):
@@ -147,7 +152,7 @@ def other_kind(head):
     return ("AAC" if head[1] >> 1 & 3 == 0 else "MP3") if same else ""
 
 
-def without_header(arrivals):
+def without_header(arrivals: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, bytes]]:
     """The (time, bytes) that are raw samples: all or, of a WAV, those between its header and what follows them.
 
     VasaError for a sound file of another kind."""
@@ -181,11 +186,11 @@ class Pipe:
     those of the arrivals and not of our attention. `stop()` ends the sound after what has arrived. An OSError of `read`
     is raised where chunks are taken."""
 
-    def __init__(self, read=lambda: os.read(0, 2 * FRAME)):
+    def __init__(self, read: Callable[[], bytes] = lambda: os.read(0, 2 * FRAME)):
         self.arrivals = queue.Queue()
         threading.Thread(target=self.listen, args=(read,), daemon=True).start()
 
-    def listen(self, read):
+    def listen(self, read: Callable[[], bytes]) -> None:
         try:
             while data := read():
                 self.arrivals.put((time.monotonic(), data))
@@ -193,10 +198,10 @@ class Pipe:
             self.arrivals.put(error)
         self.stop()
 
-    def stop(self):
+    def stop(self) -> None:
         self.arrivals.put(None)
 
-    def arrived(self):
+    def arrived(self) -> Iterator[tuple[float, bytes]]:
         while (arrival := self.arrivals.get()) is not None:
             if isinstance(arrival, OSError):
                 raise arrival
@@ -214,7 +219,7 @@ class Pipe:
                 yield when, torch.from_numpy(np.frombuffer(data[:whole], "<i2").astype(np.float32) / 32768)
 
 
-def to_pipe(frames, pipe=None):
+def to_pipe(frames: "Iterable[Tensor]", pipe: BinaryIO | None = None) -> None:
     """Writes frames uint8 (S, S, 3) as raw RGB, each at once."""
     pipe = pipe or sys.stdout.buffer
     for frame in frames:

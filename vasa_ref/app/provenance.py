@@ -1,10 +1,16 @@
 """What the command line says of where a file is from: credentials that it writes, and credentials that it reads."""
 import sys
 import tempfile
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import VasaError
+from .live import Clock
+
+if TYPE_CHECKING:   # heavy, and loaded where a command needs it
+    from ..trust.credentials import Made
 
 __all__ = ["bare_notes", "heard", "inspect", "say_bare", "what_made", "world_made"]
 
@@ -12,7 +18,7 @@ BARE = "carries no credentials: nobody can read from it what made it"
 UNMARKED = "the film carries no mark in its pixels: once its credentials are lost, nothing says that it was made"
 
 
-def bare_notes(args):
+def bare_notes(args: Namespace) -> list[str]:
     """What is missing in a film that goes without credentials, or without a mark."""
     return [f"the film {BARE}"] * (not args.credentials) + [UNMARKED] * (not args.watermark)
 
@@ -27,7 +33,7 @@ def try_key(key):
         sign(pixel, Made(source="world", key=key), "anything")
 
 
-def what_made(args, to_file=True):
+def what_made(args: Namespace, to_file: bool = True) -> "Made":
     """What the credentials of a film will say; or VasaError, for a key that cannot sign before there is something to be
     signed."""
     from ..trust.credentials import Made, digest
@@ -43,7 +49,7 @@ def what_made(args, to_file=True):
     return made
 
 
-def world_made(args):
+def world_made(args: Namespace) -> "Made":
     """What the credentials of a picture of the world will say."""
     from ..trust.credentials import Made
     if args.key and not args.credentials:
@@ -54,13 +60,13 @@ def world_made(args):
     return made
 
 
-def say_bare(args):
+def say_bare(args: Namespace) -> None:
     """What is missing in a file that was written without credentials."""
     if not (args.credentials or args.quiet):
         print(f"vasa: {args.out} {BARE}", file=sys.stderr)
 
 
-def heard(args, clock):
+def heard(args: Namespace, clock: Clock) -> "Made":
     """What made the film, with the sound that came in the end."""
     from ..trust.credentials import digest
     return replace(args.made, sound=args.made.sound or digest(clock.sound()), mark=args.made.number)
@@ -82,7 +88,7 @@ def pixels(path, report):
     return f"made by this package, mark {found.number:08x}{same}"
 
 
-def inspect(args):
+def inspect(args: Namespace) -> None:
     from ..trust import credentials
     report = credentials.inspect(args.file, args.key)
     if not args.quiet:

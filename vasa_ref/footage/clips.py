@@ -15,7 +15,7 @@ import mimetypes
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -31,8 +31,8 @@ from ..errors import VasaError
 from ..face.detail import load_face
 from ..face.reading import face_crop
 from ..face.separation import gradient_energy
-from .films import (FaceTracker, Film, Piece, Scan, crop_place, find_films,
-                                    poses_in, scan, turned)
+from .films import (FaceTracker, Film, Piece, Scan, Tracker, crop_place,
+                                    find_films, poses_in, scan, turned)
 from ..geometry import look_direction, smooth_pose
 from ..measure.estimator import classify_emotion, load_metrics
 from ..measure.lipsync import load_judges, sync_scores
@@ -52,7 +52,7 @@ ASKED = {"people": "who is shown and heard", "agreed": "to what they agreed, in 
          "date": "when this was written, such as 2026-11-27"}
 
 
-def read_consent(folder) -> dict[str, str]:
+def read_consent(folder: str | Path) -> dict[str, str]:
     """What CONSENT.txt in a folder of films says. VasaError where it is not filled in; where
     there is none, a template is written, and VasaError as well."""
     path = Path(folder) / CONSENT
@@ -122,7 +122,8 @@ class Readers:
     metrics: nn.Module
 
     @classmethod
-    def from_pretrained(cls, weights="laptop", device="cpu") -> "Readers":
+    def from_pretrained(cls, weights: str | Path = "laptop",
+                        device: str | torch.device = "cpu") -> "Readers":
         "The face model of these weights, the instruments of the shipped ones."
         return cls(load_face(weights, device), load_judges(), load_metrics())
 
@@ -170,7 +171,7 @@ def fit_at(curve: Tensor, offset: int) -> float:
 ADVICE = "free some space or choose another folder"
 
 
-def film_sound(film: Film, folder) -> np.ndarray:
+def film_sound(film: Film, folder: str | Path) -> np.ndarray:
     """The film's sound, float32 (N,) at 16 kHz, as a file in `folder`, written a second at a
     time; VasaError without any, and for a full disk."""
     raw = Path(folder) / "sound.f32"
@@ -222,7 +223,7 @@ def cut_manifest(film: Path, consent: str) -> dict:
                            {"label": LABEL, "data": facts}]}
 
 
-def sign_cut(cut, path, manifest: dict) -> None:
+def sign_cut(cut: str | Path, path: str | Path, manifest: dict) -> None:
     "The film `cut` with its manifest, signed with the user's key, as a new file `path`."
     c2pa, identity = c2pa_library(), read_identity()
     info = c2pa.C2paSignerInfo(alg=getattr(c2pa.C2paSigningAlg, identity.algorithm),
@@ -236,8 +237,8 @@ def sign_cut(cut, path, manifest: dict) -> None:
 
 
 # %% ../../nbs/footage/02_clips.ipynb #ftc-030
-def write_clip(out: Path, name: str, silent, sound: Tensor, reading: Reading, about: dict,
-               manifest: dict):
+def write_clip(out: Path, name: str, silent: str | Path, sound: Tensor, reading: Reading,
+               about: dict, manifest: dict) -> None:
     """NAME.mp4 of the pictures in `silent`, signed, and NAME.safetensors; each appears
     complete."""
     about = {**about, "frames": len(reading.pose)}
@@ -251,8 +252,9 @@ def write_clip(out: Path, name: str, silent, sound: Tensor, reading: Reading, ab
     save_tensors(out / f"{name}.safetensors", {**tensors, "waveform": sound}, about)
 
 
-def film_clips(film: Film, out: Path, readers: Readers, make_tracker=FaceTracker,
-               size: int = 256, consent: str = "", quiet: bool = True) -> dict:
+def film_clips(film: Film, out: Path, readers: Readers,
+               make_tracker: Callable[[], Tracker] = FaceTracker, size: int = 256,
+               consent: str = "", quiet: bool = True) -> dict:
     """Writes the clips of a film into `out`; returns what goes into the ledger: names of clips,
     what was lost and why, the offset. VasaError for films without sound or pictures."""
     name_of = lambda piece: f"{film.name}_{piece.start:06d}"
@@ -304,7 +306,8 @@ def make_clips(
     size: int = 256,                       # px of the crops, even
     weights: str | Path = "laptop",        # whose `Readers` read the crops
     device: str | torch.device = "cpu",    # where their models compute
-    make_tracker=None,                     # gives a `Tracker` for a film; None: `FaceTracker`
+    # gives a `Tracker` for a film; None: `FaceTracker`
+    make_tracker: Callable[[], Tracker] | None = None,
     readers: Readers | None = None,        # None loads those of `weights`
     quiet: bool = False,                   # shows no progress
 ) -> list[dict]:
@@ -364,7 +367,7 @@ def reasons(pages: list[dict]) -> str:
     return "; ".join(lost_of(pages) + problems[:3] + more)
 
 # %% ../../nbs/footage/02_clips.ipynb #ftc-033
-def open_clips(folder) -> Iterator[Clip]:
+def open_clips(folder: str | Path) -> Iterator[Clip]:
     """The clips that `make_clips` wrote into a folder, without frames: sound, and what was read
     in place of the truth. VasaError where there are none."""
     files = sorted(Path(folder).expanduser().glob("*.safetensors"))
@@ -373,7 +376,7 @@ def open_clips(folder) -> Iterator[Clip]:
     return map(open_clip, files)
 
 
-def open_clip(path) -> Clip:
+def open_clip(path: str | Path) -> Clip:
     "One of them; VasaError for another file."
     tensors, about = read_tensors(path)
     names = Reading.__dataclass_fields__

@@ -13,7 +13,7 @@ __all__ = ['VIDEO_ENDINGS', 'LEVELS', 'FLOOR', 'TIMES', 'AROUND', 'Tracker', 'NE
 import itertools
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -56,7 +56,7 @@ def time_spans(folder: Path) -> dict[str, tuple]:
     return spans
 
 
-def find_films(folder) -> list[Film]:
+def find_films(folder: str | Path) -> list[Film]:
     """All films in a folder and the folders in it, as VoxCeleb2 and HDTF name them or not.
 
     VasaError for no folder, and for one without films."""
@@ -228,7 +228,8 @@ def equal_parts(start: int, end: int) -> Iterator[tuple[int, int]]:
     yield from itertools.pairwise(borders)
 
 
-def make_pieces(tracks: list[Track], cuts: list[int], spans=()) -> list[Piece]:
+def make_pieces(tracks: list[Track], cuts: list[int],
+                spans: Sequence[tuple[int, int]] = ()) -> list[Piece]:
     "Tracks, divided at cuts and where `spans` (seconds) begin and end; in the order of time."
     borders = sorted({*cuts, *(FPS * second for span in spans for second in span)})
     inside = lambda t: not spans or any(FPS * a <= t < FPS * b for a, b in spans)
@@ -312,7 +313,7 @@ def turned(frames: Iterable[Tensor], turns: int) -> Iterator[Tensor]:
     for frame in frames: yield torch.rot90(frame, turns).contiguous() if turns else frame
 
 
-def upright_turns(path, make_tracker: Callable[[], Tracker]) -> int:
+def upright_turns(path: str | Path, make_tracker: Callable[[], Tracker]) -> int:
     "The quarters by which a film has to be turned so that most faces are found."
     frames = list(itertools.islice(read_frames(path, fps=0.5), 20))
     count = [0] * 4

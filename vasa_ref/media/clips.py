@@ -13,7 +13,7 @@ import itertools
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ import torch
 
 # %% ../../nbs/media/01_clips.ipynb #04-004-645ad4
 from ..errors import VasaError
-from .files import (SOUNDS, VIDEOS, called, content_of, decode_audio, decoded,
-                                  media_file, open_picture, run_ffmpeg, tensor_of, video_path)
+from .files import (SOUNDS, VIDEOS, File, PictureFile, called, content_of,
+                                  decode_audio, decoded, media_file, open_picture, run_ffmpeg,
+                                  tensor_of, video_path)
 from ..store import atomic_path
 from ..units import FPS, SAMPLE_RATE
 
@@ -34,7 +35,8 @@ def frames_for(samples: int, fps: int = FPS) -> int:
     return -(-samples * fps // SAMPLE_RATE)
 
 # %% ../../nbs/media/01_clips.ipynb #04-012-0517e8
-def show_frames(frames, columns: int = 8):
+def show_frames(frames: np.ndarray | torch.Tensor, columns: int = 8,
+                ) -> "PIL.Image.Image":  # noqa: F821
     """PIL image of `frames` in rows of `columns`.
 
     frames: uint8 (T, H, W, 3) or float (B, 3, H, W) in [0, 1]; else ValueError."""
@@ -55,7 +57,7 @@ def show_frames(frames, columns: int = 8):
     return Image.fromarray(page.reshape(rows * height, columns * width, 3).numpy())
 
 # %% ../../nbs/media/01_clips.ipynb #04-h02-colou1
-def colours(image, size: tuple) -> np.ndarray:
+def colours(image: "PIL.Image.Image", size: tuple[int, int]) -> np.ndarray:  # noqa: F821
     "PIL image of any mode, resized to (W, H): float32 (H, W, 3) in [0, 1], alpha on mid grey."
     from PIL import Image
     resize = dict(size=size, resample=Image.Resampling.LANCZOS)
@@ -71,14 +73,14 @@ def colours(image, size: tuple) -> np.ndarray:
     return colour * alpha + 0.5 * (1 - alpha)
 
 # %% ../../nbs/media/01_clips.ipynb #04-019-b9c539
-def square(image, size: int) -> np.ndarray:
+def square(image: "PIL.Image.Image", size: int) -> np.ndarray:  # noqa: F821
     "Centre square of a PIL image: float32 (size, size, 3) in [0, 1], alpha on mid grey."
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return colours(image.crop((left, top, left + side, top + side)), (size, size))
 
 
-def load_portrait(path, size: int = 256) -> torch.Tensor:
+def load_portrait(path: PictureFile, size: int = 256) -> torch.Tensor:
     """Picture file (path or content, or PIL image) -> (1, 3, size, size) float32 in [0, 1].
 
     Upright, centre square, alpha on mid grey; of any PIL mode: grey, palette, alpha, 16 bits,
@@ -88,7 +90,7 @@ def load_portrait(path, size: int = 256) -> torch.Tensor:
         return torch.from_numpy(square(image, size)).permute(2, 0, 1)[None].contiguous()
 
 # %% ../../nbs/media/01_clips.ipynb #04-028-c0fffb
-def mono(samples, rate, what: str = "the speech") -> torch.Tensor:
+def mono(samples: np.ndarray, rate: int, what: str = "the speech") -> torch.Tensor:
     """Samples (N, channels) float at any rate in Hz -> waveform (N,) float32, 16 kHz.
 
     Channels are averaged, the rate is changed with librosa, and a waveform louder than 1 is
@@ -106,7 +108,7 @@ def mono(samples, rate, what: str = "the speech") -> torch.Tensor:
     return torch.from_numpy(wave)
 
 
-def load_audio(path) -> torch.Tensor:
+def load_audio(path: File) -> torch.Tensor:
     """Audio file, or video file with sound (path or content) -> waveform (N,), as of `mono`.
 
     The sound of a video that begins after its pictures begins with silence. Raises `VasaError`
@@ -115,7 +117,7 @@ def load_audio(path) -> torch.Tensor:
     return mono(*decode_audio(path), called(path, "speech"))
 
 # %% ../../nbs/media/01_clips.ipynb #04-b02-block2
-def read_sound(path, block: int = SAMPLE_RATE) -> Iterator[torch.Tensor]:
+def read_sound(path: File, block: int = SAMPLE_RATE) -> Iterator[torch.Tensor]:
     """Yields the sound of an audio or video file (path or content) as waveforms (block,)
     float32 at 16 kHz, in [-1, 1], the last one shorter; a second each, if not asked otherwise.
 
@@ -130,7 +132,7 @@ def read_sound(path, block: int = SAMPLE_RATE) -> Iterator[torch.Tensor]:
     if not heard: raise VasaError(f"{called(path, 'sound')} has no samples (0 s); {SOUNDS}")
 
 # %% ../../nbs/media/01_clips.ipynb #04-035-e55300
-def even_frame(frame) -> np.ndarray:
+def even_frame(frame: np.ndarray | torch.Tensor) -> np.ndarray:
     "A uint8 (H, W, 3) frame as a numpy array of even size; an odd last row or column repeats."
     frame = np.asarray(frame.cpu() if isinstance(frame, torch.Tensor) else frame)
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
@@ -139,7 +141,8 @@ def even_frame(frame) -> np.ndarray:
     return np.pad(frame, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
 
 # %% ../../nbs/media/01_clips.ipynb #04-h08-step02
-def write_pictures(path, frames, fps: int, options: dict, doing: str, advice: str) -> int:
+def write_pictures(path: str | Path, frames: Iterable[np.ndarray], fps: int, options: dict,
+                   doing: str, advice: str) -> int:
     """Streams even uint8 (H, W, 3) arrays into a film without sound; returns their number.
 
     options: ffmpeg's, codec and quality. ValueError for no frames and for frames of several
@@ -163,8 +166,8 @@ def write_pictures(path, frames, fps: int, options: dict, doing: str, advice: st
     return count
 
 # %% ../../nbs/media/01_clips.ipynb #04-h10-step04
-def add_sound(silent, path, waveform, count: int, fps: int, comment: str | None, doing: str,
-              advice: str) -> None:
+def add_sound(silent: str | Path, path: str | Path, waveform: np.ndarray | torch.Tensor,
+              count: int, fps: int, comment: str | None, doing: str, advice: str) -> None:
     """Writes a film `path` of the `count` pictures in `silent` and a 16 kHz waveform (N,).
 
     comment: what the film's metadata say of it. ValueError unless count is
@@ -186,15 +189,17 @@ def add_sound(silent, path, waveform, count: int, fps: int, comment: str | None,
 # %% ../../nbs/media/01_clips.ipynb #04-036-177e4f
 def save_video(
     path: str | Path,                   # of the video
-    frames,                             # any iterable of uint8 (H, W, 3), all of one size
+    # any iterable of uint8 (H, W, 3), all of one size
+    frames: Iterable[np.ndarray] | Iterable[torch.Tensor],
     # (N,) at 16 kHz; or a function that is asked for it when the frames are through, for live
     # sound is not known sooner
-    waveform,
+    waveform: np.ndarray | torch.Tensor | Callable[[], torch.Tensor],
     fps: int = FPS,                     # frames per second
     crf: int = 18,                      # x264's: 18 is visually lossless, larger is smaller
     codec: str = "libx264",             # "h264_nvenc" is NVIDIA's hardware
     comment: str | None = None,         # what the file's metadata say
-    finish: Callable | None = None,     # finish(path) of the complete file before it appears
+    # finish(path) of the complete file before it appears
+    finish: Callable[[Path], None] | None = None,
 ) -> Path:
     """Streams frames and sound into an H.264 + AAC file, and returns its path, which appears
     only when the video is complete. ValueError unless there are ceil(N * fps / 16000) frames,
@@ -214,7 +219,7 @@ def save_video(
     return path
 
 # %% ../../nbs/media/01_clips.ipynb #04-041-3f259b
-def read_frames(path, fps: int = FPS):
+def read_frames(path: File, fps: float = FPS) -> Iterator[torch.Tensor]:
     """Yields a video's frames, uint8 (H, W, 3), upright, with square pixels, `fps` per second.
 
     `VasaError` if it is no video."""
@@ -235,7 +240,7 @@ def read_frames(path, fps: int = FPS):
 MADE = "Made by vasa_ref from a portrait and a recording: nobody was filmed."
 
 
-def read_comment(path) -> str | None:
+def read_comment(path: File) -> str | None:
     "The comment in a film's metadata; None if it has none, `VasaError` if it is no film."
     import ffmpeg
     with media_file(path, "video", VIDEOS) as file:
@@ -247,7 +252,7 @@ def read_comment(path) -> str | None:
     return found and re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL)
 
 # %% ../../nbs/media/01_clips.ipynb #04-h12-clip01
-def read_film(path) -> tuple:
+def read_film(path: File) -> tuple[torch.Tensor, torch.Tensor]:
     """Any video file with sound (path or content): frames uint8 (T, H, W, 3), waveform (N,).
 
     25 frames per second, and N = 640 T: the sound is cut or padded to the frames, and stays in
@@ -295,7 +300,7 @@ class Clip:
                              "world.clips.render_motion, or make it with them")
         return self.frames
 
-    def save(self, path, crf: int = 18) -> Path:
+    def save(self, path: str | Path, crf: int = 18) -> Path:
         "Writes an MP4 (`save_video`), complete or not; marked and signed as `made` says."
         frames, sign = self.rendered(), None
         if self.made:
@@ -305,11 +310,11 @@ class Clip:
         return save_video(path, frames, self.waveform, self.fps, crf, **options)
 
     @classmethod
-    def load(cls, path) -> "Clip":
+    def load(cls, path: File) -> "Clip":
         "Any video file with sound (path or content) as a clip without truth; `read_film`."
         return cls(*read_film(path))
 
-    def contact_sheet(self, n: int = 8, columns: int = 8):
+    def contact_sheet(self, n: int = 8, columns: int = 8) -> "PIL.Image.Image":  # noqa: F821
         "PIL image of `n` evenly spaced frames, for pages that cannot play video."
         frames = self.rendered()
         even = torch.linspace(0, len(frames) - 1, min(n, len(frames))).round().long()

@@ -11,16 +11,21 @@ import struct
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, BinaryIO, TypeVar, Union
 
 import numpy as np
 
 from ..errors import VasaError
 from ..store import output_target
 
-__all__ = ["FILES", "NO_SHAPES", "PICTURES", "SOUNDS", "VIDEOS", "as_jpeg", "called", "condense", "content_of",
+if TYPE_CHECKING:   # heavy, and loaded where a tensor is made
+    from torch import Tensor
+
+__all__ = ["FILES", "File", "NO_SHAPES", "PICTURES", "PictureFile", "SOUNDS", "VIDEOS", "as_jpeg", "called", "condense", "content_of",
            "decode_audio", "decoded", "existing_file", "ffmpeg_exe", "kind_of", "media_file", "open_picture",
            "run_ffmpeg", "shapeless", "tensor_of", "video_path"]
 
@@ -30,9 +35,12 @@ SOUNDS = "accepted is any audio or video file with sound that ffmpeg can read, o
 VIDEOS = "accepted is any video that ffmpeg can read"
 NO_SHAPES = "the portrait shows no face: it has no shapes"   # see `shapeless`
 FILES = str, os.PathLike, bytes, bytearray, memoryview   # a path, or the content of a file
+File = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO   # the same, or an open file
+PictureFile = Union[File, "PIL.Image.Image"]  # noqa: F821, UP007 - PIL is loaded where a picture is opened
+T = TypeVar("T")
 
 
-def existing_file(path, role, accepted):
+def existing_file(path: str | os.PathLike, role: str, accepted: str) -> Path:
     "`path` (~ is home) as a readable, non-empty file; the error names its `role` and what is `accepted`."
     if not isinstance(path, (str, os.PathLike)):
         raise VasaError(f"the {role} is {'missing (None)' if path is None else f'a {type(path).__name__}'}; {accepted}")
@@ -52,12 +60,12 @@ def existing_file(path, role, accepted):
     return Path(path)
 
 
-def called(source, role):
+def called(source: PictureFile, role: str) -> str:
     "What messages call a file: its role, and its path where it has one."
     return f"the {role} {str(source)!r}" if isinstance(source, (str, os.PathLike)) else f"the {role}"
 
 
-def content_of(source, role, accepted):
+def content_of(source: T | IO, role: str, accepted: str) -> T | bytes:
     "The content (bytes) of an open file, from its beginning where it can go back; anything else as it is."
     source = getattr(source, "buffer", source)   # of a file that was opened as text
     if not hasattr(source, "read"):
@@ -70,7 +78,7 @@ def content_of(source, role, accepted):
 
 
 @contextmanager
-def media_file(source, role, accepted):
+def media_file(source: File, role: str, accepted: str) -> Iterator[Path]:
     """Yields the path of an `existing_file`, or of a temporary one with the content that `source` is: bytes or an open
     file."""
     content = content_of(source, role, accepted)
@@ -85,7 +93,7 @@ def media_file(source, role, accepted):
         yield path
 
 
-def tensor_of(values, role, accepted):
+def tensor_of(values: "np.ndarray | Tensor", role: str, accepted: str) -> "Tensor":
     "Numbers in an array of any memory layout, or in a tensor, as a tensor on the CPU; or VasaError."
     import torch
     if isinstance(values, torch.Tensor):
@@ -96,7 +104,7 @@ def tensor_of(values, role, accepted):
     return torch.from_numpy(np.require(values, values.dtype.newbyteorder("="), ["C", "W"]))
 
 
-def shapeless(picture) -> bool:
+def shapeless(picture: "Tensor") -> bool:
     "Whether a picture, a tensor uint8 (3, H, W), is all of one colour, or noise: neighbours are unalike."
     import torch
     grey = picture.float().mean(0)
@@ -104,7 +112,7 @@ def shapeless(picture) -> bool:
     return bool(grey.std() < 2 or torch.corrcoef(pairs)[0, 1] < 0.7)
 
 
-def video_path(path):
+def video_path(path: str | os.PathLike) -> Path:
     "`path` (~ is home) as a possible .mp4 output: right ending, no folder, in a folder that exists and may be written."
     path = Path(os.path.expanduser(path))
     problem = ("videos are MP4; give a name that ends in .mp4" if path.suffix.lower() != ".mp4"
@@ -119,7 +127,7 @@ def video_path(path):
 
 
 @contextmanager
-def open_picture(path, draft_size):
+def open_picture(path: PictureFile, draft_size: int) -> Iterator["PIL.Image.Image"]:  # noqa: F821
     """Yields a picture file (its path, content, or PIL image) as an upright PIL image, neither tiny nor enormous.
 
     A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves more than `draft_size` px on both sides. Errors raised
@@ -162,7 +170,8 @@ def upright(image):
     return image if turn is None else image.transpose(turn)
 
 
-def decoded(path, role="speech", rate=None, block=1 << 16):
+def decoded(path: File, role: str = "speech", rate: int | None = None,
+            block: int = 1 << 16) -> Iterator[tuple[np.ndarray, int]]:
     """Yields (samples (n, channels) float32, rate in Hz) with n = `block` of any file (path or content) in which ffmpeg
     finds sound; the last ones have fewer, or none. rate: to be changed to this one.
 
@@ -184,7 +193,7 @@ def decoded(path, role="speech", rate=None, block=1 << 16):
                 yield np.frombuffer(head, ">f4", whole).reshape(-1, channels).astype(np.float32), rate
 
 
-def kind_of(content, name):
+def kind_of(content: bytes, name: str) -> str:
     "'picture' or 'sound', as the content (bytes) says; VasaError, which calls it `name`, where it is neither."
     from PIL import Image
     with warnings.catch_warnings(), suppress(Exception):   # decoders raise nearly anything
@@ -198,14 +207,14 @@ def kind_of(content, name):
     raise VasaError(f"{name} is neither a picture nor a sound; {PICTURES}, and any audio or video file with sound")
 
 
-def decode_audio(path):
+def decode_audio(path: File) -> tuple[np.ndarray, int]:
     "All samples (N, channels) float32 of `decoded`, and their rate in Hz."
     blocks = list(decoded(path))
     return np.concatenate([samples for samples, _ in blocks]), blocks[0][1]
 
 
 @lru_cache
-def ffmpeg_exe():
+def ffmpeg_exe() -> str:
     "The ffmpeg program: the one on PATH if it writes H.264, else that of imageio-ffmpeg."
     on_path = shutil.which("ffmpeg")
     if on_path and b"libx264" in subprocess.run([on_path, "-encoders"], capture_output=True).stdout:
@@ -224,7 +233,7 @@ REASONS = {"No space left": "the disk is full", "Permission denied": "permission
            "Invalid data found": "it is no sound or video file that ffmpeg can read"}
 
 
-def condense(log):
+def condense(log: str) -> str:
     "The one line of ffmpeg's messages that says what went wrong, without its bracketed prefix."
     for phrase, reason in REASONS.items():
         if phrase in log:
@@ -234,7 +243,8 @@ def condense(log):
 
 
 @contextmanager
-def run_ffmpeg(stream, doing, advice, **pipes):
+def run_ffmpeg(stream: "ffmpeg.nodes.OutputStream", doing: str, advice: str,  # noqa: F821
+               **pipes) -> Iterator[subprocess.Popen]:
     """Runs an ffmpeg-python `stream` and yields its process; a `VasaError` "`doing`: reason; `advice`" if it fails.
 
     pipes: `stdin` and `stdout` of subprocess.Popen. The process has ended when the block is left, however it is left.
@@ -262,7 +272,7 @@ def run_ffmpeg(stream, doing, advice, **pipes):
             log.seek(0)
             raise VasaError(f"{doing}: {condense(log.read().decode(errors='replace'))}; {advice}")
 
-def as_jpeg(image, quality: int = 88):
+def as_jpeg(image: "PIL.Image.Image", quality: int = 88) -> "IPython.display.Image":  # noqa: F821
     "A PIL image as a JPEG for a notebook's page: a fifth of what a PNG takes."
     from IPython.display import Image
     stream = io.BytesIO()

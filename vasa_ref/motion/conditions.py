@@ -18,7 +18,7 @@ from ..errors import VasaError
 from ..units import EMOTIONS, FPS, UNIT, emotion_offsets
 
 # %% ../../nbs/motion/02_conditions.ipynb #cnd-011-905162
-def numbers(value, count: int) -> list[float] | None:
+def numbers(value: Any, count: int) -> list[float] | None:
     "`value` as `count` finite floats, or None where it is something else."
     if isinstance(value, (str, bytes)): return None
     try: value = [float(v) for v in value]
@@ -26,7 +26,8 @@ def numbers(value, count: int) -> list[float] | None:
     return value if len(value) == count and all(map(math.isfinite, value)) else None
 
 
-def check_limits(what: str, value, limits: tuple, unit: str) -> list[float]:
+def check_limits(what: str, value: float | Iterable[float], limits: tuple,
+                 unit: str) -> list[float]:
     "`value`, a number or several, as floats within `limits`, (low, high) each; or VasaError."
     found = numbers([value] if len(limits) == 1 else value, len(limits))
     if found is None or any(not low <= v <= high for v, (low, high) in zip(found, limits)):
@@ -64,18 +65,19 @@ class Condition:
     track: str = ""                    # the film that would set it too: "pose" or "dynamics"
     frames: int | str = 1              # tokens; of a sequence, a config's field
 
-    def read(self, value):
+    def read(self, value: float | Iterable[float] | str | dict[str, float],
+             ) -> float | tuple[float, ...]:
         "What a user says -> what the model is told, a float or a tuple of them; or VasaError."
         if self.limits: value = check_limits(self.name, value, self.limits, self.unit)
         value = tuple(self.to_model(value) if self.to_model else value)
         return value if len(value) > 1 else value[0]
 
     @property
-    def unasked(self):
+    def unasked(self) -> float | tuple[float, ...] | None:
         "What the model is told where nobody asks; None is the null."
         return self.default if self.default is None else self.read(self.default)
 
-    def width(self, config) -> int:
+    def width(self, config: "MotionConfig") -> int:  # noqa: F821
         "The numbers in a token, for a `MotionConfig`."
         return getattr(config, self.size) if isinstance(self.size, str) else self.size
 
@@ -144,12 +146,12 @@ def clip_gaze(clip: ClipMotion) -> Tensor:
     return main_direction(look_direction(clip.pose, clip.gaze))
 
 
-def clip_distance(clip: ClipMotion):
+def clip_distance(clip: ClipMotion) -> Tensor | float:
     "the mean of the pose's distance"
     return clip.pose[:, 5].mean() if clip.truth is None else clip.truth.distance
 
 
-def clip_emotion(clip: ClipMotion):
+def clip_emotion(clip: ClipMotion) -> Tensor | list[float]:
     "the world's truth; not known in footage"
     return [math.nan] * len(EMOTIONS) if clip.truth is None else clip.truth.emotion
 

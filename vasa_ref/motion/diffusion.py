@@ -122,8 +122,8 @@ def dpm_step(x_t: Tensor, x0: Tensor, t: int, t_prev: int, schedule: NoiseSchedu
 SAMPLERS = ("ddim", "ddpm", "dpm")
 
 
-def randn(shape: tuple[int, ...], generator: torch.Generator | None, device="cpu",
-          dtype=torch.float32) -> Tensor:
+def randn(shape: tuple[int, ...], generator: torch.Generator | None,
+          device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Tensor:
     "N(0, 1) drawn where the generator lives, then moved: the same numbers on every device."
     source = generator.device if generator is not None else device
     drawn = torch.randn(shape, generator=generator, device=source, dtype=torch.float32)

@@ -40,7 +40,8 @@ LEAP = 4                           # steps of the teacher that are one of the st
 def distillation_loss(student: MotionModel, teacher: MotionModel, x0: Tensor,
                       conditions: Conditions, valid: Tensor, generator: torch.Generator,
                       training: MotionTraining = MotionTraining(), steps: int = STEPS,
-                      leap: int = LEAP, cfg_scale: dict = DEFAULT_SCALE):
+                      leap: int = LEAP, cfg_scale: dict[str, float] = DEFAULT_SCALE,
+                      ) -> tuple[Tensor, dict[str, Tensor]]:
     """How far the student's guess is from where `leap` guided steps of the teacher lead; as
     `motion_loss`: (loss, parts by name)."""
     schedule, device = student.schedule, x0.device

@@ -10,7 +10,7 @@ __all__ = ['Latents', 'encode_clip', 'world_clips', 'noisy', 'recorded_clips', '
 import hashlib
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import ItemsView, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from ..dynamics import to_z_dyn
 from ..errors import VasaError
 from ..geometry import smooth_pose
 from ..hearing.features import audio_features
+from ..hearing.training import SpeechDataset, speech_of, utterances
 from ..media.clips import Clip
 from .conditions import CONDITIONS, ClipMotion, clip_conditions, delta_p
 from ..store import save_tensors
@@ -40,7 +41,7 @@ class Latents:
 
     def __len__(self) -> int: return len(self.lengths)
 
-    def items(self):
+    def items(self) -> ItemsView[str, Tensor]:
         "All tensors by name, as they are in the file."
         frames = {"motion": self.motion, "audio": self.audio, "lengths": self.lengths}
         return (frames | self.conditions).items()
@@ -50,7 +51,7 @@ class Latents:
         "The other way: from tensors by name."
         return cls(motion, audio, lengths, conditions)
 
-    def to(self, device) -> "Latents":
+    def to(self, device: str | torch.device) -> "Latents":
         return Latents.of(**{name: values.to(device) for name, values in self.items()})
 
     @classmethod
@@ -65,10 +66,11 @@ class Latents:
         ends = {"motion": frames, "audio": frames}
         return Latents.of(**{name: x[:ends.get(name, count)] for name, x in self.items()})
 
-    def save(self, path, **metadata) -> None: save_tensors(path, dict(self.items()), metadata)
+    def save(self, path: str | Path, **metadata) -> None:
+        save_tensors(path, dict(self.items()), metadata)
 
     @classmethod
-    def load(cls, path) -> "Latents":
+    def load(cls, path: str | Path) -> "Latents":
         "VasaError if `path` is no file that `save` wrote, or lacks a condition of the table."
         try:
             with safe_open(path, "pt") as file:
@@ -124,12 +126,11 @@ def noisy(clip: Clip, seed: int) -> Clip:
     return replace(clip, waveform=as_heard(speech, speech.flip(1), generator)[0][0])
 
 # %% ../../nbs/motion/03_latents.ipynb #lat-voices-code
-def recorded_clips(dataset, seed: int = 0) -> Iterator[Clip]:
+def recorded_clips(dataset: SpeechDataset, seed: int = 0) -> Iterator[Clip]:
     """The pieces between pauses of recordings (`hearing.training.SpeechDataset`), performed,
     unrendered.
 
     In random order, gaze and distance at random, the emotion NaN, every third `noisy`."""
-    from vasa_ref.hearing.training import speech_of, utterances
     from vasa_ref.world.clips import DISTANCE_RANGE, GAZE_RANGE, Truth
     from vasa_ref.world.performer import perform
     generator, pieces = torch.Generator().manual_seed(seed), utterances(dataset)
@@ -154,7 +155,7 @@ def fingerprint(audio_encoder: nn.Module, face: nn.Module | None = None,
     return digest.hexdigest()[:16]
 
 
-def made_with(path) -> str | None:
+def made_with(path: str | Path) -> str | None:
     "The fingerprint of the latents at `path`; None without any, or if they lack a condition."
     if not Path(path).is_file(): return None
     try:
@@ -167,9 +168,9 @@ def made_with(path) -> str | None:
 
 # %% ../../nbs/motion/03_latents.ipynb #lat-make-code-fead33
 def make_latents(audio_encoder: nn.Module, count: int, *, face: nn.Module | None = None,
-                 clips: Iterable[Clip] | None = None, source: str = "", path=None,
-                 minutes: float | None = None, workers: int | None = None,
-                 quiet: bool = False) -> Latents:
+                 clips: Iterable[Clip] | None = None, source: str = "",
+                 path: str | Path | None = None, minutes: float | None = None,
+                 workers: int | None = None, quiet: bool = False) -> Latents:
     """Latents of `count` clips: of the world, seeds 0 .. count - 1, or the first of `clips`.
 
     source: where `clips` come from; `face` reads those that have no truth. With `path`, a file:
@@ -198,7 +199,7 @@ def make_latents(audio_encoder: nn.Module, count: int, *, face: nn.Module | None
 
 # %% ../../nbs/motion/03_latents.ipynb #09-033-a409a2
 def random_windows(latents: Latents, window: int, context: int, n: int,
-                   generator: torch.Generator):
+                   generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """n windows from random places of random clips.
 
     motion (n, K + W, M), audio (n, K + W, A), exists (n, K + W) bool, clip (n,). `generator` is

@@ -11,6 +11,7 @@ __all__ = ['FORMER', 'MotionConfig', 'MotionSampling', 'Conditions', 'Normalised
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -43,13 +44,14 @@ class MotionConfig:
     times: int = 500               # T of the cosine schedule
 
     @classmethod
-    def tiny(cls, **changes): return replace(cls(width=64, layers=2), **changes)
+    def tiny(cls, **changes) -> "MotionConfig":
+        return replace(cls(width=64, layers=2), **changes)
 
     @classmethod
-    def laptop(cls, **changes): return replace(cls(), **changes)
+    def laptop(cls, **changes) -> "MotionConfig": return replace(cls(), **changes)
 
     @classmethod
-    def paper(cls, **changes):
+    def paper(cls, **changes) -> "MotionConfig":
         "8 layers, width 512, 8 heads (VASA-1 sec. 3.2); Wav2Vec2-base; `FaceConfig.paper`."
         plain = dict(audio_reach=None, skip=False)
         sizes = dict(motion_dim=6 + 128, audio_dim=768, width=512, layers=8, heads=8)
@@ -65,16 +67,16 @@ class MotionSampling:
     steady: bool = False           # poses are the mean of three frames
 
     @classmethod
-    def tiny(cls): return cls()
+    def tiny(cls) -> "MotionSampling": return cls()
 
     @classmethod
-    def laptop(cls): return cls()
+    def laptop(cls) -> "MotionSampling": return cls()
 
     @classmethod
-    def paper(cls): return cls(steps=50, lean=0.0)
+    def paper(cls) -> "MotionSampling": return cls(steps=50, lean=0.0)
 
     @property
-    def quick(self):
+    def quick(self) -> "MotionSampling":
         "The same for a student: see `motion.distillation`."
         return replace(self, steps=3)
 
@@ -149,7 +151,7 @@ class TimestepEmbedder(nn.Module):
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.mlp = mlp(width, width, width)
 
-    def forward(self, t):
+    def forward(self, t: Tensor) -> Tensor:
         angles = t[:, None, None] * self.frequencies                           # (B, 1, D / 2)
         return self.mlp(torch.cat([angles.cos(), angles.sin()], -1))
 
@@ -204,11 +206,13 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def split(self, x):
+    def split(self, x: Tensor) -> Tensor:
         "x (B, L, D) to queries, keys and values, (B, H, L, D / H) each."
         return rearrange(self.qkv(x), "b l (three h c) -> three b h l c", three=3, h=self.heads)
 
-    def forward(self, x, memory=None, mask=None):                           # x (B, L, D)
+    def forward(self, x: Tensor, memory: tuple[Tensor, Tensor] | None = None,
+                mask: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        "x (B, L, D) to the same, and its own keys and values."
         q, k, v = self.split(x)
         own = (k, v)
         if memory is not None:                                           # (B, H, C + L, D / H)
@@ -231,7 +235,10 @@ class EncoderLayer(nn.Module):
         self.adapt = nn.Linear(width, 6 * width) if adaptive else None
         if adaptive: nn.init.zeros_(self.adapt.weight); nn.init.zeros_(self.adapt.bias)
 
-    def forward(self, x, memory=None, mask=None, vector=None):           # (B, L, D), (B, 1, D)
+    def forward(self, x: Tensor, memory: tuple[Tensor, Tensor] | None = None,
+                mask: Tensor | None = None, vector: Tensor | None = None,
+                ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        "As `Attention`: x (B, L, D); vector (B, 1, D)."
         if vector is None:
             update, own = self.attention(self.norm1(x), memory, mask)
             x = x + update
@@ -272,7 +279,7 @@ class MotionTransformer(MotionTokens):
         self.schedule = NoiseSchedule.cosine(config.times)
 
     @property
-    def device(self): return self.output.weight.device
+    def device(self) -> torch.device: return self.output.weight.device
 
     def remember(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         "Condition tokens (B, C, D) -> keys and values of each layer, (B, H, C, D / H)."
@@ -289,7 +296,8 @@ class MotionTransformer(MotionTokens):
         known, own = self.mask[:rows].tensor_split([-1 - window], 1)
         return torch.cat([known[:, :known.shape[1] - window + frames], own[:, :rows]], 1)
 
-    def through(self, time: Tensor, motion: Tensor, memory, vector=None) -> Tensor:
+    def through(self, time: Tensor, motion: Tensor, memory: list[tuple[Tensor, Tensor]],
+                vector: Tensor | None = None) -> Tensor:
         "Tokens of t (B, 1, D) and of the window (B, W, D) -> what comes out, (B, W, M)."
         x, mask = torch.cat([time, motion], 1), self.mask_of(motion.shape[1])
         for layer, own in zip(self.layers, memory): x, _ = layer(x, own, mask, vector)
@@ -347,7 +355,8 @@ FORMER = {"lean", "steady", "temperature", "steps", "drop_prob", "drop_prev_prob
           "dyn_weight", "velocity_weight", "join_weight", "batch", "lr"}    # in older configs
 
 
-def load_motion(folder, device="cpu", file: str = "motion.safetensors") -> MotionModel:
+def load_motion(folder: str | Path, device: str | torch.device = "cpu",
+                file: str = "motion.safetensors") -> MotionModel:
     """The motion model of a weights folder or shipped preset, eval and frozen.
 
     Raises VasaError as `load_weights` does, and where the architecture is another one."""
@@ -363,7 +372,8 @@ def load_motion(folder, device="cpu", file: str = "motion.safetensors") -> Motio
     return load_into(model, state, path).to(device).eval().requires_grad_(False)
 
 
-def load_quick(folder, device="cpu") -> MotionModel | None:
+def load_quick(folder: str | Path,
+               device: str | torch.device = "cpu") -> MotionModel | None:
     "Its student, of few steps and no guidance (`motion.distillation`), where there is one."
     there = (weights_folder(folder) / "quick.safetensors").is_file()
     return load_motion(folder, device, "quick.safetensors") if there else None

@@ -7,16 +7,18 @@ __all__ = ['CLIPS', 'MotionTraining', 'weighted_errors', 'motion_loss', 'drop_co
            'train_motion']
 
 # %% ../../nbs/motion/05_training.ipynb #trn-003-fdfb39
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import VasaError
 from ..hearing.features import keep_audio_encoder
 from ..hearing.training import load_speech
+from ..media.clips import Clip
 from .conditions import CONDITIONS
 from .diffusion import add_noise
 from .latents import (Latents, encode_clip, make_latents, random_windows,
@@ -44,13 +46,15 @@ class MotionTraining:
     drop_liveliness_prob: float = 0.3     # of the table's group "liveliness", together
 
     @classmethod
-    def tiny(cls, **changes): return replace(cls(batch=32, lr=2e-3), **changes)
+    def tiny(cls, **changes) -> "MotionTraining":
+        return replace(cls(batch=32, lr=2e-3), **changes)
 
     @classmethod
-    def laptop(cls, **changes): return replace(cls(), **changes)
+    def laptop(cls, **changes) -> "MotionTraining": return replace(cls(), **changes)
 
     @classmethod
-    def paper(cls, **changes): return replace(cls(lr=1e-4), **changes)
+    def paper(cls, **changes) -> "MotionTraining":
+        return replace(cls(lr=1e-4), **changes)
 
     @property
     def drop_out(self) -> dict[str, float]:
@@ -59,7 +63,7 @@ class MotionTraining:
 
 # %% ../../nbs/motion/05_training.ipynb #trn-024-1911fd
 def weighted_errors(error: Tensor, conditions: Conditions, valid: Tensor,
-                    training: MotionTraining):
+                    training: MotionTraining) -> tuple[Tensor, dict[str, Tensor]]:
     """Squares of errors (B, W, M) of windows and of their velocities, pose and dynamics apart:
     (loss, parts by name). valid (B, W). The first velocity is the step from the window before,
     where that is kept."""
@@ -77,7 +81,8 @@ def weighted_errors(error: Tensor, conditions: Conditions, valid: Tensor,
 
 
 def motion_loss(model: MotionModel, x0: Tensor, conditions: Conditions, valid: Tensor,
-                generator: torch.Generator, training: MotionTraining = MotionTraining()):
+                generator: torch.Generator, training: MotionTraining = MotionTraining(),
+                ) -> tuple[Tensor, dict[str, Tensor]]:
     """VASA-1 eq. 1, and the same on velocities, as `weighted_errors`.
 
     x0 (B, W, M) normalised; valid (B, W)."""
@@ -110,7 +115,8 @@ def drop_conditions(conditions: Conditions, generator: torch.Generator, drop_pro
 
 # %% ../../nbs/motion/05_training.ipynb #trn-035-d88d71
 def random_conditions(model: MotionModel, latents: Latents, generator: torch.Generator,
-                      training: MotionTraining = MotionTraining()):
+                      training: MotionTraining = MotionTraining(),
+                      ) -> tuple[Tensor, Conditions, Tensor]:
     """A batch for `motion_loss`: x0 (B, W, M) normalised, `Conditions`, valid (B, W).
 
     Windows from random places; some of their conditions are dropped. With `short_prob` the
@@ -135,8 +141,9 @@ def random_conditions(model: MotionModel, latents: Latents, generator: torch.Gen
 CLIPS = {"tiny": 24, "laptop": 3000, "paper": 20000}
 
 
-def clip_latents(encoder, run: Run, preset: str, clips, data, voices, footage,
-                 workers) -> Latents:
+def clip_latents(encoder: nn.Module, run: Run, preset: str, clips: int | None,
+                 data: str | Path | None, voices: str | Path | None,
+                 footage: Iterable[Clip] | None, workers: int | None) -> Latents:
     "What `train_motion` learns from, on the run's device; its arguments say which clips."
     given = None if data is None else read_clips(data)
     source = "" if data is None else str(Path(data).resolve())
@@ -165,7 +172,7 @@ def train_motion(
     voices: str | Path | None = None,     # of tools/natural_voices.py: pieces performed, too
     # of `footage.clips.open_clips`, half of what is learned from; the statistics stay those of
     # `start`
-    footage=None,
+    footage: Iterable[Clip] | None = None,
     # folder of the audio encoder's weights; None: `out`, else `resume`, else the shipped
     # `preset`; or what `public_encoder` takes, of which `out` keeps a copy
     audio: str | Path | None = None,

@@ -30,7 +30,7 @@ from ..face.training import FacePlan, draw_loss
 from ..geometry import rotation_matrix
 from ..store import FILES, save_weights, weights_folder
 from .photograph import Photograph, can_find_faces, find_faces
-from .inputs import portrait_tensor
+from .inputs import PictureLike, portrait_tensor
 from ..training import Recipe, Run, fit
 from ..world.frames import (Frames, draw_truth, kept_points, marks_of, place_points,
                                    random_dynamics, render_frames, uniform)
@@ -157,7 +157,8 @@ def undressed(shape: Tensor) -> People:
     return People(Identity(torch.tensor([NOBODY]), shape), who.look, who.seed)
 
 # %% ../../nbs/talking/06_adapt.ipynb #adapt-019
-def match_eyes(figure: Figures, image: Tensor, drawn: Tensor, place: Tensor, seen: Tensor):
+def match_eyes(figure: Figures, image: Tensor, drawn: Tensor, place: Tensor,
+               seen: Tensor) -> Tensor:
     "Gives a figure the portrait's irises; the light (3, 1, 1) that its whites tell."
     mesh, gain = load_mesh(True, "cpu"), torch.ones(3)
     ball = torch.cat(mesh.eyes)
@@ -295,7 +296,7 @@ CONSENT = ("These weights show one person. Adapt weights only to somebody who ha
 
 
 @contextmanager
-def new_folder(path) -> Iterator[Path]:
+def new_folder(path: str | Path) -> Iterator[Path]:
     "A folder that becomes `path` when the block ends well, else vanishes; or VasaError."
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -324,7 +325,7 @@ def wear_portrait(face: DetailFace, image: Tensor) -> tuple[Likeness, list[str]]
 
 # %% ../../nbs/talking/06_adapt.ipynb #adapt-035-1
 def adapt(
-    portrait,                              # as in `Photograph.open`
+    portrait: PictureLike,                 # as in `Photograph.open`
     out: str | Path,                       # a new folder, for the weights
     *,
     weights: str | Path = "laptop",        # what to start from: a preset or a folder

@@ -9,12 +9,15 @@ __all__ = ['SMILE', 'FILE', 'WAYS', 'SOURCES', 'SHORT', 'LIVE', 'PAUSE', 'Settin
 
 # %% ../../nbs/talking/04_controls.ipynb #11-003-8601e9
 import shlex
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
+import IPython.display
 import ipywidgets as widgets
+import PIL.Image
 import torch
 
 from ..errors import VasaError
@@ -23,6 +26,8 @@ from ..media.files import NO_SHAPES, shapeless
 from ..motion.conditions import CONDITIONS, DEFAULT_SCALE, Condition, clip_conditions
 from ..sheets import sheet
 from .directing import POSE_LIMITS
+from .inputs import PictureLike
+from .offline import Portrait
 from .photograph import Photograph
 from .talker import Talker
 from ..world.people import person
@@ -77,8 +82,7 @@ def portrait_of(settings: Settings, size: int) -> torch.Tensor:
 
 
 def speech_of(settings: Settings) -> torch.Tensor:
-    """The waveform (N,) at 16 kHz: the recording, or the text spoken with the emotion.
-    VasaError for what has no sound."""
+    "The waveform (N,) at 16 kHz: the recording, or the text spoken with emotion; or VasaError."
     if settings.audio is not None: return load_audio(settings.audio)
     emotion = settings.conditions["emotion"] or "neutral"
     return say(settings.text, voice=settings.voice, language=settings.language, emotion=emotion,
@@ -86,28 +90,31 @@ def speech_of(settings: Settings) -> torch.Tensor:
 
 
 def appearance_of(talker: Talker, settings: Settings) -> tuple:
-    """What a talker keeps of the portrait, and sentences for whoever chose it; VasaError where
-    no face is found."""
+    "What a talker keeps of the portrait, and remarks on it; VasaError where no face is found."
     if isinstance(settings.portrait, int):
         return talker.encode(portrait_of(settings, talker.size)), []
     photo = Photograph.open(settings.portrait)
     return photo.encode(talker), [NO_SHAPES] * shapeless(photo.picture) + photo.notes
 
 # %% ../../nbs/talking/04_controls.ipynb #11-014-f93440
-def draw_still(talker: Talker, settings: Settings, portrait=None):
+def draw_still(talker: Talker, settings: Settings,
+               portrait: Portrait | PictureLike | None = None) -> PIL.Image.Image:
     "One image (PIL) of the portrait at rest; `portrait` where it is loaded or encoded already."
     portrait = appearance_of(talker, settings)[0] if portrait is None else portrait
     return talker.still(portrait, **settings.controls())
 
 
-def make_video(talker: Talker, settings: Settings, portrait=None, progress=None) -> Clip:
+def make_video(talker: Talker, settings: Settings,
+               portrait: Portrait | PictureLike | None = None,
+               progress: Callable[[int, int], None] | None = None) -> Clip:
     "The clip of these settings; progress(frames done, frames in all)."
     portrait = appearance_of(talker, settings)[0] if portrait is None else portrait
     speech, controls = speech_of(settings), settings.controls()
     return talker.animate(portrait, speech, progress=progress, **controls)
 
 # %% ../../nbs/talking/04_controls.ipynb #11-017-da0494
-def sweep(talker: Talker, settings: Settings, field: str, values, columns: int = 7):
+def sweep(talker: Talker, settings: Settings, field: str, values: Sequence,
+          columns: int = 7) -> IPython.display.Image:
     "Stills of the settings with `field` set to each of `values`, on one labelled sheet."
     portrait, _ = appearance_of(talker, settings)
     stills = [draw_still(talker, settings.but(**{field: value}), portrait) for value in values]
@@ -116,11 +123,10 @@ def sweep(talker: Talker, settings: Settings, field: str, values, columns: int =
     return sheet(frames, list(map(label, values)), columns=min(columns, len(stills)))
 
 
-def label(value) -> str:
+def label(value: float | str | tuple | dict | None) -> str:
     "A value as a short text."
     if isinstance(value, tuple): return ", ".join(map(label, value))
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {label(amount)}" for name, amount in value.items())
+    if isinstance(value, dict): return ", ".join(f"{k} {label(v)}" for k, v in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 # %% ../../nbs/talking/04_controls.ipynb #ctl-x01-export
@@ -171,14 +177,13 @@ SHORT = {"angles in degrees": "°", "relative to the mean": "x mean",
          "blinks per minute": "a minute"}
 
 
-def source(name, value):
+def source(name: str, value: str) -> widgets.ToggleButtons:
     options = {text: way for text, way in WAYS.items() if way in SOURCES[name]}
     return ways(options, value, name.replace("_", " "))
 
 # %% ../../nbs/talking/04_controls.ipynb #11-037-1a5d82
-def condition_inputs(row: Condition, value) -> dict:
-    """A condition's widgets: names to choose from, or a slider for each number, with a box
-    where it may be left out."""
+def condition_inputs(row: Condition, value: float | tuple | str | None) -> dict:
+    "A condition's widgets: a choice of names, or sliders, with a box where it may be left out."
     text = row.name.replace("_", " ")
     if row.choices:
         named = [(row.by_default, ""), *zip(row.choices, row.choices)]   # None would show blank
@@ -186,9 +191,8 @@ def condition_inputs(row: Condition, value) -> dict:
     box = ticked(value is not None, f"set {text}")
     value = row.typical if value is None else value
     places = zip(row.parts, value if row.size > 1 else [value], row.limits)
-    unit = SHORT.get(row.unit, row.unit)
-    sliders = {name: slide(v, *limits, row.step, name.replace("_", " "), unit)
-               for name, v, limits in places}
+    sliders = {name: slide(v, *limits, row.step, name.replace("_", " "),
+                           SHORT.get(row.unit, row.unit)) for name, v, limits in places}
     return sliders if row.default is not None else {f"set_{row.name}": box, **sliders}
 
 
@@ -196,23 +200,21 @@ def source_inputs(s: Settings) -> dict:
     "The widgets of portrait and speech."
     person, text = isinstance(s.portrait, int), s.audio is None
     languages = [(language.name, code) for code, language in LANGUAGES.items()]
-    return {
-        "portrait_from": source("portrait_from", "person" if person else "path"),
-        "person": whole(s.portrait if person else 0, 0, 2**31 - 1, "person, a number"),
-        **files("portrait", "" if person else str(s.portrait), "picture", "image/*"),
-        "speech_from": source("speech_from", "text" if text else "path"),
-        "text": spoken(s.text, "says"),
-        "voice": choice(list(VOICES), s.voice, "voice"),
-        "language": choice(languages, s.language, "language"),
-        **files("audio", "" if text else str(s.audio), "sound", "audio/*,video/*")}
+    return {"portrait_from": source("portrait_from", "person" if person else "path"),
+            "person": whole(s.portrait if person else 0, 0, 2**31 - 1, "person, a number"),
+            **files("portrait", "" if person else str(s.portrait), "picture", "image/*"),
+            "speech_from": source("speech_from", "text" if text else "path"),
+            "text": spoken(s.text, "says"),
+            "voice": choice(list(VOICES), s.voice, "voice"),
+            "language": choice(languages, s.language, "language"),
+            **files("audio", "" if text else str(s.audio), "sound", "audio/*,video/*")}
 
 
 def make_inputs(s: Settings) -> dict:
     "One widget per setting, by name, filled in from settings."
     turns = zip(("yaw", "pitch", "roll"), s.pose or (0.0, 0.0, 0.0), POSE_LIMITS)
     inputs = source_inputs(s)
-    for name in clip_conditions():
-        inputs |= condition_inputs(CONDITIONS[name], s.conditions[name])
+    for c in clip_conditions(): inputs |= condition_inputs(CONDITIONS[c], s.conditions[c])
     return inputs | {
         "emotion_strength": slide(s.emotion_strength, 0, 2, 0.1, "its strength"),
         "hold": ticked(s.pose is not None, "hold the head"),
@@ -239,7 +241,7 @@ def shown(inputs: dict) -> set:
     return inputs.keys() - hidden
 
 
-def chosen_file(path: str, upload: tuple | dict, dropped: bytes = b""):
+def chosen_file(path: str, upload: tuple | dict, dropped: bytes = b"") -> str | bytes:
     "The path that was typed, or the bytes uploaded or dropped; VasaError where none was yet."
     if path or dropped: return path or dropped
     if not upload: raise VasaError("no file yet: type its path, upload one, or drop one")
@@ -275,10 +277,9 @@ class Preview:
     def __init__(self, talker: Talker | None = None, settings: Settings = Settings()):
         self.talker = Talker.from_pretrained("laptop") if talker is None else talker
         steps = settings.steps or self.talker.motion_model.sampling.steps
-        self.first = replace(settings, steps=steps)
-        self.inputs, self.encoded = make_inputs(self.first), (None, None)
+        self.first, self.following = replace(settings, steps=steps), True
+        self.inputs, self.encoded, self.later = make_inputs(self.first), (None, None), None
         self.still, self.message = widgets.Image(format="png"), widgets.HTML()
-        self.later, self.following = None, True
         for widget in self.inputs.values(): widget.observe(self.changed, names="value")
         self.changed()
 
@@ -291,7 +292,7 @@ class Preview:
             self.encoded = settings.portrait, appearance_of(self.talker, settings)
         return self.encoded[1]
 
-    def attempt(self, work) -> None:
+    def attempt(self, work: Callable[[Settings], list[str] | None]) -> None:
         "work(settings), which may return sentences; a mistake of the user becomes the message."
         try: self.message.value = sentences(work(self.settings) or [])
         except (VasaError, OSError) as error:
@@ -306,7 +307,7 @@ class Preview:
     def redraw(self, steps: int = 500) -> None:
         self.attempt(lambda settings: self.draw(settings.but(steps=min(steps, settings.steps))))
 
-    def changed(self, change=None) -> None:
+    def changed(self, change: dict | None = None) -> None:
         "A sketch at once, and all steps when nothing has changed for a while."
         if not self.following: return
         names = shown(self.inputs)
@@ -336,7 +337,7 @@ class Controls(Preview):
         super().__init__(talker, settings)
         self.widget = self.arrange()
 
-    def arrange(self):
+    def arrange(self) -> widgets.HBox:
         "Inputs under headings on the left, what comes of them on the right."
         heads = {"portrait_from": "Who", "speech_from": "Says what", "cfg_audio": "Details",
                  CONDITIONS[clip_conditions()[0]].parts[0]: "And how"}
@@ -349,8 +350,7 @@ class Controls(Preview):
         return columns(left, right)
 
     def _ipython_display_(self):
-        from IPython.display import display
-        for part in (self.zone, self.widget): display(part)
+        for part in (self.zone, self.widget): IPython.display.display(part)
         self.faces.show()
 
     def draw(self, settings: Settings) -> list[str]:
@@ -362,22 +362,21 @@ class Controls(Preview):
         self.older.value = sentences(["The film is of other settings."] if old else [], WARNING)
         return remarks
 
-    def make(self, button=None) -> None:
+    def make(self, button: widgets.Button | None = None) -> None:
         def film(settings):
             portrait, remarks = self.appearance(settings)
             self.clip = make_video(self.talker, settings, portrait, self.progress)
             self.clip_of, self.older.value = settings, ""
             self.result.value = self.clip._repr_html_()
             return remarks
-        self.button.disabled, self.bar.value = True, 0
-        self.bar.layout.visibility = "visible"
+        self.button.disabled, self.bar.value, self.bar.layout.visibility = True, 0, "visible"
         try: self.attempt(film)
         finally: self.button.disabled, self.bar.layout.visibility = False, "hidden"
 
     def progress(self, done: int, total: int) -> None:
         self.bar.max, self.bar.value = total, done
 
-    def save(self, button=None) -> None:
+    def save(self, button: widgets.Button | None = None) -> None:
         def write(settings):
             if self.clip is None: raise VasaError("there is no film yet: make it first")
             path = next(path for i in count(1) if not (path := Path(f"film-{i}.mp4")).exists())
@@ -393,8 +392,9 @@ class Controls(Preview):
     def take(self, person: int, **more) -> None:
         self.put(portrait_from="person", person=person, **more)
 
-    def random(self, button=None) -> None: self.take(self.faces.any(), seed=self.faces.any())
+    def random(self, button: widgets.Button | None = None) -> None:
+        self.take(self.faces.any(), seed=self.faces.any())
 
-    def reset(self, button=None) -> None:
+    def reset(self, button: widgets.Button | None = None) -> None:
         self.put(**{name: widget.value for name, widget in make_inputs(self.first).items()
                     if not name.endswith(("upload", "drop"))})

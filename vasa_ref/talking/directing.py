@@ -7,7 +7,7 @@ __all__ = ['POSE_LIMITS', 'Curve', 'fixed_or_curve', 'guidance_scales', 'check_s
            'replaced']
 
 # %% ../../nbs/talking/01_directing.ipynb #10-003-509c30
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
@@ -40,7 +40,8 @@ class Curve:
         return torch.tensor(now, dtype=torch.float32)
 
 
-def fixed_or_curve(what: str, value, read: Callable):
+def fixed_or_curve(what: str, value: float | Iterable[float] | str | dict,
+                   read: Callable) -> float | tuple[float, ...] | Curve:
     """read(value); or, for a dict of seconds to values, the `Curve` through what `read` makes
     of each; or VasaError."""
     if not isinstance(value, dict) or not any(isinstance(key, Real) for key in value):
@@ -55,7 +56,8 @@ def fixed_or_curve(what: str, value, read: Callable):
     return Curve(np.array(times, float), np.stack(values))
 
 # %% ../../nbs/talking/01_directing.ipynb #dir-s01-93a0e6
-def guidance_scales(cfg_scale, known) -> dict:
+def guidance_scales(cfg_scale: dict[str, float] | None,
+                    known: Collection[str]) -> dict[str, float]:
     "`DEFAULT_SCALE` with the scales of {condition: scale} in their place; or VasaError."
     scales = {} if cfg_scale is None else cfg_scale
     valid = isinstance(scales, dict) and set(scales) <= set(known)
@@ -66,7 +68,8 @@ def guidance_scales(cfg_scale, known) -> dict:
     return DEFAULT_SCALE | dict(zip(scales, values))
 
 
-def check_sampling(times: int, steps, sampler, temperature) -> None:
+def check_sampling(times: int, steps: int | None, sampler: str,
+                   temperature: float | None) -> None:
     "VasaError unless a model of so many `times` can be sampled so; None stands for its own."
     whole = isinstance(steps, int) and not isinstance(steps, bool)
     if steps is not None and not (whole and 1 <= steps <= times):
@@ -121,7 +124,7 @@ def motion_controls(
                      "temperature": temperature}
 
 # %% ../../nbs/talking/01_directing.ipynb #10-034-c73805
-def held_pose(pose) -> Tensor:
+def held_pose(pose: Iterable[float]) -> Tensor:
     "(yaw, pitch, roll) in degrees -> a track of one frame (1, 3) in radians; or VasaError."
     return torch.tensor(
         [to_radians(check_limits("pose", pose, POSE_LIMITS, "angles in degrees"))])

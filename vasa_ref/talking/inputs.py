@@ -10,11 +10,11 @@ from torch import Tensor
 from ..errors import VasaError
 from ..face.networks import resize
 from ..media.clips import Clip, load_audio, load_portrait, mono, read_frames
-from ..media.files import FILES, tensor_of
+from ..media.files import FILES, File, PictureFile, tensor_of
 from ..units import SAMPLE_RATE
 
-__all__ = ["FILMS", "PORTRAITS", "WAVEFORMS", "film_frames", "motion_track", "picture_tensor", "portrait_tensor",
-           "stream_chunks", "waveform_tensor"]
+__all__ = ["FILMS", "PORTRAITS", "WAVEFORMS", "FilmLike", "MotionLike", "PictureLike", "SoundLike", "film_frames",
+           "motion_track", "picture_tensor", "portrait_tensor", "stream_chunks", "waveform_tensor"]
 
 PORTRAITS = ("accepted are a picture's path or content, a PIL image, or an array (H, W), (H, W, C) or (C, H, W) of 1, "
              "3 or 4 channels, uint8 or float in [0, 1]")
@@ -23,6 +23,11 @@ WAVEFORMS = ("accepted are a file's path or content, samples (N,) at 16 kHz, or 
 FILMS = "accepted are a Clip with frames, a video's path or content, or frames uint8 (T, H, W, C) of 1, 3 or 4 channels"
 CHUNKS = ("accepted is an iterable of chunks, samples (n,) at 16 kHz, such as a list of arrays or a generator; of a "
           "whole recording, `waveform.split(640)`")
+# the same as types; MotionLike is motion (T, M), as `read` gives it
+PictureLike = PictureFile | np.ndarray | Tensor
+SoundLike = File | np.ndarray | Tensor | tuple[np.ndarray | Tensor, float] | tuple[float, np.ndarray | Tensor]
+FilmLike = Clip | File | np.ndarray | Tensor
+MotionLike = np.ndarray | Tensor
 FULL = {torch.uint8: 2 ** 7, torch.int16: 2 ** 15, torch.int32: 2 ** 31}                    # what stands for 1
 
 
@@ -31,7 +36,7 @@ def kind(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} array {tuple(tensor.shape)}"
 
 
-def picture_tensor(array) -> Tensor:
+def picture_tensor(array: np.ndarray | Tensor) -> Tensor:
     "An array in any form of `PORTRAITS` -> float (3, H, W) in [0, 1]; or VasaError."
     image, channels = tensor_of(array, "portrait", PORTRAITS), (1, 3, 4)                    # grey, RGB, RGB and alpha
     given = kind(image)
@@ -49,7 +54,7 @@ def picture_tensor(array) -> Tensor:
     return image.expand(3, -1, -1)
 
 
-def portrait_tensor(portrait, size: int) -> Tensor:
+def portrait_tensor(portrait: PictureLike, size: int) -> Tensor:
     "A portrait in any form of `PORTRAITS` -> float (1, 3, size, size) in [0, 1], its centre square; or VasaError."
     if not isinstance(portrait, (np.ndarray, Tensor)): return load_portrait(portrait, size)
     image = picture_tensor(portrait)
@@ -58,7 +63,7 @@ def portrait_tensor(portrait, size: int) -> Tensor:
     return resize(image[None, :, top:top + side, left:left + side], size).clamp(0, 1)
 
 
-def waveform_tensor(audio, chunk: bool = False) -> Tensor:
+def waveform_tensor(audio: SoundLike, chunk: bool = False) -> Tensor:
     """Sound in any form of `WAVEFORMS` -> float32 (N,) at 16 kHz in [-1, 1] on the CPU, by `mono`; or VasaError.
 
     As in a file, integers are full at their largest number, and sound louder than 1 is scaled down to it. A `chunk` of
@@ -83,7 +88,7 @@ def waveform_tensor(audio, chunk: bool = False) -> Tensor:
     return waveform.float().clamp(-1, 1)
 
 
-def stream_chunks(chunks) -> Iterable:
+def stream_chunks(chunks: Iterable[SoundLike]) -> Iterable[SoundLike]:
     "The chunks of a stream as they were given; VasaError where they are none, or where one of them is None."
     if isinstance(chunks, FILES) or not isinstance(chunks, Iterable):
         given = "missing (None)" if chunks is None else f"a {type(chunks).__name__}"
@@ -97,7 +102,7 @@ def stream_chunks(chunks) -> Iterable:
     return given()
 
 
-def film_frames(video) -> Iterable[Tensor]:
+def film_frames(video: FilmLike) -> Iterable[Tensor]:
     "The frames uint8 (H, W, C) of a film, in any form of `FILMS`; or VasaError."
     if isinstance(video, FILES) or hasattr(video, "read"): return read_frames(video)
     frames = video.frames if isinstance(video, Clip) else video
@@ -108,7 +113,7 @@ def film_frames(video) -> Iterable[Tensor]:
     return frames
 
 
-def motion_track(motion, width: int) -> Tensor | None:
+def motion_track(motion: MotionLike | None, width: int) -> Tensor | None:
     "Motion (T, width) as a tensor, None where there is none; or VasaError."
     if motion is None: return None
     given = motion if isinstance(motion, (np.ndarray, Tensor)) else torch.zeros(0)

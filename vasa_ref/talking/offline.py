@@ -7,7 +7,7 @@ __all__ = ['Portrait', 'as_frames', 'Reenactor', 'Take', 'counted', 'most_typica
            'TalkerModels', 'OfflineTalker']
 
 # %% ../../nbs/talking/02_offline.ipynb #10-003-6d9a52
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass, replace
@@ -34,7 +34,8 @@ from ..motion.sampling import MotionStream
 from ..precision import each_in_float32, float32
 from ..store import weights_folder
 from .directing import held_pose, motion_controls, replaced
-from .inputs import (FILMS, film_frames, motion_track, portrait_tensor,
+from .inputs import (FILMS, FilmLike, MotionLike, PictureLike, SoundLike,
+                                     film_frames, motion_track, portrait_tensor,
                                      waveform_tensor)
 from ..trust.credentials import Made, digest
 from ..trust.watermark import mark_frames
@@ -68,14 +69,14 @@ class Reenactor:
     def size(self) -> int: return self.face.config.size
 
     @property
-    def device(self): return next(self.face.parameters()).device
+    def device(self) -> torch.device: return next(self.face.parameters()).device
 
     @float32()
     @torch.inference_mode()
     def encode(
         self,
-        portrait,                      # a path, PIL image, array, tensor, or a `Portrait`
-        pose: Tensor | None = None,    # (6,) of its head, in place of what is read
+        portrait: Portrait | PictureLike,    # a path, PIL image, array, tensor, or a `Portrait`
+        pose: Tensor | None = None,          # (6,) of its head, in place of what is read
     ) -> Portrait:
         "A portrait, taken apart once."
         if isinstance(portrait, Portrait): return portrait
@@ -89,7 +90,8 @@ class Reenactor:
     @torch.inference_mode()
     def read(
         self,
-        video,    # a film of one face: `Clip`, path, content, or frames uint8 (T, H, W, 3)
+        # a film of one face: `Clip`, path, content, or frames uint8 (T, H, W, 3)
+        video: FilmLike,
     ) -> Tensor:
         "The motion (T, M) of a film."
         frames, motion = iter(film_frames(video)), []
@@ -128,7 +130,8 @@ class Take(NamedTuple):
     motion: Iterator[Tensor]             # portions (n, M), ceil(N / 640) frames in all
 
 
-def counted(frames: Iterator[Tensor], total: int, progress=None) -> Iterator[Tensor]:
+def counted(frames: Iterator[Tensor], total: int,
+            progress: Callable[[int, int], None] | None = None) -> Iterator[Tensor]:
     "The same frames; progress(done, total) is called as each is handed on."
     for done, frame in enumerate(frames, 1):
         if progress is not None: progress(done, total)
@@ -141,7 +144,7 @@ def most_typical(motion: Tensor) -> Tensor:
     return motion[index:index + 1]
 
 
-def show_image(frame: Tensor):
+def show_image(frame: Tensor) -> "PIL.Image.Image":  # noqa: F821
     "A frame uint8 (H, W, 3) as a PIL image."
     from PIL import Image
     return Image.fromarray(frame.numpy())
@@ -179,7 +182,8 @@ class SpeechToMotion:
         return each_in_float32(performance.play(audio_features(self.audio, waveform)))
 
     @float32()
-    def tracks(self, pose=None, dynamics=None) -> dict:
+    def tracks(self, pose: Sequence[float] | MotionLike | None = None,
+               dynamics: MotionLike | None = None) -> dict[str, Tensor | None]:
         "What takes the place of generated motion, see `perform`, for `replaced`."
         width = self.motion_model.config.motion_dim
         one = pose is not None and np.ndim(pose) < 2
@@ -190,13 +194,14 @@ class SpeechToMotion:
 
     def perform(
         self,
-        audio,           # speech: a path, or samples (N,) at 16 kHz
+        audio: SoundLike,    # speech: a path, or samples (N,) at 16 kHz
         *,
         # (yaw, pitch, roll) in degrees, where the head is held; or motion (T, M) as `read`
         # gives, whose pose takes the place of the generated one
-        pose=None,
-        dynamics=None,   # such motion, whose z_dyn takes the place of the generated one
-        **controls,      # as in `motion_controls`, and a `seed` or a `generator`
+        pose: Sequence[float] | MotionLike | None = None,
+        # such motion, whose z_dyn takes the place of the generated one
+        dynamics: MotionLike | None = None,
+        **controls,          # as in `motion_controls`, and a `seed` or a `generator`
     ) -> Take:
         """Speech under controls. Errors come at once, motion when it is asked for. The last
         frame of a given pose or of given dynamics stays."""
@@ -206,8 +211,8 @@ class SpeechToMotion:
 
     def motion(
         self,
-        audio,         # speech: a path, or samples (N,) at 16 kHz
-        **controls,    # as in `perform`
+        audio: SoundLike,    # speech: a path, or samples (N,) at 16 kHz
+        **controls,          # as in `perform`
     ) -> Tensor:
         """Speech to motion (T, M): columns 0 to 5 are the pose, in radians and relative
         distance, the others z_dyn."""
@@ -279,16 +284,20 @@ class TalkerModels(Reenactor, SpeechToMotion):
 class OfflineTalker(TalkerModels):
     """A portrait and speech to video, VASA-1 sec. 3.3; controls as in
     `SpeechToMotion.perform`."""
-    def film(self, portrait, take: Take, progress=None) -> Iterator[Tensor]:
+    def film(self, portrait: Portrait | PictureLike, take: Take,
+             progress: Callable[[int, int], None] | None = None) -> Iterator[Tensor]:
         "A take's frames uint8 (S, S, 3) one by one; progress(frames done, frames in all)."
         frames = self.draw(self.encode(portrait), take.motion)
         return counted(frames, frames_for(len(take.waveform)), progress)
 
-    def frames(self, portrait, audio, *, progress=None, **controls) -> Iterator[Tensor]:
+    def frames(self, portrait: Portrait | PictureLike, audio: SoundLike, *,
+               progress: Callable[[int, int], None] | None = None,
+               **controls) -> Iterator[Tensor]:
         "Frames one by one, T = ceil(N / 640). Errors come at once, frames when asked for."
         return self.film(portrait, self.perform(audio, **controls), progress)
 
-    def made(self, portrait: Portrait, audio, waveform: Tensor, made: Made | None) -> Made:
+    def made(self, portrait: Portrait, audio: SoundLike, waveform: Tensor,
+             made: Made | None) -> Made:
         "A film's credentials, with digests of portrait and sound, and what marks it."
         made = made or Made()
         sound = made.sound or digest(audio if isinstance(audio, FILES) else waveform)
@@ -298,8 +307,8 @@ class OfflineTalker(TalkerModels):
 
     def animate(
         self,
-        portrait,                                            # as in `encode`
-        audio,                                               # as in `perform`
+        portrait: Portrait | PictureLike,                    # as in `encode`
+        audio: SoundLike,                                    # as in `perform`
         *,
         # consent and key for the credentials of files, as `Made(consent="she agreed")`; files
         # are marked, frames are not
@@ -319,8 +328,8 @@ class OfflineTalker(TalkerModels):
     def animate_to_file(
         self,
         path: str | Path,                                    # of the MP4
-        portrait,                                            # as in `encode`
-        audio,                                               # as in `perform`
+        portrait: Portrait | PictureLike,                    # as in `encode`
+        audio: SoundLike,                                    # as in `perform`
         *,
         crf: int = 18,                                       # as in `save_video`
         codec: str = "libx264",                              # as in `save_video`
@@ -342,11 +351,12 @@ class OfflineTalker(TalkerModels):
     @float32()
     def still(
         self,
-        portrait,      # as in `encode`
+        portrait: Portrait | PictureLike,    # as in `encode`
         *,
-        pose=None,     # (yaw, pitch, roll) of the head in degrees, instead of the model's own
-        **controls,    # as in `animate`
-    ):
+        # (yaw, pitch, roll) of the head in degrees, instead of the model's own
+        pose: Sequence[float] | None = None,
+        **controls,                          # as in `animate`
+    ) -> "PIL.Image.Image":  # noqa: F821
         """One image (PIL) of the portrait at rest under these controls: the motion model plays
         two seconds of silence, and its most typical frame is shown."""
         tracks, performance = self.tracks(pose), self.performance(**controls)

@@ -6,7 +6,7 @@
 __all__ = ['CAMERA', 'HEAD', 'HEAD_POINTS', 'INSTALL', 'VIEW', 'SURE', 'APART', 'SAME_PLACES', 'FEATHER', 'ROLL', 'SHIFT',
            'DISTANCE', 'AWAY', 'SMALLEST', 'LIPS', 'LARGEST', 'WIDEST', 'Similarity', 'fit_similarity', 'head_turn',
            'turned_head', 'Face', 'centre_square', 'without_chatter', 'mediapipe_solutions', 'can_find_faces', 'cut',
-           'read_face', 'candidates', 'find_faces', 'crop_weight', 'touched', 'paste_frames', 'crop_places',
+           'Solution', 'read_face', 'candidates', 'find_faces', 'crop_weight', 'touched', 'paste_frames', 'crop_places',
            'crop_picture', 'pose_in', 'as_trained', 'choose_face', 'load_picture', 'Photograph']
 
 # %% ../../nbs/talking/05_photograph.ipynb #13-003-photo
@@ -14,9 +14,10 @@ import contextlib
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from types import ModuleType
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from ..errors import VasaError
 from ..geometry import rotation_matrix
 from ..media.clips import Clip, colours
 from ..media.files import open_picture
-from .inputs import picture_tensor
+from .inputs import PictureLike, picture_tensor
 from .offline import Portrait, Reenactor
 
 # %% ../../nbs/talking/05_photograph.ipynb #13-009-photo
@@ -44,12 +45,11 @@ class Similarity(NamedTuple):
 
     @property
     def scale(self) -> float: return self.matrix[:, 0].norm().item()
-
     @property
     def angle(self) -> float: return math.atan2(*self.matrix[:, 0].flip(0))      # clockwise
 
     @classmethod
-    def of(cls, scale: float, angle: float, shift) -> "Similarity":
+    def of(cls, scale: float, angle: float, shift: Tensor | Sequence[float]) -> "Similarity":
         c, s = scale * math.cos(angle), scale * math.sin(angle)
         return cls(torch.tensor([[c, -s], [s, c]]), torch.as_tensor(shift, dtype=torch.float32))
 
@@ -73,9 +73,8 @@ HEAD_POINTS = torch.tensor(list(HEAD.values()))  # (7, 3)
 
 # %% ../../nbs/talking/05_photograph.ipynb #13-017-photo
 def head_turn(points: Tensor) -> tuple[float, float, float]:
-    """(yaw, pitch, roll) in radians of a head whose points of `HEAD` are seen at (7, 3).
-
-    x right, y down, z away. Signs as in `geometry`, but the roll acts last, in the image."""
+    """(yaw, pitch, roll) in radians of a head whose points of `HEAD` are seen at (7, 3), x
+    right, y down, z away. Signs as in `geometry`, but the roll acts last, in the image."""
     seen = points * points.new_tensor([1.0, -1.0, -1.0])
     u, _, vt = torch.linalg.svd((seen - seen.mean(0)).T @ (HEAD_POINTS - HEAD_POINTS.mean(0)))
     u[:, 2] *= torch.linalg.det(u @ vt).sign()                      # a rotation, never a mirror
@@ -103,13 +102,10 @@ class Face:
 
     @property
     def size(self) -> float: return 0.95 * self.place.scale          # px, from forehead to chin
-
     @property
     def points(self) -> Tensor: return self.landmarks[list(HEAD)]    # (7, 3)
-
     @property
     def middle(self) -> list[float]: return self.points[:, :2].mean(0).tolist()
-
     @property
     def turn(self) -> tuple[float, float, float]: return head_turn(self.points)
 
@@ -131,19 +127,17 @@ INSTALL = "pip install 'vasa_ref[photo]'"
 
 
 @contextlib.contextmanager
-def without_chatter():
+def without_chatter() -> Iterator[None]:
     "Nothing on stderr, not even from C++: mediapipe reports how it starts."
     with warnings.catch_warnings(), open(os.devnull, "wb") as nowhere:
         warnings.simplefilter("ignore")
         stderr = os.dup(2)
         os.dup2(nowhere.fileno(), 2)
         try: yield
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+        finally: os.dup2(stderr, 2); os.close(stderr)
 
 
-def mediapipe_solutions():
+def mediapipe_solutions() -> tuple[ModuleType, ModuleType] | None:
     "mediapipe's face_mesh and face_detection, or None where it is not installed."
     with without_chatter(), contextlib.suppress(ImportError):
         from mediapipe.python.solutions import face_detection, face_mesh
@@ -165,7 +159,13 @@ def cut(image: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
     return image[rows][:, columns]
 
 
-def read_face(image: np.ndarray, x: float, y: float, side: float, near, mesh) -> Face | None:
+class Solution(Protocol):
+    "mediapipe's FaceDetection or FaceMesh: what it finds in an image uint8 (H, W, 3)."
+    def process(self, image: np.ndarray) -> NamedTuple: ...
+
+
+def read_face(image: np.ndarray, x: float, y: float, side: float, near: Solution,
+              mesh: Solution) -> Face | None:
     "The face about (x, y) of an image uint8 (H, W, 3), `side` px or less, or None."
     from PIL import Image
     reach, x, y = max(8, int(0.75 * side)), int(x), int(y)           # room to be turned
@@ -191,7 +191,8 @@ def read_face(image: np.ndarray, x: float, y: float, side: float, near, mesh) ->
     return Face(torch.cat([back(seen[:, :2] - VIEW / 2), back.scale * seen[:, 2:]], 1))
 
 # %% ../../nbs/talking/05_photograph.ipynb #13-026-photo
-def candidates(image: np.ndarray, far, parts: int) -> Iterator[tuple[float, float, float]]:
+def candidates(image: np.ndarray, far: Solution,
+               parts: int) -> Iterator[tuple[float, float, float]]:
     "(x, y, side) of what may be faces: `far` sees parts * parts squares, each in four turns."
     side = 2 * max(image.shape) // (parts + 1)                      # neighbours overlap by half
     starts = lambda n: sorted({int(s) for s in np.linspace(0, max(0, n - side), parts)})
@@ -207,10 +208,9 @@ def candidates(image: np.ndarray, far, parts: int) -> Iterator[tuple[float, floa
     if parts == 1: yield image.shape[1] / 2, image.shape[0] / 2, side       # it fills all
 
 
-def find_faces(image) -> list[Face]:
-    """The faces in an image uint8 (H, W, 3), the largest first, however rolled.
-
-    All of it is searched, then squares of a half and a quarter. VasaError without mediapipe."""
+def find_faces(image: np.ndarray) -> list[Face]:
+    """The faces in an image uint8 (H, W, 3), the largest first, however rolled. All of it is
+    searched, then squares of a half and a quarter. VasaError without mediapipe."""
     if (solutions := mediapipe_solutions()) is None:
         raise VasaError(f"to find faces takes mediapipe, which is not installed: {INSTALL}")
     image, faces = np.ascontiguousarray(image), []
@@ -266,9 +266,8 @@ def crop_places(size: int) -> Tensor:
 
 
 def crop_picture(picture: Tensor, place: Similarity, size: int) -> Tensor:
-    """Crop (1, 3, size, size) in [0, 1] of a picture uint8 (3, H, W), from `place`.
-
-    Beyond the borders the last pixels go on, and blur within a tenth of the crop."""
+    """Crop (1, 3, size, size) in [0, 1] of a picture uint8 (3, H, W), from `place`. Beyond the
+    borders the last pixels go on, and blur within a tenth of the crop."""
     (left, right), (top, bottom) = touched(place, picture)
     part = picture[None, :, top:bottom, left:right].float() / 255
     sides = torch.tensor([right - left, bottom - top])
@@ -303,7 +302,8 @@ def as_trained(pose: Tensor) -> bool:
     return placed and abs(roll) <= ROLL
 
 
-def choose_face(faces: list[Face], number: int | None, height: int, width: int):
+def choose_face(faces: list[Face], number: int | None, height: int,
+                width: int) -> tuple[Face, bool]:
     "(the face to animate, whether the centre square will do), or VasaError; 1 is the largest."
     other = "; give another picture, or animate its centre as it is: --crop none, crop='none'"
     if not faces: raise VasaError(f"no face was found in the portrait{other}")
@@ -326,7 +326,7 @@ def choose_face(faces: list[Face], number: int | None, height: int, width: int):
 LARGEST, WIDEST = 3072, 1280      # px of the longest side of a picture, of a film of all of it
 
 
-def load_picture(portrait) -> Tensor:
+def load_picture(portrait: PictureLike) -> Tensor:
     "A whole picture, in any form that `Talker` takes: uint8 (3, H, W), sides up to `LARGEST`."
     from PIL import Image
     if isinstance(portrait, (np.ndarray, Tensor)):
@@ -341,7 +341,7 @@ def load_picture(portrait) -> Tensor:
 @dataclass
 class Photograph:
     "A picture and the place in it that is animated: `open` it; then `portrait`, then `paste`."
-    given: object                                     # what was opened
+    given: PictureLike                                # what was opened
     picture: Tensor                                   # uint8 (3, H, W)
     place: Similarity                                 # from the crop's [-1, 1] to px
     centred: bool = True                              # the centre square, as it is
@@ -349,7 +349,8 @@ class Photograph:
     notes: list[str] = field(default_factory=list)    # sentences for whoever asked
 
     @classmethod
-    def open(cls, portrait, crop: str = "auto", face: int | None = None) -> "Photograph":
+    def open(cls, portrait: PictureLike, crop: str = "auto",
+             face: int | None = None) -> "Photograph":
         """A picture of a person, in any form that `Talker` takes. crop: "auto" finds the face
         and places it as in training; with "none", and where a face is within the trained
         poses, the centre square stays as it is. face: 1, the default, is the largest.
@@ -364,15 +365,14 @@ class Photograph:
                                f"picture's centre square is animated: {INSTALL}")
             return photo
         faces = find_faces(picture.permute(1, 2, 0).numpy())
-        chosen, photo.centred = choose_face(faces, face, *picture.shape[1:])
-        if not photo.centred:
-            photo.place, photo.pose = chosen.place, pose_in(chosen, chosen.place)
+        found, photo.centred = choose_face(faces, face, *picture.shape[1:])
+        if not photo.centred: photo.place, photo.pose = found.place, pose_in(found, found.place)
         if not face and len(faces) > 1:
             photo.notes.append(f"the portrait shows {len(faces)} faces, and the largest is "
                                "animated: --face 2 takes the next")
         return photo
 
-    def portrait(self, size: int):
+    def portrait(self, size: int) -> PictureLike:
         "For a `Talker` of this size: a crop (1, 3, size, size), or what was opened."
         return self.given if self.centred else crop_picture(self.picture, self.place, size)
 

@@ -7,7 +7,7 @@ __all__ = ['NEW_FRAMES', 'LOOKAHEAD', 'FeatureStream', 'MoonshineFeatures', 'fea
            'stream_motion', 'Talker']
 
 # %% ../../nbs/talking/03_talker.ipynb #tlk-003-8b21e0
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 import torch
@@ -21,8 +21,8 @@ from ..motion.network import MotionConfig
 from ..motion.sampling import MotionStream
 from ..precision import each_in_float32, float32
 from .directing import replaced
-from .inputs import stream_chunks, waveform_tensor
-from .offline import OfflineTalker
+from .inputs import MotionLike, PictureLike, stream_chunks, waveform_tensor
+from .offline import OfflineTalker, Portrait
 from ..units import FRAME, SAMPLE_RATE
 
 # %% ../../nbs/talking/03_talker.ipynb #10-021-42daa1
@@ -128,14 +128,14 @@ class Talker(OfflineTalker):
     @float32()
     def stream(
         self,
-        portrait,                       # as in `encode`
-        chunks: Iterable,               # gives samples (n,) at 16 kHz, any n
+        portrait: Portrait | PictureLike,     # as in `encode`
+        chunks: Iterable,                     # gives samples (n,) at 16 kHz, any n
         *,
-        new_frames: int = NEW_FRAMES,   # that each step makes, of 40 ms
-        lookahead: int = LOOKAHEAD,     # frames that each step hears beyond them
-        pose=None,                      # as in `perform`
-        dynamics=None,                  # as in `perform`
-        **controls,                     # as in `animate`
+        new_frames: int = NEW_FRAMES,         # that each step makes, of 40 ms
+        lookahead: int = LOOKAHEAD,           # frames that each step hears beyond them
+        pose: Sequence[float] | MotionLike | None = None,     # as in `perform`
+        dynamics: MotionLike | None = None,   # as in `perform`
+        **controls,                           # as in `animate`
     ) -> Iterator[Tensor]:
         """Frames uint8 (S, S, 3) while the speech still arrives.
 

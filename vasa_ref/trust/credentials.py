@@ -20,20 +20,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
+from torch import Tensor
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-004-427af0
 from .. import __version__
 from ..errors import VasaError
-from ..media.files import content_of, existing_file
+from ..media.files import PictureFile, content_of, existing_file
 from ..store import output_target
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-009-74f065
-def digest(source) -> str | None:
-    """SHA-256, 64 hexadecimal digits: of a file (path, content, open file), of an array's type,
-    shape and numbers, or of a picture's. None for None. Raises `VasaError` for a file that
-    cannot be read."""
+def digest(source: PictureFile | np.ndarray | Tensor | None) -> str | None:
+    """SHA-256, 64 digits: of a file (path, content, open file), of an array's type, shape and
+    numbers, or of a picture's; None for None. `VasaError` for a file that cannot be read."""
     if source is None: return None
     source, h = content_of(source, "file", "accepted are files"), hashlib.sha256()
     if isinstance(source, (str, os.PathLike)):
@@ -41,9 +42,8 @@ def digest(source) -> str | None:
             for part in iter(lambda: file.read(1 << 20), b""): h.update(part)
     elif isinstance(source, (bytes, bytearray, memoryview)): h.update(source)
     else:
-        array = np.asarray(source.detach().cpu() if hasattr(source, "detach") else source)
-        h.update(f"{array.dtype} {array.shape} ".encode()
-                 + np.ascontiguousarray(array).tobytes())
+        a = np.asarray(source.detach().cpu() if hasattr(source, "detach") else source)
+        h.update(f"{a.dtype} {a.shape} ".encode() + np.ascontiguousarray(a).tobytes())
     return h.hexdigest()
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-014-73cddb
@@ -57,7 +57,9 @@ def user_folder() -> Path:
     return Path(os.environ.get("VASA_HOME") or Path(config, "vasa_ref")).expanduser()
 
 
-def certificate(name: str, public, issuer: str, issuer_key, root: bool, days: float = 3650):
+def certificate(name: str, public: "PublicKeyTypes", issuer: str,  # noqa: F821
+                issuer_key: "PrivateKeyTypes", root: bool, days: float = 3650,  # noqa: F821
+                ) -> "x509.Certificate":  # noqa: F821
     "An X.509 certificate as C2PA wants it: `public` is of `name`, says who holds `issuer_key`."
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
@@ -91,9 +93,8 @@ def new_identity(name: str | None = None, days: float = 3650) -> bytes:
     chain = [certificate(name, key.public_key(), name + ", root", root, False, days),
              certificate(name + ", root", root.public_key(), name + ", root", root, True,
                          max(days, 1))]
-    private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8,
-                                form.NoEncryption())
-    return b"".join([private, *(link.public_bytes(form.Encoding.PEM) for link in chain)])
+    pem = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
+    return b"".join([pem, *(link.public_bytes(form.Encoding.PEM) for link in chain)])
 
 
 def own_key() -> Path:
@@ -109,10 +110,9 @@ def own_key() -> Path:
         except FileExistsError: pass
         finally: os.unlink(beside)
     except OSError as error:
-        raise VasaError(
-            f"cannot make a key for signing in {path.parent}: "
-            f"{(error.strerror or str(error)).lower()}; set VASA_HOME to a folder of yours, "
-            "give a key of your own, or go without credentials") from None
+        raise VasaError(f"cannot make a key for signing in {path.parent}: "
+                        f"{(error.strerror or str(error)).lower()}; set VASA_HOME to a folder "
+                        "of yours, give a key of your own, or go without credentials") from None
     return path
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-018-c35bbc
@@ -125,7 +125,7 @@ class Identity:
     algorithm: str
 
 
-def algorithm_of(key) -> str | None:
+def algorithm_of(key: "PrivateKeyTypes") -> str | None:  # noqa: F821
     "C2PA's name of what a private key signs with; None for kinds that it does not take."
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     if isinstance(key, ec.EllipticCurvePrivateKey):
@@ -135,7 +135,8 @@ def algorithm_of(key) -> str | None:
     return "ED25519" if isinstance(key, ed25519.Ed25519PrivateKey) else None
 
 
-def pem_blocks(path, accepted: str = KEYS) -> tuple[list[bytes], list[bytes]]:
+def pem_blocks(path: str | os.PathLike,
+               accepted: str = KEYS) -> tuple[list[bytes], list[bytes]]:
     "The private keys and the certificates in a PEM file, as text; or `VasaError`."
     path = existing_file(path, "key", accepted)
     if path.stat().st_size > 1_000_000:
@@ -146,7 +147,7 @@ def pem_blocks(path, accepted: str = KEYS) -> tuple[list[bytes], list[bytes]]:
             [text for kind, text in found if kind == b"CERTIFICATE"])
 
 
-def read_identity(path=None) -> Identity:
+def read_identity(path: str | os.PathLike | None = None) -> Identity:
     "The key and certificates of a PEM file, by default the user's own; or `VasaError`."
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization as form
@@ -164,7 +165,8 @@ def read_identity(path=None) -> Identity:
     return Identity(text, *checked_chain(key, chain, refuse), algorithm)
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-018-c35bbc-1
-def checked_chain(key, chain: list, refuse: Callable) -> tuple[bytes, str]:
+def checked_chain(key: "PrivateKeyTypes", chain: list,  # noqa: F821
+                  refuse: Callable) -> tuple[bytes, str]:
     "The certificates as PEM, that of `key` first, and its holder's name; or `refuse(reason)`."
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.x509.oid import NameOID
@@ -227,7 +229,7 @@ class Made:
         "The frames with the number in them, where there is something that puts it there."
         return self.marks(frames, self.number) if self.marks else frames
 
-    def sign(self, path, title: str | None = None) -> None:
+    def sign(self, path: str | Path, title: str | None = None) -> None:
         "Puts the manifest into the file at `path`, unless it is to have none."
         if self.credentials: sign(path, self, title)
 
@@ -249,7 +251,7 @@ def manifest_of(made: Made, title: str) -> dict:
                            {"label": LABEL, "data": facts}]}
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-024-9d2951
-def c2pa_library():
+def c2pa_library() -> ModuleType:
     "The library `c2pa`, or `VasaError` where it is not installed."
     try: import c2pa
     except ImportError as error:
@@ -258,7 +260,7 @@ def c2pa_library():
     return c2pa
 
 
-def settings(trusted: str | None = None):
+def settings(trusted: str | None = None) -> "c2pa.Context":  # noqa: F821
     "c2pa's context: no thumbnails, no network; `trusted`: certificates (PEM) that one trusts."
     c2pa = c2pa_library()
     settings = {"builder": {"thumbnail": {"enabled": False}}, "verify": {
@@ -267,9 +269,8 @@ def settings(trusted: str | None = None):
     return c2pa.Context(c2pa.Settings.from_dict(settings))
 
 
-def sign(path, made: Made, title: str | None = None) -> None:
-    """Puts a signed manifest into a film or picture, in its place; `VasaError`, and the file as
-    it was, where that fails."""
+def sign(path: str | Path, made: Made, title: str | None = None) -> None:
+    "Signs a film or picture in its place; `VasaError`, and the file as it was, if that fails."
     c2pa = c2pa_library()
     path, identity = output_target(path), read_identity(made.key)
     info = c2pa.C2paSignerInfo(alg=getattr(c2pa.C2paSigningAlg, identity.algorithm),
@@ -322,7 +323,7 @@ class Report:
                           *(f"  {name:<10} {line}" for name, line in lines.items() if line)])
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-027-b196b6-1
-def known_certificates(key=None) -> tuple[str | None, frozenset[str]]:
+def known_certificates(key: str | Path | None = None) -> tuple[str | None, frozenset[str]]:
     """The certificates (PEM) in a file, by default in the user's own key if there is one, and
     their numbers. Needs no private key, and no date; `VasaError` for a file without them."""
     from cryptography import x509
@@ -362,7 +363,7 @@ def inspect(
     return replace(report, note=note)
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-028-6c07ef
-def holds_manifest(path) -> bool:
+def holds_manifest(path: str | Path) -> bool:
     "Whether the bytes of C2PA's container are somewhere in a file."
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return any(data.find(name) >= 0 for name in (b"jumbc2pa", b"jumdc2pa"))
@@ -395,6 +396,5 @@ def report_of(store: dict, numbers: Iterable = (), given: bool = False) -> Repor
     return Report("altered" if changed else "intact",
                   signature.get("common_name") or signature.get("issuer"), named and fits,
                   by, made.get("digitalSourceType", "").removeprefix(IPTC) or None,
-                  made.get("when"),
-                  {str(k): " ".join(str(v).split())[:1000] for k, v in facts.items()}, problems,
-                  whose)
+                  made.get("when"), problems=problems, whose=whose,
+                  facts={str(k): " ".join(str(v).split())[:1000] for k, v in facts.items()})
