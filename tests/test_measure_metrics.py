@@ -246,8 +246,16 @@ def test_a_jerk_at_the_seams_is_seen():
     smooth = torch.linspace(0, 1, 100)[:, None].sin()
     broken = smooth + (torch.arange(100)[:, None] >= 50) * 0.5
     for motion, low, high in ((smooth, 0.5, 2.0), (broken, 10, math.inf)):
-        seams, inside = window_jumps(motion, 50)
+        seams, inside = window_jumps(motion, 50, motion.std(0))
         assert len(seams) == 1 and len(inside) == 98 and low < seams.mean() / inside.mean() < high
+
+
+def test_a_seam_of_what_hardly_moves_counts_little(truth, estimator):
+    take = perfect_take(truth)
+    base = take_figures([take], estimator, window=20)["seam_ratio"]
+    still = take.motion.clone()
+    still[:, 30] = 0.001 * (torch.arange(len(still)) // 20 % 2)           # jumps at seams, and nowhere else
+    assert take_figures([replace(take, motion=still)], estimator, window=20)["seam_ratio"] == pytest.approx(base, rel=0.05)
 
 
 def test_a_perfect_model_gets_perfect_figures(truth, estimator):

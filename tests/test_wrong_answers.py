@@ -235,13 +235,13 @@ WRONG = {  # chapter: {function: two mistakes or more (what the solution says, w
                          ("    if first + len(kept) > done: yield means(first + len(kept))\n", ""),
                          ("max(0, done - back - first)", "max(0, done - first)"),
                          ("        if stop > done:", "        if stop > done + 50:")]},
-    "talking/04_controls": {
+    "talking/05_controls": {
         "settings_of": [("shlex.split(text)", "text.split()"), ("shlex.split(text)", "text.replace(\"'\", '').split()"),
                         ("int(values[0])", "float(values[0])"),
                         ("tuple(map(float, values)) if len(values) > 1", "list(map(float, values)) if len(values) > 1"),
                         ('int(runs["portrait"][-1])', 'runs["portrait"][-1]'),
                         (', "audio": None}', "}")]},
-    "talking/05_photograph": {
+    "talking/04_photograph": {
         "steadiest": [(".norm(dim=-1).mean(-1)", ".square().sum(-1).mean(-1)"),
                       ("place(square) for place", "place.shift[None] for place"),
                       ("place(square) for", "torch.tensor([[place.scale, place.angle, *place.shift]]) for"),

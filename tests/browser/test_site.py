@@ -113,7 +113,7 @@ def test_twins_move_without_a_kernel(tab, site, name):
 def test_there_are_twins_in_the_chapters_that_have_something_to_play_with():
     wanted = {"world/01_head", "world/11_speaking", "world/12_prosody", "world/13_performer", "face/01_warps",
               "face/02_networks", "motion/01_diffusion", "motion/06_sampling", "talking/03_talker",
-              "talking/04_controls", "speed/02_latency"}
+              "talking/05_controls", "speed/02_latency"}
     assert wanted <= set(TWINS)
 
 

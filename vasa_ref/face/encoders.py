@@ -153,7 +153,7 @@ def add_stickers(frames: Frames, generator: torch.Generator | None = None,
     to_sticker = torch.linalg.inv((there[:, 1:] - there[:, :1]).mT)                # (P K, 2, 2)
     uv = ((pixels - there[:, :1]) @ to_sticker.mT).abs().clamp(max=8)
     inside = (1 - uv.pow(again(box)[:, 0]).sum(-1)).unflatten(-1, (1, size, size))
-    cover = again(shown) * (0.5 + 4 * inside).clamp(0, 1)                          # (P K, 1, S, S)
+    cover = again(shown) * (0.5 + 4 * inside).clamp(0, 1)             # (P K, 1, S, S)
     waves = 0.5 + 0.5 * (again(stripes)[:, 0] * uv[..., :1]).sin().mT.view_as(cover)
     colour = torch.lerp(*again(colours).unbind(1), waves)
     covered = sample_map(cover, frames.points.flatten(0, 1)[..., :2].movedim(-1, 1)[:, :, None])

@@ -147,11 +147,10 @@ def angle_deg(a: Tensor, b: Tensor) -> float:
     return math.degrees(math.acos(float((direction(a) * direction(b)).sum().clamp(-1, 1))))
 
 # %% ../../nbs/measure/04_metrics.ipynb #12-040-b0929f
-def window_jumps(motion: Tensor, window: int) -> tuple[Tensor, Tensor]:
-    """Sizes of the jumps of motion (T, M) at the seams between windows, and inside them: two
-    tracks."""
-    steps = motion.diff(dim=0) / motion.std(0).clamp(min=1e-6)
-    jumps = steps.norm(dim=1)                          # (T - 1,), jump t is into frame t + 1
+def window_jumps(motion: Tensor, window: int, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """Sizes of the jumps of motion (T, M), in units of `spread` (M,), at the seams between
+    windows, and inside them: two tracks."""
+    jumps = (motion.diff(dim=0) / spread).norm(dim=1)  # (T - 1,), jump t is into frame t + 1
     seam = (torch.arange(1, len(motion)) % window) == 0
     return jumps[seam], jumps[~seam]
 
@@ -273,8 +272,7 @@ def asked_emotion(motion: Motion) -> str:
 # %% ../../nbs/measure/04_metrics.ipynb #12-057-483f93
 def take_figures(takes: list[Take], estimator: MotionEstimator,
                  window: int) -> dict[str, float]:
-    """The figures that `vasa bench` calls mouth_corr, mouth_lag_frames, closure_recall, ... of
-    English takes."""
+    "What `vasa bench` calls mouth_corr, mouth_lag_frames, ... seam_ratio of English takes."
     mean = lambda values: sum(values) / len(values)
     pairs = [(mouth_opening(t.truth.motion.units), t.reading.opening) for t in takes]
     mouth_corr, lag = mouth_sync(pairs)
@@ -282,9 +280,11 @@ def take_figures(takes: list[Take], estimator: MotionEstimator,
            for m in closures_met(t.truth.motion.units, earlier(t.reading.opening, lag))]
     still = torch.cat([t.reading.opening[silent_frames(t.truth.speech, len(t.motion))] < 0.1
                        for t in takes])
-    jumps = (window_jumps(t.motion, window) for t in takes)
-    seams, inside = (torch.cat(x) for x in zip(*jumps))
     wanted, seen = [t.truth.motion for t in takes], [t.reading for t in takes]
+    spread = torch.cat([w.pose for w in wanted]).std(0)            # that of z_dyn is 1
+    spread = F.pad(spread, (0, takes[0].motion.shape[1] - 6), value=1.0)
+    jumps = (window_jumps(t.motion, window, spread) for t in takes)
+    seams, inside = (torch.cat(x) for x in zip(*jumps))
     recognised = [classify_emotion(estimator, r.units) == asked_emotion(w)
                   for w, r in zip(wanted, seen)]
     off_gaze = [angle_deg(main_gaze(r), w.main_gaze) for w, r in zip(wanted, seen)]
