@@ -338,7 +338,7 @@ def speed(talker: Talker, truth: Truth) -> dict[str, float]:
 
 # %% ../../nbs/measure/04_metrics.ipynb #12-065-50da79
 COUPLING = "sync_c", "sync_d", "sync_offset", "capp", "capp_shift3"
-CEILINGS = ("mouth_corr", "closure_recall", "gaze_error_deg", "distance_error",
+CEILINGS = ("mouth_corr", "closure_recall", "gaze_error_deg", "distance_error", "seam_ratio",
             "emotion_accuracy", *COUPLING, *map("frame_{}".format, COUPLING))
 
 def bench(preset: str | Path = "laptop", quick: bool = False, seed: int = 0,

@@ -94,9 +94,9 @@ SENTENCES = {
     "sw": ("Swahili", "sw", """Leo hali ya hewa ni nzuri sana. | Kituo cha treni kiko wapi? |
         Mama yangu anapika mkate. | Tulisubiri siku nzima. | Ninataka kikombe cha kahawa. |
         Mbwa analala chini ya meza. | Unaweza kunisaidia tafadhali? | Kesho tutakwenda pwani pamoja."""),
-    "bg": ("Bulgarian", "bg", """Днес времето е много хубаво. | Къде е гарата, моля? | Майка ми пече хляб в събота. |
-        Чакахме те цял ден. | Бих искал чаша кафе. | Кучето спи под масата. | Можеш ли да ми помогнеш? |
-        Утре отиваме заедно на морето."""),
+    "et": ("Estonian", "et", """Täna on väga ilus ilm. | Kus asub raudteejaam? | Minu ema küpsetab laupäeval leiba. |
+        Me ootasime terve päeva. | Ma sooviksin tassi kohvi. | Koer magab laua all. | Kas sa saaksid mind aidata? |
+        Homme läheme koos mere äärde."""),
     "fa": ("Persian", "fa", """امروز هوا خیلی خوب است. | ایستگاه قطار کجاست؟ | مادرم هر شنبه نان می‌پزد. |
         ما تمام روز منتظر بودیم. | یک فنجان قهوه می‌خواهم. | سگ زیر میز خوابیده است. |
         می‌توانی به من کمک کنی؟ | فردا با هم به دریا می‌رویم."""),
