@@ -160,7 +160,8 @@ def animate(command, jobs=False):
     sub.add_argument("--full", action="store_true", help="the video shows the whole picture, up to 1280 pixels wide "
                      "or high, and the face in it moves")
     sub.add_argument("--stream", action="store_true", help="make frames while the sound arrives, and say how late they "
-                     "are; a recording is played at its own pace, and an interrupt ends live sound")
+                     "are; a recording is played at its own pace, and an interrupt ends live sound; with --fast, "
+                     "motion and frames are made at once")
     sub.add_argument("--lookahead", type=number(0, 1000), metavar="MS", help="with --stream: how much of the sound "
                      "that comes after a frame is waited for, 0 to 1000 ms, in steps of 40 (default: 200); more makes "
                      "surer lips, less an earlier answer")
