@@ -13,7 +13,14 @@ from vasa_ref.hearing.spectra import Wav2Vec2, Wav2Vec2Config
 from vasa_ref.motion.latents import fingerprint, made_with
 from vasa_ref.motion.network import MotionConfig, MotionModel, MotionSampling, load_motion
 from vasa_ref.motion.sampling import generate_motion
-from vasa_ref.motion.training import MotionTraining, drop_conditions, motion_loss, random_conditions, train_motion
+from vasa_ref.motion.training import (
+    MotionTraining,
+    drop_conditions,
+    motion_loss,
+    random_conditions,
+    train_motion,
+    weighted_errors,
+)
 from vasa_ref.store import load_weights, save_weights
 from vasa_ref.training import Recipe, Run, fit
 from vasa_ref.world.clips import make_clips
@@ -51,6 +58,13 @@ def test_drop_out_rates():
     assert torch.equal(kept["prev_motion"], kept["prev_audio"])
     assert abs((~kept["prev_motion"].any(1)).float().mean() - 0.5) < 0.03
     assert (kept["prev_motion"].float().diff(dim=1) >= 0).all()
+
+
+def test_the_papers_loss_is_the_mean_square_of_all_numbers():
+    error, valid = torch.randn(5, 7, 134, generator=seeded()), torch.ones(5, 7, dtype=torch.bool)
+    loss, parts = weighted_errors(error, conditions(5), valid, MotionTraining.paper())
+    assert loss.item() == pytest.approx(error.square().mean().item(), rel=1e-5)
+    assert weighted_errors(error, conditions(5), valid, MotionTraining())[0] > 2 * loss
 
 
 def test_windows_of_all_lengths(model):

@@ -54,7 +54,11 @@ class MotionTraining:
 
     @classmethod
     def paper(cls, **changes) -> "MotionTraining":
-        return replace(cls(lr=1e-4), **changes)
+        "Equation 1 alone, each of the 134 numbers alike; whole windows; the paper's chances."
+        alike = dict(pose_weight=6 / 134, dyn_weight=128 / 134)
+        none = dict.fromkeys(["velocity_weight", "short_prob", "drop_start_prob",
+                              "drop_liveliness_prob"], 0.0)
+        return replace(cls(lr=1e-4, **alike, **none), **changes)
 
     @property
     def drop_out(self) -> dict[str, float]:
