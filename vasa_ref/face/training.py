@@ -303,7 +303,7 @@ def train_detail(pool: Pool | FreshFrames, held: Callable[[], Frames], run: Run,
         with torch.autocast(torch.device(run.device).type, enabled=False):
             frames = pool.draw(plan.pairs, plan.drivers + 1, generator)
             frames = shrink(frames.map(lambda x: x.to(run.device)), config.size)
-            frames = add_stickers(frames, generator, plan.stickers)
+            if plan.stickers: frames = add_stickers(frames, generator, plan.stickers)
         seen_by = modules.get("discriminator") if step >= plan.adversary_from else None
         return cost(face, frames, plan, weight, seen_by, generator, recogniser)
 

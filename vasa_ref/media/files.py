@@ -25,9 +25,9 @@ from ..store import output_target
 if TYPE_CHECKING:   # heavy, and loaded where a tensor is made
     from torch import Tensor
 
-__all__ = ["FILES", "File", "NO_SHAPES", "PICTURES", "PictureFile", "SOUNDS", "VIDEOS", "as_jpeg", "called", "condense", "content_of",
-           "decode_audio", "decoded", "existing_file", "ffmpeg_exe", "kind_of", "media_file", "open_picture",
-           "run_ffmpeg", "shapeless", "tensor_of", "video_path"]
+__all__ = ["FILES", "File", "NO_SHAPES", "PICTURES", "PictureFile", "SOUNDS", "VIDEOS", "as_jpeg", "called",
+           "condense", "content_of", "decode_audio", "decoded", "existing_file", "ffmpeg_exe", "kind_of", "media_file",
+           "open_picture", "run_ffmpeg", "shapeless", "tensor_of", "video_path"]
 
 MIN_SIDE, MAX_PIXELS = 16, 100_000_000
 PICTURES = "accepted are JPEG, PNG, WebP, TIFF, GIF and BMP pictures from 16 px on the short side to 100 megapixels"
