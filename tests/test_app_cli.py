@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,8 @@ import torch
 import vasa_ref
 from vasa_ref.app import arguments, cli
 from vasa_ref.errors import VasaError
-from vasa_ref.motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
+from vasa_ref.motion.conditions import CONDITIONS, clip_conditions
+from vasa_ref.speed.faster import Tricks  # not first under a talker that only pretends: its classes would stay
 from vasa_ref.trust.credentials import digest
 
 torch.set_num_threads(1)
@@ -153,7 +155,6 @@ def test_the_lists_in_the_help_are_those_of_the_package():
     assert (arguments.ORIGINS, arguments.LOOKS) == (ORIGINS, HAIR_STYLES)
     assert sum(cli.SHARES.values()) == pytest.approx(1) and cli.SHARES.keys() == cli.TRAINERS.keys()
     given = arguments.make_parser().parse_args(["animate", "p.png", "s.wav", "-o", "o.mp4"])
-    assert given.cfg_audio == DEFAULT_SCALE["audio"]
     assert not [name for name in clip_conditions() if not hasattr(given, name)]
     assert tuple(cli.TRAINERS) == arguments.PARTS and arguments.SAMPLERS == diffusion.SAMPLERS
 
@@ -253,11 +254,24 @@ def test_animate_hands_everything_on(vasa, fake_talker):
 
 
 def test_fast_animate_has_another_talker_with_all_tricks(vasa, fake_talker, monkeypatch):
-    from vasa_ref.speed.faster import Tricks
     given = []
     monkeypatch.setattr("vasa_ref.speed.faster.FastTalker", lambda talker, tricks: given.append(tricks) or talker)
     assert vasa("animate", "p.png", "s.mp4", "-o", "o.mp4", "--fast", "--quiet") == (0, "", "")
     assert given == [Tricks.best("cpu")] and fake_talker[1]["codec"] == "libx264"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_stream_makes_motion_and_frames_at_once_and_compiles_only_when_asked(monkeypatch, device):
+    from vasa_ref.app.films import talker_for
+    given, live = [], Tricks.live(device)
+    monkeypatch.setattr("vasa_ref.speed.faster.FastTalker", lambda talker, tricks: given.append(tricks) or talker)
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    monkeypatch.setattr("vasa_ref.talking.talker.Talker.from_pretrained",
+                        lambda folder, device: SimpleNamespace(device=torch.device(device)))
+    for fast in (False, True):
+        talker_for(SimpleNamespace(folder="laptop", where=device, fast=fast, stream=True))
+    assert given == [replace(live, compiled=False, graph=False), live]
+    assert live.overlap and (given[0] == live) == (device == "cpu")
 
 
 def test_animate_by_default(vasa, fake_talker):
@@ -265,7 +279,7 @@ def test_animate_by_default(vasa, fake_talker):
     call = fake_talker[1]
     assert not {"gaze", "distance", "emotion", "head_motion", "blink_rate"} & call.keys() and call["steps"] is None
     assert call["temperature"] is None
-    assert call["cfg_scale"] == {"audio": 1.0, "gaze": 0.0} and call["seed"] == 0
+    assert call["cfg_scale"] == {} and call["seed"] == 0                   # the weights' own
 
 
 def test_a_photograph_is_opened_as_asked(vasa, fake_talker, monkeypatch):

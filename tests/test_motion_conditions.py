@@ -13,9 +13,9 @@ from vasa_ref.app import cli
 from vasa_ref.app.arguments import make_parser
 from vasa_ref.errors import VasaError
 from vasa_ref.hearing.spectra import Wav2Vec2, Wav2Vec2Config
-from vasa_ref.motion.conditions import CONDITIONS, DEFAULT_SCALE, ClipMotion, Condition, added, clip_conditions, rows
+from vasa_ref.motion.conditions import CONDITIONS, ClipMotion, Condition, added, clip_conditions, rows
 from vasa_ref.motion.latents import Latents, made_with, make_latents
-from vasa_ref.motion.network import Conditions, MotionConfig, MotionModel, load_motion
+from vasa_ref.motion.network import Conditions, MotionConfig, MotionModel, MotionSampling, load_motion
 from vasa_ref.motion.sampling import MotionStream, generate_motion
 from vasa_ref.motion.training import MotionTraining, drop_conditions, motion_loss, random_conditions
 from vasa_ref.store import load_weights, save_weights, weights_folder
@@ -192,9 +192,13 @@ def test_steps_that_cannot_be_made_are_refused_at_once(steps):
 
 def test_a_stream_keeps_the_scales_that_are_not_named():
     model = MotionModel(MotionConfig.tiny())
-    assert MotionStream(model).cfg_scale == DEFAULT_SCALE == MotionStream(model, cfg_scale={}).cfg_scale
+    assert MotionStream(model).cfg_scale == {"audio": 1.0} == MotionStream(model, cfg_scale={}).cfg_scale
     assert MotionStream(model, cfg_scale={"gaze": 1}).cfg_scale == {"audio": 1.0, "gaze": 1.0}
     assert MotionStream(model, cfg_scale={"audio": 0}).cfg_scale == {}
+    paper = MotionStream(model, settings=MotionSampling.paper())   # VASA-1: lambda_A = 0.5, lambda_g = 1
+    assert paper.cfg_scale == {"audio": 0.5, "gaze": 1.0} and paper.sampling["steps"] == 50
+    stronger = MotionStream(model, settings=MotionSampling.paper(), cfg_scale={"gaze": 2})
+    assert stronger.cfg_scale == {"audio": 0.5, "gaze": 2.0}
     with pytest.raises(VasaError, match="condition smile; accepted are gaze, distance"):
         MotionStream(model, smile=1)
 

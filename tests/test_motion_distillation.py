@@ -6,11 +6,10 @@ import torch
 
 from vasa_ref.errors import VasaError
 from vasa_ref.hearing.spectra import Wav2Vec2, Wav2Vec2Config
-from vasa_ref.motion.conditions import DEFAULT_SCALE
 from vasa_ref.motion.diffusion import NoiseSchedule, add_noise, ddim_step
 from vasa_ref.motion.distillation import distil_motion, distillation_loss, guess_between
 from vasa_ref.motion.latents import toy_latents
-from vasa_ref.motion.network import MotionConfig, MotionModel, load_motion, load_quick
+from vasa_ref.motion.network import MotionConfig, MotionModel, MotionSampling, load_motion, load_quick
 from vasa_ref.motion.sampling import guided
 from vasa_ref.motion.training import MotionTraining, random_conditions, train_motion
 from vasa_ref.store import save_weights
@@ -56,7 +55,7 @@ def test_a_teacher_that_knows_the_truth_teaches_the_truth(toy):
 def test_the_lesson_is_where_the_guided_path_goes(toy):
     model, (x0, given, valid) = toy
     loss = [distillation_loss(model, model, x0, given, valid, seeded(), PLAN, steps=2, leap=leap, cfg_scale=scale)[0]
-            for leap, scale in ((1, {}), (3, {}), (1, DEFAULT_SCALE))]
+            for leap, scale in ((1, {}), (3, {}), (1, None))]
     assert loss[0] < 1e-6 < 1e-4 < min(loss[1:])
     other = MotionModel(SMALL)
     loss, _ = distillation_loss(other, model, x0, given, valid, seeded(), PLAN, steps=2, leap=3)
@@ -89,7 +88,7 @@ def test_training_writes_a_student_of_the_weights_beside_it(tmp_path):
     assert load_quick(tmp_path) is None
     student = distil_motion("tiny", out=tmp_path, steps=2, leap=2, **same)
     found, teacher = load_quick(tmp_path), load_motion(tmp_path)
-    assert found.sampling == replace(teacher.sampling, steps=2) and found.config == teacher.config
+    assert found.sampling == replace(teacher.sampling, steps=2, cfg_scale={}) and found.config == teacher.config
     for name, value in student.state_dict().items():
         torch.testing.assert_close(found.state_dict()[name], value, rtol=2e-3, atol=2e-3)
     assert not any(p.requires_grad for p in student.parameters())
@@ -98,7 +97,8 @@ def test_training_writes_a_student_of_the_weights_beside_it(tmp_path):
 
 def test_streams_play_the_student_unless_something_else_is_asked():
     talker = Talker.random("tiny")
-    with_student = SpeechToMotion(talker.audio, talker.motion_model, MotionModel(talker.motion_model.config))
+    student = MotionModel(talker.motion_model.config, MotionSampling().quick)
+    with_student = SpeechToMotion(talker.audio, talker.motion_model, student)
     quick = with_student.quick
     assert with_student.performance(live=True).model is quick
     assert with_student.performance(live=True).cfg_scale == {}

@@ -2,7 +2,7 @@
 import argparse
 
 from .. import __version__
-from ..motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
+from ..motion.conditions import CONDITIONS, clip_conditions
 
 __all__ = ["make_parser"]
 
@@ -139,10 +139,12 @@ def with_motion(sub):
         add_condition(sub, CONDITIONS[name])
     sub.add_argument("--emotion-strength", type=number(0.0, 2.0), metavar="S",
                      help="of --emotion, 0 to 2 (default: 1)")
-    sub.add_argument("--cfg-audio", type=number(0.0, 10.0), default=DEFAULT_SCALE["audio"], metavar="L",
-                     help="guidance towards the audio, 0 to 10 (default: 1; the paper's is 0.5)")
-    sub.add_argument("--cfg-gaze", type=number(0.0, 10.0), default=0.0, metavar="L",
-                     help="guidance towards the gaze, 0 to 10 (default: 0; the paper's is 1)")
+    sub.add_argument("--cfg-audio", type=number(0.0, 10.0), metavar="L",
+                     help="guidance towards the audio, 0 to 10 (default: the weights' own, as shipped 1; "
+                     "the paper's is 0.5)")
+    sub.add_argument("--cfg-gaze", type=number(0.0, 10.0), metavar="L",
+                     help="guidance towards the gaze, 0 to 10 (default: the weights' own, as shipped 0; "
+                     "the paper's is 1)")
 
 
 def animate(command, jobs=False):
@@ -160,8 +162,7 @@ def animate(command, jobs=False):
     sub.add_argument("--full", action="store_true", help="the video shows the whole picture, up to 1280 pixels wide "
                      "or high, and the face in it moves")
     sub.add_argument("--stream", action="store_true", help="make frames while the sound arrives, and say how late they "
-                     "are; a recording is played at its own pace, and an interrupt ends live sound; with --fast, "
-                     "motion and frames are made at once")
+                     "are; a recording is played at its own pace, and an interrupt ends live sound")
     sub.add_argument("--lookahead", type=number(0, 1000), metavar="MS", help="with --stream: how much of the sound "
                      "that comes after a frame is waited for, 0 to 1000 ms, in steps of 40 (default: 200); more makes "
                      "surer lips, less an earlier answer")

@@ -6,11 +6,12 @@ import signal
 import sys
 import time
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import VasaError
-from ..motion.conditions import CONDITIONS, DEFAULT_SCALE, clip_conditions
+from ..motion.conditions import CONDITIONS, clip_conditions
 from . import live
 from .checks import check_device, check_output
 from .provenance import bare_notes, heard, what_made
@@ -86,7 +87,8 @@ def prepare(args: Namespace) -> None:
     from ..talking.directing import motion_controls
     motion_controls(MotionConfig(), emotion_strength=strength, **wanted)
     wanted |= {name: getattr(args, name) for name in ("steps", "sampler", "temperature", "seed")}
-    wanted |= dict(emotion_strength=strength, cfg_scale=DEFAULT_SCALE | dict(audio=args.cfg_audio, gaze=args.cfg_gaze))
+    scales = {"audio": args.cfg_audio, "gaze": args.cfg_gaze}
+    wanted |= dict(emotion_strength=strength, cfg_scale={name: x for name, x in scales.items() if x is not None})
     args.wanted = wanted
 
 
@@ -94,10 +96,11 @@ def talker_for(args: Namespace) -> "Talker":
     """The talker that the arguments ask for."""
     from ..talking.talker import Talker
     talker = Talker.from_pretrained(args.folder, device=args.where)
-    if args.fast:
+    live = getattr(args, "stream", False)
+    if args.fast or live:
         from ..speed.faster import FastTalker, Tricks
-        live = getattr(args, "stream", False)
-        talker = FastTalker(talker, (Tricks.live if live else Tricks.best)(args.where))
+        tricks = (Tricks.live if live else Tricks.best)(args.where)
+        talker = FastTalker(talker, tricks if args.fast else replace(tricks, compiled=False, graph=False))   # no wait
         if live and talker.device.type == "cpu":
             import torch
             torch.set_num_threads(1)   # one core makes motion, another the frames

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ..hearing.features import load_audio_encoder
-from .conditions import DEFAULT_SCALE
 from .diffusion import NoiseSchedule, add_noise, ddim_step
 from .network import Conditions, MotionModel, MotionSampling, load_motion
 from .sampling import guided
@@ -40,7 +39,7 @@ LEAP = 4                           # steps of the teacher that are one of the st
 def distillation_loss(student: MotionModel, teacher: MotionModel, x0: Tensor,
                       conditions: Conditions, valid: Tensor, generator: torch.Generator,
                       training: MotionTraining = MotionTraining(), steps: int = STEPS,
-                      leap: int = LEAP, cfg_scale: dict[str, float] = DEFAULT_SCALE,
+                      leap: int = LEAP, cfg_scale: dict[str, float] | None = None,
                       ) -> tuple[Tensor, dict[str, Tensor]]:
     """How far the student's guess is from where `leap` guided steps of the teacher lead; as
     `motion_loss`: (loss, parts by name)."""
@@ -51,7 +50,8 @@ def distillation_loss(student: MotionModel, teacher: MotionModel, x0: Tensor,
     noise = torch.randn(x0.shape, generator=generator).to(x0)
     x_t = x = add_noise(x0, path[0], noise, schedule)
     with torch.no_grad():
-        denoise = guided(teacher, conditions, cfg_scale)
+        scales = teacher.sampling.cfg_scale if cfg_scale is None else cfg_scale
+        denoise = guided(teacher, conditions, scales)
         for t, u in zip(path, path[1:]):
             x = ddim_step(x, denoise(x, t).float(), t, u, schedule)
         wanted = guess_between(x_t, x, path[0], path[-1], schedule)
@@ -88,7 +88,7 @@ def distil_motion(
     teacher, student = (load_motion(folder, run.device) for _ in range(2))
     encoder = load_audio_encoder(folder).to(run.device)
     latents = clip_latents(encoder, run, preset, clips, data, voices, None, workers)
-    student.requires_grad_(True).sampling = replace(teacher.sampling, steps=steps)
+    student.requires_grad_(True).sampling = replace(teacher.sampling, steps=steps, cfg_scale={})
 
     def loss(step, generator):
         batch = random_conditions(teacher, latents, generator, training)

@@ -20,7 +20,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..face.warps import in_float32
-from .conditions import clip_conditions, rows
+from .conditions import DEFAULT_SCALE, PAPER_SCALE, clip_conditions, rows
 from .diffusion import NoiseSchedule
 from ..store import config_from, load_into, load_weights, weights_folder
 
@@ -65,6 +65,7 @@ class MotionSampling:
     temperature: float = 1.0       # of the noise that a window starts from
     lean: float = 0.15             # how far a window's first frame is drawn to the last before
     steady: bool = False           # poses are the mean of three frames
+    cfg_scale: dict[str, float] = field(default_factory=DEFAULT_SCALE.copy)   # VASA-1 eq. 2
 
     @classmethod
     def tiny(cls) -> "MotionSampling": return cls()
@@ -73,12 +74,13 @@ class MotionSampling:
     def laptop(cls) -> "MotionSampling": return cls()
 
     @classmethod
-    def paper(cls) -> "MotionSampling": return cls(steps=50, lean=0.0)
+    def paper(cls) -> "MotionSampling":
+        return cls(steps=50, lean=0.0, cfg_scale=PAPER_SCALE.copy())
 
     @property
     def quick(self) -> "MotionSampling":
         "The same for a student: see `motion.distillation`."
-        return replace(self, steps=3)
+        return replace(self, steps=3, cfg_scale={})
 
 # %% ../../nbs/motion/04_network.ipynb #09-038-850ab0
 @dataclass
@@ -375,5 +377,7 @@ def load_motion(folder: str | Path, device: str | torch.device = "cpu",
 def load_quick(folder: str | Path,
                device: str | torch.device = "cpu") -> MotionModel | None:
     "Its student, of few steps and no guidance (`motion.distillation`), where there is one."
-    there = (weights_folder(folder) / "quick.safetensors").is_file()
-    return load_motion(folder, device, "quick.safetensors") if there else None
+    if not (weights_folder(folder) / "quick.safetensors").is_file(): return None
+    model = load_motion(folder, device, "quick.safetensors")
+    model.sampling = replace(model.sampling, cfg_scale={})       # its teacher was guided
+    return model

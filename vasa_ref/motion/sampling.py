@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ..errors import VasaError
 from ..geometry import smooth_pose
-from .conditions import DEFAULT_SCALE
 from .diffusion import guide, sample
 from .network import Conditions, MotionModel, MotionSampling
 from ..units import FPS
@@ -73,23 +72,23 @@ class MotionStream:
 
     conditions: of the clip, by name, as `Condition.read` gives them: gaze in radians, emotion
     as offsets (7,). Each may be a function of the seconds played, or None: the null; `asked`
-    has them, to be changed between steps. cfg_scale: eq. 2's scale by condition, in place of
-    those in `DEFAULT_SCALE`, 0 for none. settings: in place of `model.sampling`; steps and
-    temperature, where given, in place of theirs. `generator` makes it repeatable. Raises
-    VasaError for steps and names that cannot be."""
+    has them, to be changed between steps. settings: in place of `model.sampling`; steps,
+    temperature and cfg_scale (eq. 2's scale by condition, 0 for none), where given, in place of
+    theirs. `generator` makes it repeatable. Raises VasaError for steps and names that cannot
+    be."""
     def __init__(self, model: MotionModel, *, cfg_scale: dict[str, float] | None = None,
                  steps: int | None = None, sampler: str = "ddim", eta: float = 0.0,
                  temperature: float | None = None, settings: MotionSampling | None = None,
                  generator: torch.Generator | None = None, **conditions):
         self.model, config, device = model, model.config, model.device
-        cfg_scale = DEFAULT_SCALE | (cfg_scale or {})
+        self.settings = settings = settings or model.sampling
+        cfg_scale = settings.cfg_scale | (cfg_scale or {})
         for what, given, known in (("condition", conditions, config.conditions),
                                    ("cfg_scale", cfg_scale, model.rows)):
             if unknown := sorted(set(given) - set(known)):
                 raise VasaError(f"{what} {', '.join(unknown)}; accepted are {', '.join(known)}")
         self.asked = {name: model.rows[name].unasked for name in config.conditions} | conditions
         self.cfg_scale = {name: float(scale) for name, scale in cfg_scale.items() if scale}
-        self.settings = settings = settings or model.sampling
         steps = len(model.schedule.timesteps(settings.steps if steps is None else steps))
         temperature = settings.temperature if temperature is None else temperature
         self.sampling = dict(steps=steps, sampler=sampler, eta=eta, generator=generator,

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from ..errors import VasaError
-from ..motion.conditions import (DEFAULT_SCALE, Condition, clip_conditions, numbers,
-                                        rows, to_radians, check_limits)
+from ..motion.conditions import (Condition, check_limits, clip_conditions, numbers,
+                                        rows, to_radians)
 from ..motion.diffusion import SAMPLERS
 from ..motion.network import MotionConfig
 from ..units import check_strength
@@ -58,14 +58,14 @@ def fixed_or_curve(what: str, value: float | Iterable[float] | str | dict,
 # %% ../../nbs/talking/01_directing.ipynb #dir-s01-93a0e6
 def guidance_scales(cfg_scale: dict[str, float] | None,
                     known: Collection[str]) -> dict[str, float]:
-    "`DEFAULT_SCALE` with the scales of {condition: scale} in their place; or VasaError."
+    "The scales that are asked for, {condition: scale}, as numbers; or VasaError."
     scales = {} if cfg_scale is None else cfg_scale
     valid = isinstance(scales, dict) and set(scales) <= set(known)
     values = numbers(scales.values(), len(scales)) if valid else None
     if values is None or any(v < 0 for v in values):
         raise VasaError(f"cfg_scale {scales!r}: accepted is a dict of {', '.join(known)} to "
                         "numbers of 0 or more")
-    return DEFAULT_SCALE | dict(zip(scales, values))
+    return dict(zip(scales, values))
 
 
 def check_sampling(times: int, steps: int | None, sampler: str,
@@ -85,7 +85,7 @@ def motion_controls(
     config: MotionConfig,                       # of the model that is to obey
     *,
     emotion_strength: float = 1.0,              # 0 to 2
-    # {condition: scale}, in place of those in `DEFAULT_SCALE`
+    # {condition: scale}, in place of the weights' own, `MotionSampling.cfg_scale`
     cfg_scale: dict[str, float] | None = None,
     steps: int | None = None,                   # of denoising; None: the weights' own
     sampler: str = "ddim",                      # which of `SAMPLERS` takes these steps

@@ -27,7 +27,6 @@ from ..hearing.moonshine import MoonshineConfig
 from ..hearing.spectra import Wav2Vec2Config
 from ..media.clips import MADE, Clip, frames_for, save_video
 from ..media.files import FILES
-from ..motion.conditions import DEFAULT_SCALE
 from ..motion.network import (MotionConfig, MotionModel, MotionSampling, load_motion,
                                      load_quick)
 from ..motion.sampling import MotionStream
@@ -170,10 +169,10 @@ class SpeechToMotion:
         "The motion model, ready to play window by window under these controls."
         generator = torch.Generator().manual_seed(seed) if generator is None else generator
         wanted, model = motion_controls(self.motion_model.config, **controls), self.motion_model
-        scales = {name: scale for name, scale in wanted["cfg_scale"].items() if scale}
-        usual = (wanted["steps"], wanted["sampler"], scales) == (None, "ddim", DEFAULT_SCALE)
-        if live and self.quick is not None and usual:
-            model, wanted["cfg_scale"] = self.quick, dict.fromkeys(DEFAULT_SCALE, 0.0)
+        own = {name: 0.0 for name in wanted["cfg_scale"]} | model.sampling.cfg_scale
+        usual = (wanted["steps"], wanted["sampler"]) == (None, "ddim")
+        if live and self.quick is not None and usual and own == own | wanted["cfg_scale"]:
+            model, wanted["cfg_scale"] = self.quick, {}
         return MotionStream(model, generator=generator, **wanted)
 
     @float32()
