@@ -26,6 +26,7 @@ from vasa_ref.face.training import (
     contact_sheet,
     draw_loss,
     evaluate,
+    expression_loss,
     point_losses,
     share_loss,
     train_detail,
@@ -199,6 +200,20 @@ def test_every_part_of_the_face_learns(face):
     assert not still
     figures = evaluate(teachable.eval(), frames)
     assert figures["px"] > 0 and figures["psnr"] > 0
+
+
+def test_expressions_are_told_by_an_encoder_that_does_not_learn_from_it():
+    frames, teachable = random_frames(), DetailFace(TINY)
+    teachable.motion_encoder.requires_grad_(False)
+    images, pose = frames.images[:, 1], frames.pose[:, 1]
+    assert expression_loss(teachable, images, images, pose) == 0
+    assert expression_loss(teachable, images.flip(0), images, pose) > 0
+    loss, parts = draw_loss(teachable, frames, FacePlan(expression=2.0), kept_points()[1])
+    torch.testing.assert_close(loss, sum(parts.values()))
+    parts["expression"].backward()
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in teachable.decoder.parameters())
+    assert all(p.grad is None for p in teachable.motion_encoder.parameters())
+    assert "expression" not in draw_loss(teachable, frames, FacePlan(), kept_points()[1])[1]
 
 
 @pytest.fixture(scope="module")

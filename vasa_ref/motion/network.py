@@ -289,8 +289,8 @@ class MotionTransformer(MotionTokens):
         for layer in self.layers[:-1]:
             x, own = layer(x)
             memory.append(own)
-        _, *own = last.attention.split(last.norm1(x))           # the rest of it nobody reads
-        return [*memory, own]
+        _, k, v = last.attention.split(last.norm1(x))           # the rest of it nobody reads
+        return [*memory, (k, v)]
 
     def mask_of(self, frames: int) -> Tensor:
         "`attention_mask` of a window of only the first `frames` frames."
