@@ -120,8 +120,8 @@ def test_settings_as_commands_and_as_python(settings):
     args = make_parser().parse_args(last[1:])
     assert (args.seed, args.steps) == (settings.seed, settings.steps)
     for name in ("cfg_audio", "cfg_gaze"):
-        assert (getattr(args, name), getattr(settings, name)) in [(None, getattr(Settings(), name))] or \
-            getattr(args, name) == getattr(settings, name)
+        given = getattr(args, name)                                        # None: as by default
+        assert (getattr(Settings(), name) if given is None else given) == getattr(settings, name)
     assert all(getattr(args, name) == value or (getattr(args, name) is None and value == Settings().conditions[name])
                for name, value in settings.conditions.items())
     assert args.emotion_strength in (None, settings.emotion_strength)

@@ -23,7 +23,7 @@ import torch
 from ..errors import VasaError
 from ..media.clips import Clip, load_audio, load_portrait
 from ..media.files import NO_SHAPES, shapeless
-from ..motion.conditions import CONDITIONS, Condition, clip_conditions
+from ..motion.conditions import CONDITIONS, DEFAULT_SCALE, Condition, clip_conditions
 from ..sheets import sheet
 from .directing import POSE_LIMITS
 from .inputs import PictureLike
@@ -49,7 +49,7 @@ class Settings:
     conditions: dict = field(default_factory=dict)
     emotion_strength: float = 1.0
     pose: tuple[float, float, float] | None = None  # yaw, pitch, roll; None: the model's own
-    cfg_audio: float = 1.0
+    cfg_audio: float = DEFAULT_SCALE["audio"]
     cfg_gaze: float = 0.0
     steps: int | None = None
     seed: int = 0
