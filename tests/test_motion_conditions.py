@@ -207,7 +207,7 @@ def test_rows_read_what_a_user_says():
     assert CONDITIONS["gaze"].read((30, -15)) == (math.radians(30), math.radians(-15))
     assert CONDITIONS["distance"].read(1.2) == 1.2
     assert CONDITIONS["emotion"].read({"happy": 0.5, "sad": 2}) == (0.0, 0.5, 2.0, 0.0, 0.0, 0.0, 0.0)
-    assert [CONDITIONS[name].unasked for name in clip_conditions()] == [(0.0, 0.0), 1.0, None, None, None]
+    assert [CONDITIONS[name].unasked for name in clip_conditions()] == [(0.0, 0.0), 1.0, None, None, 17.0]
     for name in clip_conditions():
         for wrong in ("x", math.nan, [1] * 9, 10**400):
             with pytest.raises(VasaError, match="accepted"):

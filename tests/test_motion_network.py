@@ -126,7 +126,7 @@ def test_presets_and_parameter_counts():
     assert (MotionTraining.paper().drop_prob, MotionTraining.paper().drop_prev_prob) == (0.1, 0.5)
     assert (laptop.window, laptop.context) == (50, 10)
     assert MotionSampling.paper() == MotionSampling(steps=50, temperature=1.0, lean=0.0, steady=False,
-                                                      cfg_scale={"audio": 0.5, "gaze": 1.0})
+                                                      cfg_scale={"audio": 0.5, "gaze": 1.0}, overstate={})
     counts = [sum(p.numel() for p in MotionModel(c).parameters()) for c in (tiny, laptop, paper)]
     assert counts[0] < 0.3e6 < counts[1] < 5e6 and 25e6 < counts[2] < 31e6
 
@@ -245,7 +245,7 @@ def test_weights_of_one_config_load(written):
     "Metadata as it was: what is now sampling and training stands in the config; sampling is taken from there."
     def as_before(metadata):
         metadata["config"] |= metadata.pop("training") | asdict(MotionSampling(steps=7, temperature=0.9, steady=False))
-        del metadata["config"]["cfg_scale"]                                # which came later
+        del metadata["config"]["cfg_scale"], metadata["config"]["overstate"]   # which came later
         metadata["config"]["drop_tail_prob"] = metadata["config"].pop("short_prob")
         metadata.pop("sampling"), metadata["config"].pop("conditions")
         assert FORMER <= metadata["config"].keys()

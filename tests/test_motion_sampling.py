@@ -95,7 +95,7 @@ def test_what_is_asked_becomes_conditions_in_the_units_of_the_latents(model):
     for wrong in (dict(gaze=0.3), dict(emotion=0.5)):
         with pytest.raises(RuntimeError):
             MotionStream(model, **wrong).conditions(torch.randn(5, A))
-    assert [round(c[name].item(), 5) for name in ("distance", "head_motion", "blink_rate")] == [1.5, 0.6, 12.0]
+    assert [round(c[name].item(), 5) for name in ("distance", "head_motion", "blink_rate")] == [1.5, 0.6, 18.0]
 
 
 def test_guidance_is_equation_2_through_the_sampler(model, monkeypatch):

@@ -143,8 +143,8 @@ def test_panel_shows_the_settings_it_was_given(talker):
     given = Settings(portrait=9, text="No.", voice="ada", language="de", conditions=asked, emotion_strength=0.5,
                      pose=(5.0, 0.0, -5.0), cfg_audio=1.0, cfg_gaze=2.0, steps=2, seed=4)
     assert Controls(talker, given).settings == given.but(head_motion=None)              # the head is held
-    for alone in (dict(head_motion=1.5), dict(blink_rate=30.0), {}):
-        asked = given.but(pose=None, **{"head_motion": None, "blink_rate": None, **alone})
+    for head_motion in (1.5, None):
+        asked = given.but(pose=None, head_motion=head_motion)
         assert Controls(talker, asked).settings == asked
     assert Controls(talker, replace(QUICK, steps=None)).settings.steps == talker.motion_model.sampling.steps
 
@@ -154,7 +154,7 @@ def test_panel_shows_the_settings_it_was_given(talker):
     ("emotion", "happy", "emotion", "happy"),
     ("cfg_gaze", 3, "cfg_gaze", 3), ("cfg_audio", 2, "cfg_audio", 2), ("steps", 3, "steps", 3), ("seed", 5, "seed", 5),
     ("person", 11, "portrait", 11),
-    ("emotion", "", "emotion", None), ("hold", True, "pose", (0, 0, 0)), ("set_blink_rate", True, "blink_rate", 20),
+    ("emotion", "", "emotion", None), ("hold", True, "pose", (0, 0, 0)), ("blink_rate", 30, "blink_rate", 30),
     ("set_head_motion", True, "head_motion", 1)])
 def test_a_slider_changes_the_setting_and_the_still(panel, name, value, field, expected):
     if value == "": panel.inputs[name].value = "sad"
@@ -366,7 +366,7 @@ def test_only_what_matters_is_shown(panel):
     inputs = panel.inputs
     hidden = inputs.keys() - shown(inputs)
     assert hidden == {"portrait_path", "portrait_upload", "portrait_drop", "audio_path", "audio_upload", "audio_drop",
-                      "head_yaw", "head_pitch", "head_roll", "emotion_strength", "head_motion", "blink_rate"}
+                      "head_yaw", "head_pitch", "head_roll", "emotion_strength", "head_motion"}
     inputs["hold"].value, inputs["speech_from"].value = True, "path"
     assert all((inputs[name].layout.display == "none") == (name not in shown(inputs)) for name in inputs)
     assert inputs["head_yaw"].layout.display is None and inputs["text"].layout.display == "none"

@@ -42,7 +42,7 @@ def test_controls_are_translated():
     assert chosen["cfg_scale"] == {} and chosen["steps"] == 3
     assert motion_controls(MotionConfig.tiny(), cfg_scale={"gaze": 1})["cfg_scale"] == {"gaze": 1.0}
     plain = motion_controls(MotionConfig.tiny())
-    assert all(plain[name] is None for name in ("emotion", "head_motion", "blink_rate"))
+    assert plain["emotion"] is None and plain["head_motion"] is None and plain["blink_rate"] == 17
     lively = motion_controls(MotionConfig.tiny(), head_motion=0, blink_rate={0: 10, 2: 30})
     assert lively["head_motion"] == 0.0 and lively["blink_rate"](1.0).item() == 20
 

@@ -20,7 +20,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..face.warps import in_float32
-from .conditions import DEFAULT_SCALE, PAPER_SCALE, clip_conditions, rows
+from .conditions import (DEFAULT_SCALE, OVERSTATE, PAPER_SCALE,
+                                        clip_conditions, rows)
 from .diffusion import NoiseSchedule
 from ..store import config_from, load_into, load_weights, weights_folder
 
@@ -66,6 +67,8 @@ class MotionSampling:
     lean: float = 0.15             # how far a window's first frame is drawn to the last before
     steady: bool = False           # poses are the mean of three frames
     cfg_scale: dict[str, float] = field(default_factory=DEFAULT_SCALE.copy)   # VASA-1 eq. 2
+    # by what a condition is multiplied before the model is told it
+    overstate: dict[str, float] = field(default_factory=OVERSTATE.copy)
 
     @classmethod
     def tiny(cls) -> "MotionSampling": return cls()
@@ -75,7 +78,7 @@ class MotionSampling:
 
     @classmethod
     def paper(cls) -> "MotionSampling":
-        return cls(steps=50, lean=0.0, cfg_scale=PAPER_SCALE.copy())
+        return cls(steps=50, lean=0.0, cfg_scale=PAPER_SCALE.copy(), overstate={})
 
     @property
     def quick(self) -> "MotionSampling":

@@ -20,12 +20,13 @@ from ..units import FPS
 
 # %% ../../nbs/motion/06_sampling.ipynb #smp-021-0f1619
 def asked_conditions(model: MotionModel, asked: dict, audio: Tensor, prev_motion: Tensor,
-                     prev_audio: Tensor, seconds: float = 0.0) -> Conditions:
+                     prev_audio: Tensor, seconds: float = 0.0,
+                     overstate: dict[str, float] | None = None) -> Conditions:
     """The conditions of one window, a batch of one.
 
     asked: of the clip, by name, as `Condition.read` gives them, or a function of the seconds
     played, or None: the null. audio (n <= W, A) of the window; prev_motion (k <= K, M),
-    normalised, and prev_audio (k, A), of the frames before."""
+    normalised, and prev_audio (k, A), of the frames before. overstate: as in `MotionSampling`."""
     config, device = model.config, model.device
     past = config.context - len(prev_motion)
     values = {"prev_motion": F.pad(prev_motion, (0, 0, past, 0))[None],
@@ -38,6 +39,7 @@ def asked_conditions(model: MotionModel, asked: dict, audio: Tensor, prev_motion
         value = torch.zeros(row.size) if value is None else torch.as_tensor(value).float()
         values[name] = value.to(device).reshape(1, row.size)
         if row.relative: values[name] = values[name] * getattr(model, f"{name}_mean")
+        values[name] = values[name] * (overstate or {}).get(name, 1.0)
     return Conditions(values, keep)
 
 # %% ../../nbs/motion/06_sampling.ipynb #smp-031-8f4288
@@ -100,7 +102,8 @@ class MotionStream:
     def conditions(self, audio: Tensor, seconds: float = 0.0) -> Conditions:
         "Those of the next window, for the audio (n <= W, A) at hand; `asked` as at `seconds`."
         past = self.prev_motion, self.prev_audio
-        return asked_conditions(self.model, self.asked, audio, *past, seconds)
+        return asked_conditions(self.model, self.asked, audio, *past, seconds,
+                                self.settings.overstate)
 
     @torch.no_grad()
     def step(self, audio: Tensor, commit: int | None = None) -> Tensor:
