@@ -3,9 +3,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from vasa_ref.face.detail import DetailFace, sample_map
-from vasa_ref.face.front import RELIEF, FrontPainter, front_places, front_points
+from vasa_ref.face.front import RELIEF, FrontPainter, front_places, front_points, smooth
 from vasa_ref.face.networks import FaceConfig
 from vasa_ref.face.warps import rigid_matrix, transform
 from vasa_ref.geometry import neutral_pose
@@ -56,7 +57,7 @@ def test_what_the_painter_gives(painter):
     alone = painter(tuple(h[1:] for h in hints), *(c[1:] for c in codes))
     torch.testing.assert_close(alone, painted[1:], rtol=1e-4, atol=1e-5)
     other = painter(hints, *codes[:2], codes[2] + 1)
-    assert (other - painted).abs().mean() > 1e-3                                   # expression matters
+    assert (other - painted).abs().mean() > 3e-4                                   # expression matters
 
 
 def test_a_painter_that_adds_nothing_gives_the_portrait_back(painter):
@@ -67,6 +68,26 @@ def test_a_painter_that_adds_nothing_gives_the_portrait_back(painter):
     painted = still(still.hints(picture), torch.zeros(1, TINY.z_id_dim), torch.zeros(1, 6),
                     torch.zeros(1, TINY.z_dyn_dim))
     torch.testing.assert_close(painted[:, :3], picture, rtol=0, atol=1e-5)
+
+
+def test_the_filter_is_one_two_one_and_the_border_continues():
+    image = torch.rand(2, 3, 9, 12, generator=seeded())
+    line = torch.tensor([0.25, 0.5, 0.25])
+    kernel = (line[:, None] * line).expand(3, 1, 3, 3)
+    expected = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
+    torch.testing.assert_close(smooth(image), expected)
+
+
+def test_no_chequered_pattern_leaves_the_painter(painter):
+    """What the last layer alternates from pixel to pixel is gone behind the filter; the portrait's own pixels, which it
+    copies, do not go through it."""
+    still = FrontPainter(TINY).eval().requires_grad_(False)
+    still.out.weight.zero_()
+    still.out.bias.copy_(torch.tensor([5.0, -5, -5, 5]).repeat(5))                  # each channel, folded: chequered
+    still.out.bias[12:16] = 30.0                                                   # `new`: all is painted
+    codes = torch.zeros(1, TINY.z_id_dim), torch.zeros(1, 6), torch.zeros(1, TINY.z_dyn_dim)
+    painted = still(still.hints(torch.rand(1, 3, 32, 32, generator=seeded())), *codes)[..., 1:-1, 1:-1]
+    torch.testing.assert_close(painted[:, :3], torch.full_like(painted[:, :3], 0.5))
 
 
 @pytest.mark.parametrize("yaw", [0.0, 0.5])

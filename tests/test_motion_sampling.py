@@ -96,6 +96,8 @@ def test_what_is_asked_becomes_conditions_in_the_units_of_the_latents(model):
         with pytest.raises(RuntimeError):
             MotionStream(model, **wrong).conditions(torch.randn(5, A))
     assert [round(c[name].item(), 5) for name in ("distance", "head_motion", "blink_rate")] == [1.5, 0.6, 18.0]
+    stream = MotionStream(model, blink_rate=12, settings=MotionSampling(overstate={}))
+    assert stream.conditions(torch.randn(5, A))["blink_rate"].item() == 12
 
 
 def test_guidance_is_equation_2_through_the_sampler(model, monkeypatch):
