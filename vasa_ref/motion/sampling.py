@@ -26,7 +26,8 @@ def asked_conditions(model: MotionModel, asked: dict, audio: Tensor, prev_motion
 
     asked: of the clip, by name, as `Condition.read` gives them, or a function of the seconds
     played, or None: the null. audio (n <= W, A) of the window; prev_motion (k <= K, M),
-    normalised, and prev_audio (k, A), of the frames before. overstate: as in `MotionSampling`."""
+    normalised, and prev_audio (k, A), of the frames before. overstate: as in
+    `MotionSampling`."""
     config, device = model.config, model.device
     past = config.context - len(prev_motion)
     values = {"prev_motion": F.pad(prev_motion, (0, 0, past, 0))[None],
