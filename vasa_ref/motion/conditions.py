@@ -183,7 +183,7 @@ CONDITIONS = {row.name: row for row in (
               drop_with="liveliness", track="pose"),
     Condition("blink_rate", 1, "blinks per minute", "how often the eyes blink",
               limits=((0.0, 90.0),), metavar=("N",), default=17.0,
-              by_default="17, as people of the training", step=1.0,
+              by_default="17, as people blink", step=1.0,
               tell=clip_blink_rate, drop_with="liveliness", track="dynamics"),
     Condition("prev_motion", "motion_dim", "", "motion of the window before", frames="context",
               skip=False, normalised=False, drop_with="previous window"),     # comes normalised
@@ -192,7 +192,7 @@ CONDITIONS = {row.name: row for row in (
     Condition("audio", "audio_dim", "", "audio of the window", frames="window"))}
 # lambda_c of VASA-1 eq. 2: ours and the paper's; 0 for all others
 DEFAULT_SCALE, PAPER_SCALE = {"audio": 1.0}, {"audio": 0.5, "gaze": 1.0}
-# few steps make fewer blinks than the model is told, by about as much
+# few steps make fewer blinks than the model is told, by about a third
 OVERSTATE = {"blink_rate": 1.5}
 
 # %% ../../nbs/motion/02_conditions.ipynb #cnd-022-905162
