@@ -100,6 +100,18 @@ def test_what_is_asked_becomes_conditions_in_the_units_of_the_latents(model):
     assert stream.conditions(torch.randn(5, A))["blink_rate"].item() == 12
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_what_never_varied_in_training_says_nothing(model, dtype):
+    "Toy clips have no blinks at all: the 17 a minute of the default must not be ten thousand spreads away."
+    model.set_statistics(blink_rate=torch.zeros(5, 1), head_motion=torch.tensor([[0.2], [0.4]]))
+    model.blink_rate_std.copy_(model.blink_rate_std.to(dtype))                     # as weights are kept
+    audio, kinds = torch.randn(5, A), ("blink_rate", "head_motion")
+    few, many = (MotionStream(model, blink_rate=rate, head_motion=amount).conditions(audio)
+                 for rate, amount in ((0, 0.5), (60, 2.0)))
+    same = [torch.equal(model.embed(few, name), model.embed(many, name)) for name in kinds]
+    assert same == [True, False]
+
+
 def test_guidance_is_equation_2_through_the_sampler(model, monkeypatch):
     "One DDIM step from noise returns the guided prediction itself."
     monkeypatch.setattr(model, "sampling", replace(model.sampling, steady=False))
