@@ -56,8 +56,8 @@ def test_what_the_painter_gives(painter):
     assert painted.shape == (2, 4, 32, 32) and 0 <= painted[:, :3].min() and painted[:, :3].max() <= 1
     alone = painter(tuple(h[1:] for h in hints), *(c[1:] for c in codes))
     torch.testing.assert_close(alone, painted[1:], rtol=1e-4, atol=1e-5)
-    other = painter(hints, *codes[:2], codes[2] + 1)
-    assert (other - painted).abs().mean() > 3e-4                                   # expression matters
+    other = painter(hints, *codes[:2], codes[2] + 3)
+    assert (other - painted).abs().mean() > 1e-3                                   # expression matters
 
 
 def test_a_painter_that_adds_nothing_gives_the_portrait_back(painter):

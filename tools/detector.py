@@ -11,7 +11,8 @@ WEIGHTS (laptop, or a face.safetensors), in turns, draw all four from the first 
 train: goes on from FOLDER/trained.safetensors, where it is there. films: renders clips of held-out people who speak.
 measure: AUCs on held-out people, for the face model of each NAME and for ways of making that no training saw; of the
 first NAME the scores of all frames as well, for curves. again: measures once more what the shipped weights do; the rest
-of FILE stays, and so does the threshold.
+of FILE stays, and so does the threshold, with the scores that it was set on: another machine codes films a little
+differently, and scores of true people with them.
 What a step made lies in FOLDER; `films` goes on from what is there.
 """
 import argparse
@@ -297,8 +298,10 @@ def measure(given):
     detector, metadata = load_model(given.folder / "trained.safetensors", Detector, DetectorConfig)
     faces = {name: load_face(weights) for name, weights in (one.split("=") for one in given.weights)}
     table, kept = pair_figures(detector, held_out(given.folder), faces)
-    threshold = torch.cat([x.mean(1) for x in kept["true"].values()]).quantile(0.95).item()
+    persons = {damage: x.mean(1) for damage, x in kept["true"].items()}
+    threshold = torch.cat(list(persons.values())).quantile(0.95).item()
     figures = pairs_part(table, kept) | {"people": 16 * HELD, "threshold": round(threshold, 4)}
+    figures["threshold set on"] = {damage: rounded(x.tolist()) for damage, x in persons.items()}
     figures |= films_part(*film_figures(detector, given.folder), threshold)
     figures |= {"n films": FILMS, "seconds": SECONDS, "steps": metadata["steps"], "pictures": metadata["pairs"],
                 "config": asdict(detector.config)}
