@@ -142,7 +142,8 @@ class FaceConfig:
         return cls(size=256, shrink=2, volume_size=16, z_dyn_dim=57, dynamics_dim=57,
                    detail=True, appearance_widths=(16, 32, 96), canonical_widths=(24, 48, 64),
                    decoder_widths=(96, 48, 24), identity_size=128,
-                   identity_widths=(32, 64, 96, 128), motion_widths=(48, 96, 160, 192))
+                   identity_widths=(32, 64, 96, 128), pose_size=128,
+                   pose_widths=(24, 48, 96, 128), motion_widths=(48, 96, 160, 192))
 
     @classmethod
     def paper(cls) -> "FaceConfig":
