@@ -94,8 +94,8 @@ class CloseUps(NamedTuple):
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-018-11ff08
 def uneven_light(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Images (B, 3, S, S) in [0, 1] under patches of coloured light and shade, with more or less
-    contrast and colour."""
+    """Images (B, 3, S, S) in [0, 1] under patches of coloured light and shade, with other middle
+    tones, and more or less colour."""
     n, size = len(images), images.shape[-1]
     rand = lambda *shape: torch.rand(n, *shape, generator=generator).to(images)
     patches = lambda channels: torch.randn(n, channels, 4, 4, generator=generator).to(images)
@@ -150,6 +150,9 @@ def moved(images: Tensor, pose: Tensor,
     return (F.grid_sample(images, grid, padding_mode="border", align_corners=False),
             torch.cat([pose[:, :3], place, pose[:, 5:] * scale], 1))
 
+# %% ../../nbs/face/12_encoders.ipynb #f08-084-miss
+CROP_ERROR = torch.tensor([0, 0, 0.06, 0.03, 0.03, 0.06])        # of the pose that places a crop
+
 # %% ../../nbs/face/12_encoders.ipynb #f08-061-stick2
 def add_stickers(frames: Frames, generator: torch.Generator | None = None,
                  share: float = 0.3) -> Frames:
@@ -181,8 +184,8 @@ def add_stickers(frames: Frames, generator: torch.Generator | None = None,
 # %% ../../nbs/face/12_encoders.ipynb #f08-066-cov2
 def cover_parts(images: Tensor, generator: torch.Generator | None = None,
                 share: float = 0.45) -> Tensor:
-    """Images (B, 3, S, S), a share of them with something flat before the face, half as many
-    with something more: ellipses and boxes anywhere, of any colours."""
+    """Images (B, 3, S, S) with something flat laid over them, an ellipse or a box anywhere, of any
+    colours: each gets one with chance `share`, and another with half of that."""
     n, size = len(images), images.shape[-1]
     rand = lambda *shape: torch.rand(n, *shape, generator=generator).to(images)
     x, y = pixel_places(size, size, images.device)[0].unsqueeze(1)                   # (1, S, S)
@@ -228,17 +231,16 @@ def read_loss(motion: MotionReader, frames: Frames, close: CloseUps,
     """Loss of reading whole frames (P, K) and close-ups (B) after augmentation, and its parts:
     pose, corners, body, face.
 
-    The close look gets the faces of both. They are mirrored or not, cropped with a small error,
-    and covered in parts; whole frames are moved: as many faces as can be made of so many."""
+    The faces of both are mirrored or not, cropped with a small error, covered in parts and
+    augmented; the whole look gets the frames, moved and augmented."""
     whole = resize(frames.images.flatten(0, 1), 2 * motion.whole.size)
-    miss = torch.tensor([0, 0, .06, .03, .03, .06])
     device, k = whole.device, frames.pose.shape[1]
     with torch.autocast(device.type, enabled=False):
         pose, truth = (x.flatten(0, 1) for x in (frames.pose, true_dynamics(frames)))
         crops, codes = [], []
         for faces in ((whole, pose, truth[:, :54]), close):
             images, placed, code = mirrored(*faces, generator)
-            off = torch.randn(len(placed), 6, generator=generator) * miss
+            off = torch.randn(len(placed), 6, generator=generator) * CROP_ERROR
             crops.append(face_crop(images, placed + off.to(placed), motion.size))
             codes.append(code)
         crops, z_dyn = cover_parts(torch.cat(crops), generator), torch.cat(codes)
