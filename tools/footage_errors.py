@@ -178,8 +178,9 @@ def measure(name, talks, work, readers):
             if error is None: wrong += 1
             else: rows.append((clip, tensors, about, error))
         right += bool(page["clips"]) and page["late"] == late
+    problems = {page["problem"].split(" in the film")[0].split(";")[0] for page in pages if "problem" in page}
     why = sorted({piece["why"] for page in pages for piece in page["lost"]} |
-                 {page["problem"].split(" in the film")[0].split(";")[0] for page in pages if "problem" in page})
+                 {re.sub(r"'[^']*/", "'", problem) for problem in problems})                  # files without folders
     mean = lambda *keys: round(float(torch.stack([e[k] for *_, e in rows for k in keys]).mean()), 2) if rows else None
     used = sum(bool(page["clips"]) for page in pages)
     offset = f"{right} of {used}" if expected else ""
