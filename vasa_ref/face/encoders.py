@@ -94,8 +94,8 @@ class CloseUps(NamedTuple):
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-018-11ff08
 def uneven_light(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Images (B, 3, S, S) in [0, 1] under patches of coloured light and shade, with other middle
-    tones, and more or less colour."""
+    """Images (B, 3, S, S) in [0, 1] under patches of coloured light and shade, with other
+    middle tones, and more or less colour."""
     n, size = len(images), images.shape[-1]
     rand = lambda *shape: torch.rand(n, *shape, generator=generator).to(images)
     patches = lambda channels: torch.randn(n, channels, 4, 4, generator=generator).to(images)
@@ -151,7 +151,7 @@ def moved(images: Tensor, pose: Tensor,
             torch.cat([pose[:, :3], place, pose[:, 5:] * scale], 1))
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-084-miss
-CROP_ERROR = torch.tensor([0, 0, 0.06, 0.03, 0.03, 0.06])        # of the pose that places a crop
+CROP_ERROR = torch.tensor([0, 0, 0.06, 0.03, 0.03, 0.06])       # of the pose that places a crop
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-061-stick2
 def add_stickers(frames: Frames, generator: torch.Generator | None = None,
@@ -184,8 +184,8 @@ def add_stickers(frames: Frames, generator: torch.Generator | None = None,
 # %% ../../nbs/face/12_encoders.ipynb #f08-066-cov2
 def cover_parts(images: Tensor, generator: torch.Generator | None = None,
                 share: float = 0.45) -> Tensor:
-    """Images (B, 3, S, S) with something flat laid over them, an ellipse or a box anywhere, of any
-    colours: each gets one with chance `share`, and another with half of that."""
+    """Images (B, 3, S, S) with something flat laid over them, an ellipse or a box anywhere, of
+    any colours: each gets one with chance `share`, and another with half of that."""
     n, size = len(images), images.shape[-1]
     rand = lambda *shape: torch.rand(n, *shape, generator=generator).to(images)
     x, y = pixel_places(size, size, images.device)[0].unsqueeze(1)                   # (1, S, S)
@@ -195,8 +195,9 @@ def cover_parts(images: Tensor, generator: torch.Generator | None = None,
         turn = torch.pi * rand(1, 1) * (rand(1, 1) < 0.5)
         u = (x - right) * turn.cos() + (y - down) * turn.sin()
         v = (y - down) * turn.cos() - (x - right) * turn.sin()
-        power = 2 + 6 * (rand(1, 1) < 0.5)                          # an ellipse, or nearly a box
-        inside = 1 - (u / wide).abs().clamp(max=4) ** power - (v / high).abs().clamp(max=4) ** power
+        power = 2 + 6 * (rand(1, 1) < 0.5)                      # an ellipse, or nearly a box
+        far = lambda x: x.abs().clamp(max=4) ** power
+        inside = 1 - far(u / wide) - far(v / high)
         cover = (0.5 + 6 * inside).clamp(0, 1) * (rand(1, 1) < chance)
         across, stripes = (0.3 * rand(2, 3, 1, 1) - 0.15).unbind(1)
         colour = (rand(3, 1, 1) * rand(1, 1, 1).sqrt() + across * u[:, None]
