@@ -2,21 +2,25 @@
 import pytest
 import torch
 
+from vasa_ref.errors import VasaError
 from vasa_ref.face.encoders import (
     CloseUps,
     augment_light,
     corners,
     cover_parts,
-    mirror,
+    error_and_change,
     read_loss,
-    steady,
+    train_encoders,
     uneven_light,
 )
 from vasa_ref.face.networks import FaceConfig
 from vasa_ref.face.pretraining import pose_error, pose_loss
 from vasa_ref.face.reading import MotionReader
+from vasa_ref.training import Run
 from vasa_ref.world.frames import draw_truth, random_poses, render_frames
 from vasa_ref.world.head import neutral_pose, project, rotation_matrix
+from vasa_ref.world.people import person
+from vasa_ref.world.picture import make_figures, render
 
 
 def seeded(seed):
@@ -33,30 +37,49 @@ def reader():
 
 def test_the_whole_look_answers_a_mirrored_picture_with_the_mirrored_pose(reader):
     images = torch.rand(5, 3, 48, 48, generator=seeded(0))
-    pose, body = reader.see(images)
-    flipped, there, z_dyn = mirror(images, pose, torch.cat([torch.zeros(5, 54), body], 1))
-    again, body_again = reader.see(flipped)
-    assert pose[:, 0].std() > 0.01
-    assert torch.allclose(again, there, atol=1e-5) and torch.allclose(body_again, z_dyn[:, 54:], atol=1e-5)
+    (pose, body), (flipped, body_flipped) = reader.see(images), reader.see(images.flip(-1))
+    mirror = torch.diag(torch.tensor([-1.0, 1, 1]))
+    assert pose[:, 0].std() > 0.01 and body.std() > 0.01
+    assert torch.allclose(rotation_matrix(flipped), mirror @ rotation_matrix(pose) @ mirror, atol=1e-5)
+    assert torch.allclose(flipped[:, 3:], pose[:, 3:] * torch.tensor([-1.0, 1, 1]), atol=1e-5)
+    assert torch.allclose(body_flipped, body * torch.tensor([-1.0, -1, 1]), atol=1e-5)       # turn, lean, lift
+
+
+def test_shoulders_in_a_mirror_are_the_mirrored_shoulders():
+    figure, even = make_figures(person(46)), torch.tensor([[0.0, 0, 0, 0, 0, 1.3, 0, 1, 1, 1]])
+    still = lambda body: render(figure, neutral_pose(), torch.zeros(1, 52), torch.zeros(1, 2), body, even, size=96)
+    body = torch.tensor([[0.24, 0.08, 0.03]])
+    flipped = still(body).flip(-1)[..., 72:, :]
+    off = {name: (still(body * torch.tensor([signs])) [..., 72:, :] - flipped).abs().mean()
+           for name, signs in {"right": [-1.0, -1, 1], "turn": [1.0, -1, 1], "lean": [-1.0, 1, 1],
+                               "lift": [-1.0, -1, -1]}.items()}
+    assert all(off["right"] < 0.8 * off[name] for name in ("turn", "lean", "lift")), off
+
+
+BOX = torch.cartesian_prod(*torch.tensor([[-0.4, 0.4], [-0.6, 0.5], [-0.8, 0.3]]))           # right, down, away
 
 
 def test_corners_are_where_the_camera_sees_them():
-    pose = random_poses(20, seeded(1))
-    box = torch.cartesian_prod(*torch.tensor([[-0.4, 0.4], [-0.6, 0.5], [-0.8, 0.3]])) * torch.tensor([1.0, -1, -1])
-    seen = project(box @ rotation_matrix(pose).mT, pose)[..., :2] * torch.tensor([1.0, -1])
+    assert torch.allclose(corners(neutral_pose()).view(8, 2) * 0.03, BOX[:, :2], atol=1e-5)
+    pose, flip = random_poses(20, seeded(1)), torch.tensor([1.0, -1, -1])
+    seen = project(BOX * flip @ rotation_matrix(pose).mT, pose)[..., :2] * flip[:2]
     flat = corners(pose).view(20, 8, 2) * 0.03
-    straight = corners(neutral_pose()).view(8, 2) * 0.03
-    assert (straight.abs() - torch.tensor([0.4, 0.6])).abs().max() < 0.11
     assert (flat - seen).norm(dim=-1).median() < 0.1 * seen.norm(dim=-1).median()         # but for perspective
+
+
+def test_corners_keep_their_digits_in_mixed_precision():
+    pose = random_poses(20, seeded(1))
+    with torch.autocast("cpu", torch.bfloat16): mixed = corners(pose)
+    assert mixed.dtype == torch.float32 and torch.equal(mixed, corners(pose))
 
 
 def test_changes_within_a_person_count_three_times_more():
     error = torch.randn(12, 6, generator=seeded(2))
     mean = error.view(3, 4, 6).mean(1, keepdim=True)
     by_hand = error.square().mean() + 3 * (error.view(3, 4, 6) - mean).square().mean()
-    assert torch.allclose(steady(error, 4), by_hand)
+    assert torch.allclose(error_and_change(error, 4), by_hand)
     shared = mean.expand(3, 4, 6).reshape(12, 6)
-    assert torch.allclose(steady(shared, 4), shared.square().mean())
+    assert torch.allclose(error_and_change(shared, 4), shared.square().mean())
 
 
 def test_pose_loss_is_the_squared_error_in_spreads():
@@ -84,11 +107,37 @@ def test_what_is_covered_hides_a_part_of_some_pictures():
     assert torch.equal(cover_parts(images, seeded(9), share=0.0), images)
 
 
-def test_read_loss_teaches_both_looks(reader):
+def batch():
     frames = render_frames(*draw_truth(2, 2, seeded(10)), 32, seeded(10))
     close = CloseUps.render(2, 2, 37, seeded(11))
-    loss, parts = read_loss(reader, frames, close._replace(images=close.images.float() / 255), seeded(12))
-    assert set(parts) == {"pose", "corners", "body", "face"} and torch.allclose(sum(parts.values()), loss)
+    return frames, close._replace(images=close.images.float() / 255)
+
+
+def test_read_loss_teaches_both_looks(reader):
+    loss, parts = read_loss(reader, *batch(), seeded(12))
+    assert set(parts) == {"pose", "corners", "body", "face"}
     loss.backward()
-    without = [name for name, p in reader.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
-    assert not without
+    dead = [name for name, p in reader.named_parameters()
+            if p.grad is None or not p.grad.isfinite().all() or p.grad.abs().max() == 0]
+    assert not dead
+
+
+def test_read_loss_is_least_for_the_truth(reader, monkeypatch):
+    frames, close = batch()
+    def parts_of(turn):
+        monkeypatch.setattr("vasa_ref.face.encoders.moved", lambda images, pose, generator: (images, pose))
+        told = frames.pose.flatten(0, 1) + torch.tensor([1.0, 0, 0, 0, 0, 0]) * torch.tensor(turn)[:, None]
+        monkeypatch.setattr(reader, "see", lambda images: (told, torch.zeros(4, 3)))
+        return read_loss(reader, frames, close, seeded(13))[1]
+    right, shared, apart = parts_of([0.0] * 4), parts_of([0.1] * 4), parts_of([0.1, -0.1] * 2)
+    assert right["pose"] == 0 and right["corners"] == 0
+    by_hand = (0.1 / 0.35) ** 2 / 6
+    assert shared["pose"].item() == pytest.approx(by_hand, rel=1e-4)
+    assert apart["pose"].item() == pytest.approx(4 * by_hand, rel=1e-4)
+    assert apart["corners"] > 2 * shared["corners"] > 0
+
+
+def test_an_encoder_of_other_sizes_cannot_be_gone_on_with(tmp_path, reader):
+    run = Run(max_steps=1, out=tmp_path, quiet=True)
+    with pytest.raises(VasaError, match="other sizes"):
+        train_encoders(None, None, None, run, config=FaceConfig.laptop(), start=reader)

@@ -48,11 +48,10 @@ def face():
     return Reenactor(load_face("laptop"))
 
 
-@pytest.fixture(scope="module")
-def twins(face):
-    """Eight held-out people: rendered, and the same turned a little by the face model, uint8 (8, 256, 256, 3) each."""
+def turned_twins(face, people, seed):
+    """Held-out people: rendered, and the same turned a little by the face model, uint8 (N, 256, 256, 3) each."""
     from vasa_ref.world.people import random_people
-    people = random_people(8, torch.Generator().manual_seed(77), held_out=True)
+    people = random_people(people, torch.Generator().manual_seed(seed), held_out=True)
     true = (portraits(people, 256) * 255).round().byte().movedim(1, -1)
     made = []
     for frame in true:
@@ -60,6 +59,10 @@ def twins(face):
         motion[:, 0] += 0.12
         made.append(next(iter(face.decode(face.encode(frame.numpy()), motion)))[0])
     return true, torch.stack(made)
+
+
+@pytest.fixture(scope="module")
+def twins(face): return turned_twins(face, 8, 77)
 
 
 def scores(frames): return torch.tensor([detect([frame]).score for frame in frames])
@@ -147,10 +150,10 @@ def test_weights_are_small_and_have_both_thresholds():
     assert set(thresholds) == {"frames", "lips"} and not any(p.requires_grad for p in net.parameters())
 
 
-def test_made_faces_score_higher_than_their_true_twins(twins):
-    true, made = twins
+def test_made_faces_score_higher_than_their_true_twins(face):
+    true, made = (torch.cat(frames) for frames in zip(*(turned_twins(face, 24, seed) for seed in (77, 78, 79))))
     made, true = scores(made), scores(true)
-    assert (made > true).sum() >= 7 and auc(made, true) > 0.8
+    assert (made > true).sum() >= 63 and auc(made, true) > 0.8, "seven of eight, of enough people to tell"
 
 
 def test_it_does_not_read_the_watermark(twins):
