@@ -36,8 +36,7 @@ def pose_error(pose: Tensor, truth: Tensor) -> Tensor:
 
 
 def pose_loss(pose: Tensor, truth: Tensor) -> Tensor:
-    """A fifth of the squared length of `pose_error` of poses (B, 6), a mean over them; a
-    number. (As a mean over five numbers, with the distance beside it.)"""
+    "A fifth of the squared length of `pose_error` of poses (B, 6), mean over them; a number."
     return pose_error(pose, truth).square().sum(1).mean() / 5
 
 LIDS = [UNIT["eyeBlinkLeft"], UNIT["eyeBlinkRight"]]
