@@ -2,21 +2,27 @@
 import pytest
 import torch
 
+from vasa_ref.dynamics import mirror_dynamics
 from vasa_ref.errors import VasaError
+from vasa_ref.face.detail import sample_map
 from vasa_ref.face.encoders import (
     CloseUps,
     augment_light,
     corners,
     cover_parts,
     error_and_change,
+    mirror_frames,
     read_loss,
+    recolour,
     train_encoders,
     uneven_light,
+    unit_weights,
 )
 from vasa_ref.face.networks import FaceConfig
 from vasa_ref.face.pretraining import pose_error, pose_loss
 from vasa_ref.face.reading import MotionReader
 from vasa_ref.training import Run
+from vasa_ref.units import SIDES, UNIT, UNITS
 from vasa_ref.world.frames import draw_truth, random_poses, render_frames
 from vasa_ref.world.head import neutral_pose, project, rotation_matrix
 from vasa_ref.world.people import person
@@ -43,6 +49,52 @@ def test_the_whole_look_answers_a_mirrored_picture_with_the_mirrored_pose(reader
     assert torch.allclose(rotation_matrix(flipped), mirror @ rotation_matrix(pose) @ mirror, atol=1e-5)
     assert torch.allclose(flipped[:, 3:], pose[:, 3:] * torch.tensor([-1.0, 1, 1]), atol=1e-5)
     assert torch.allclose(body_flipped, body * torch.tensor([-1.0, -1, 1]), atol=1e-5)       # turn, lean, lift
+
+
+def test_the_close_look_answers_a_mirrored_face_with_the_mirrored_dynamics(reader):
+    crops = torch.rand(5, 3, 32, 32, generator=seeded(0))
+    seen, flipped = reader.look(crops), reader.look(crops.flip(-1))
+    assert seen.std(0).amin() > 0.001 and (seen - flipped).abs().max() > 0.01
+    assert torch.allclose(flipped, mirror_dynamics(seen), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [54, 57])
+def test_dynamics_in_a_mirror(size):
+    code = torch.randn(4, 3, size, generator=seeded(0))
+    flipped = mirror_dynamics(code)
+    assert torch.equal(mirror_dynamics(flipped), code)
+    for name, other in {"eyeBlinkLeft": "eyeBlinkRight", "mouthRight": "mouthLeft", "jawOpen": "jawOpen"}.items():
+        assert UNITS[SIDES[UNIT[name]]] == other
+        assert torch.equal(flipped[..., UNIT[other]], code[..., UNIT[name]])
+    signs = torch.tensor([-1.0, 1, -1, -1, 1])[:size - 52]                  # gaze aside and up, turn, lean, lift
+    assert torch.equal(flipped[..., 52:], code[..., 52:] * signs)
+
+
+def test_frames_in_a_mirror_keep_each_point_on_its_colour():
+    frames = render_frames(*draw_truth(2, 2, seeded(0)), 64, seeded(0))
+    flipped = mirror_frames(frames)
+    colours = lambda of, at: sample_map(of.images.flatten(0, 1), at.flatten(0, 1)[..., :2].movedim(-1, 1)[:, :, None])
+    assert torch.allclose(colours(flipped, flipped.points), colours(frames, frames.points), atol=1e-4)
+    left, right, mouth = colours(frames, frames.marks).unbind(-1)
+    assert torch.allclose(colours(flipped, flipped.marks), torch.stack([right, left, mouth], -1), atol=1e-4)
+    assert (left - right).abs().max() > 0.01 and torch.equal(flipped.masks.flip(-1), frames.masks)
+    assert torch.equal(flipped.pose[..., [0, 2, 3]], -frames.pose[..., [0, 2, 3]])
+
+
+def test_new_colours_are_the_same_in_all_frames_of_a_person():
+    frames = render_frames(*draw_truth(2, 2, seeded(0)), 64, seeded(0))
+    frames.images = frames.images[:, :1].expand(-1, 2, -1, -1, -1)
+    for seed in range(3):
+        images = recolour(frames, seeded(seed), share=1.0).images
+        assert torch.equal(images[:, 0], images[:, 1]) and 0 <= images.min() and images.max() <= 1
+        assert ((images - frames.images).abs().amax((1, 2, 3, 4)) > 0.02).all()
+    assert torch.equal(recolour(frames, seeded(0), share=0.0).images, frames.images)
+
+
+def test_units_that_move_little_weigh_more():
+    weights = unit_weights()
+    assert weights.mean().item() == pytest.approx(1) and (weights > 0).all()
+    assert weights[UNIT["cheekPuff"]] > weights[UNIT["mouthLeft"]] > weights[UNIT["mouthSmileLeft"]]
 
 
 def test_shoulders_in_a_mirror_are_the_mirrored_shoulders():

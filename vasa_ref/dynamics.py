@@ -4,7 +4,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["DYNAMICS", "BODY", "SPREAD", "Dynamics", "to_z_dyn", "from_z_dyn"]
+from .units import SIDES
+
+__all__ = ["DYNAMICS", "BODY", "SPREAD", "Dynamics", "to_z_dyn", "from_z_dyn", "mirror_dynamics"]
 
 DYNAMICS, BODY = 57, 3                                                  # 52 face units, 2 of gaze, 3 of shoulders
 SPREAD = torch.tensor([0.3] * 52 + [0.32, 0.22] + [0.14, 0.05, 0.017])            # about how much each varies
@@ -26,3 +28,10 @@ def to_z_dyn(units: Tensor, gaze: Tensor, body: Tensor) -> Tensor:
 def from_z_dyn(z_dyn: Tensor) -> Dynamics:
     "What a code (..., 57) says, as it is: units may lie a little outside of [0, 1]."
     return Dynamics(*(z_dyn * SPREAD.to(z_dyn)).split([52, 2, 3], dim=-1))
+
+
+def mirror_dynamics(z_dyn: Tensor) -> Tensor:
+    """The code (..., 54 or 57) of the same in a mirror: units of both sides change places; the gaze to the side and
+    the shoulders' turn and lean, where there are shoulders, change their signs."""
+    signs = z_dyn.new_tensor([1.0] * 52 + [-1, 1] + [-1, -1, 1])[:z_dyn.shape[-1]]
+    return torch.cat([z_dyn[..., list(SIDES)], z_dyn[..., 52:]], -1) * signs

@@ -3,7 +3,8 @@ from numbers import Real
 
 from .errors import VasaError
 
-__all__ = ["FPS", "SAMPLE_RATE", "FRAME", "EMOTIONS", "UNITS", "UNIT", "PHONEMES", "check_strength", "emotion_offsets"]
+__all__ = ["FPS", "SAMPLE_RATE", "FRAME", "EMOTIONS", "UNITS", "UNIT", "SIDES", "PHONEMES", "check_strength",
+           "emotion_offsets"]
 
 FPS = 25                                   # frames of motion and of pictures in a second
 SAMPLE_RATE = 16_000                       # samples of sound in a second
@@ -19,6 +20,8 @@ UNITS = tuple("""eyeBlinkLeft eyeLookDownLeft eyeLookInLeft eyeLookOutLeft eyeLo
     browOuterUpLeft browOuterUpRight cheekPuff cheekSquintLeft cheekSquintRight noseSneerLeft noseSneerRight
     tongueOut""".split())
 UNIT = {name: i for i, name in enumerate(UNITS)}
+# The place of what each becomes in a mirror: left and right change places, a unit without a side becomes itself.
+SIDES = tuple(UNIT[name.replace("Left", "*").replace("Right", "Left").replace("*", "Right")] for name in UNITS)
 # Classes of sounds, the first one silence: what the audio encoder learns to hear. `world.voice` says which IPA letters
 # fall into each.
 PHONEMES = tuple("""_ i ɪ e ɛ æ a ɑ ɔ o ʊ u ʌ ə ɜ y ø ɨ p b t d k ɡ

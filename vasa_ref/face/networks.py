@@ -143,7 +143,8 @@ class FaceConfig:
                    detail=True, appearance_widths=(16, 32, 96), canonical_widths=(24, 48, 64),
                    decoder_widths=(96, 48, 24), identity_size=128,
                    identity_widths=(32, 64, 96, 128), pose_size=128,
-                   pose_widths=(24, 48, 96, 128), motion_widths=(48, 96, 160, 192))
+                   pose_widths=(24, 48, 96, 128), motion_size=128,
+                   motion_widths=(48, 96, 160, 192))
 
     @classmethod
     def paper(cls) -> "FaceConfig":

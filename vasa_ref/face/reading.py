@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..dynamics import BODY
+from ..dynamics import BODY, mirror_dynamics
 from .networks import FaceConfig, bound_pose, group_norm, modulate, resize
 from ..geometry import rotation_matrix
 
@@ -79,8 +79,8 @@ MIRROR_SIGNS = (-1, 1, -1, -1, 1, 1, -1, -1, 1)          # signs of pose (6) and
 class MotionReader(nn.Module):
     """Images to pose (B, 6) and dynamics z_dyn (B, 57).
 
-    The whole picture and its mirror image tell the pose and the shoulders; a crop of the face,
-    placed by that pose, all the rest."""
+    The whole picture tells the pose and the shoulders; a crop of the face, placed by that pose,
+    all the rest; each together with its mirror image."""
     def __init__(self, config: FaceConfig):
         super().__init__()
         c = config
@@ -90,15 +90,19 @@ class MotionReader(nn.Module):
         nn.init.zeros_(self.whole.out.weight), nn.init.zeros_(self.whole.out.bias)
 
     def see(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Whole images (B, 3, S, S) to pose (B, 6) and the shoulders' part of z_dyn (B, 3), the
-        mean of what they and their mirror images say."""
+        "Whole images (B, 3, S, S) to pose (B, 6) and the shoulders' part of z_dyn (B, 3)."
         out, flipped = self.whole(torch.cat([images, images.flip(-1)])).float().chunk(2)
         out = (out + out.new_tensor(MIRROR_SIGNS) * flipped) / 2
         return bound_pose(out[:, :6]), out[:, 6:]
+
+    def look(self, crops: Tensor) -> Tensor:
+        "Upright faces (B, 3, s, s), as `face_crop` gives them, to their part of z_dyn (B, 54)."
+        out, flipped = self.face(torch.cat([crops, crops.flip(-1)])).float().chunk(2)
+        return (out + mirror_dynamics(flipped)) / 2
 
     def forward(self, images: Tensor, pose: Tensor | None = None) -> tuple[Tensor, Tensor]:
         "`pose` (B, 6), where somebody knows it, in place of what is read."
         read, body = self.see(images)
         pose = read if pose is None else pose.to(read)
         crop = face_crop(images, pose.detach(), self.size)
-        return pose, torch.cat([self.face(crop).float(), body], dim=1)
+        return pose, torch.cat([self.look(crop), body], dim=1)

@@ -27,8 +27,8 @@ from .disentangle import (l_cross_id, near_marks, pixel_loss,
 from .plain_training import FreshFrames, inverse_sqrt, make_pool, shrink
 from ..errors import VasaError
 from .networks import FaceConfig, FaceModel
-from .encoders import (CloseUps, Progress, add_stickers, true_dynamics,
-                                    train_encoders)
+from .encoders import (CloseUps, Progress, add_stickers, mirror_frames,
+                                    recolour, train_encoders, true_dynamics)
 from .perceptual import psnr, ssim
 from ..training import Recipe, Run, all_wait, first_makes, fit, team
 from ..store import save_weights
@@ -129,6 +129,7 @@ class FacePlan:
     window: int = 64         # pixels of its windows
     adversary_from: int = 40_000  # steps before it begins
     stickers: float = 0.0    # share of the people that have something before the face
+    recolour: float = 0.0    # share of the people whose colours are changed
     expression: float = 0.0  # that the motion encoder reads the frame as it reads the truth
     consist: float = 0.0     # that both portraits of a person give the same frame
     cross_id: float = 0.0    # that a recogniser knows the person under another's motion
@@ -312,7 +313,9 @@ def train_detail(pool: Pool | FreshFrames, held: Callable[[], Frames], run: Run,
         step_now = step
         with torch.autocast(torch.device(run.device).type, enabled=False):
             frames = pool.draw(plan.pairs, plan.drivers + 1, generator)
+            if torch.rand((), generator=generator) < 0.5: frames = mirror_frames(frames)
             frames = shrink(frames.map(lambda x: x.to(run.device)), config.size)
+            if plan.recolour: frames = recolour(frames, generator, plan.recolour)
             if plan.stickers: frames = add_stickers(frames, generator, plan.stickers)
         seen_by = modules.get("discriminator") if step >= plan.adversary_from else None
         return cost(face, frames, plan, weight, seen_by, generator, recogniser)
