@@ -239,6 +239,28 @@ def test_training_resumes_exactly(pool, tmp_path):
     assert (tmp_path / "parts/face-joint/face.safetensors").is_file()
 
 
+def test_training_sees_people_in_a_mirror_and_in_other_colours(pool, tmp_path, monkeypatch):
+    from vasa_ref.face import training
+    seen = []
+    def stop(face, frames, *rest):
+        seen.append(frames)
+        return next(face.decoder.parameters()).sum() * 0, {}
+    monkeypatch.setattr(training, "draw_loss", stop)
+    def shown(**given):
+        seen.clear()
+        plan = FacePlan(pairs=1, drivers=2, measure=10_000, **given)
+        run = Run(max_steps=12, quiet=True, out=tmp_path / str(given))
+        train_detail(pool, random_frames, run, plan=plan, config=TINY)
+        return seen[:12]
+    known = pool.files[0].get_tensor("pose")[..., 0].flatten()
+    is_known = lambda yaw: (yaw.flatten()[:, None] - known).abs().amin(1).amax() < 1e-6
+    plain = [is_known(frames.pose[..., 0]) for frames in shown(mirror=0.5)]
+    assert 1 < sum(plain) < 11 and all(is_known(frames.pose[..., 0]) for frames in shown(mirror=0.0))
+    assert all(is_known(-frames.pose[..., 0]) for frames in shown(mirror=1.0))
+    plain, painted = shown(mirror=0.0), shown(mirror=0.0, recolour=1.0)
+    assert any((a.images - b.images).abs().max() > 0.02 for a, b in zip(plain, painted))
+
+
 def test_encoders_learn_and_are_measured(pool, tmp_path):
     close = CloseUps(torch.randint(256, (6, 3, 40, 40), dtype=torch.uint8), random_frames().pose.flatten(0, 1)[:6],
                      torch.randn(6, 54))
@@ -259,6 +281,7 @@ def test_close_ups_are_faces_and_are_kept(tmp_path):
     save_tensors(tmp_path / "more.safetensors", twice._asdict(), {})
     fewer = CloseUps.make(tmp_path / "more.safetensors", 8, 48, seed=3)              # of what is kept, the first
     assert all(map(torch.equal, fewer, one)) and len(read_tensors(tmp_path / "more.safetensors")[0]["images"]) == 192
+    with pytest.raises(VasaError, match="close-ups of 48 pixels, expected 56"): CloseUps.make(path, 8, 56, seed=3)
     crop = face_crop(one.images[:8].float() / 255, one.pose[:8], 24)
     generator = torch.Generator().manual_seed(3_000_009)
     who, pose = random_people(8, generator), random_poses(96, generator)

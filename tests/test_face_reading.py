@@ -11,10 +11,12 @@ from vasa_ref.face.encoders import (
     corners,
     cover_parts,
     error_and_change,
+    mirror,
     mirror_frames,
     read_loss,
     recolour,
     train_encoders,
+    true_dynamics,
     uneven_light,
     unit_weights,
 )
@@ -58,6 +60,13 @@ def test_the_close_look_answers_a_mirrored_face_with_the_mirrored_dynamics(reade
     assert torch.allclose(flipped, mirror_dynamics(seen), atol=1e-5)
 
 
+def test_dynamics_of_a_mirrored_picture_are_the_mirrored_dynamics(reader):
+    images, pose = torch.rand(5, 3, 48, 48, generator=seeded(0)), random_poses(5, seeded(1))
+    _, seen = reader(images, pose)
+    _, flipped = reader(*mirror(images, pose, seen)[:2])
+    assert torch.allclose(flipped, mirror_dynamics(seen), atol=1e-4)
+
+
 @pytest.mark.parametrize("size", [54, 57])
 def test_dynamics_in_a_mirror(size):
     code = torch.randn(4, 3, size, generator=seeded(0))
@@ -78,7 +87,11 @@ def test_frames_in_a_mirror_keep_each_point_on_its_colour():
     left, right, mouth = colours(frames, frames.marks).unbind(-1)
     assert torch.allclose(colours(flipped, flipped.marks), torch.stack([right, left, mouth], -1), atol=1e-4)
     assert (left - right).abs().max() > 0.01 and torch.equal(flipped.masks.flip(-1), frames.masks)
-    assert torch.equal(flipped.pose[..., [0, 2, 3]], -frames.pose[..., [0, 2, 3]])
+    for name, aside in {"rest": [0], "pose": [0, 2, 3]}.items():
+        before, after = getattr(frames, name), getattr(flipped, name)
+        signs = torch.ones(before.shape[-1]).index_fill(0, torch.tensor(aside), -1)
+        assert torch.equal(after, before * signs)
+    assert torch.allclose(true_dynamics(flipped), mirror_dynamics(true_dynamics(frames)))
 
 
 def test_new_colours_are_the_same_in_all_frames_of_a_person():
@@ -94,6 +107,7 @@ def test_new_colours_are_the_same_in_all_frames_of_a_person():
 def test_units_that_move_little_weigh_more():
     weights = unit_weights()
     assert weights.mean().item() == pytest.approx(1) and (weights > 0).all()
+    assert torch.equal(weights, weights[list(SIDES)])
     assert weights[UNIT["cheekPuff"]] > weights[UNIT["mouthLeft"]] > weights[UNIT["mouthSmileLeft"]]
 
 

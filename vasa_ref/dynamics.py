@@ -6,9 +6,10 @@ from torch import Tensor
 
 from .units import SIDES
 
-__all__ = ["DYNAMICS", "BODY", "SPREAD", "Dynamics", "to_z_dyn", "from_z_dyn", "mirror_dynamics"]
+__all__ = ["DYNAMICS", "BODY", "BODY_MIRROR", "SPREAD", "Dynamics", "to_z_dyn", "from_z_dyn", "mirror_dynamics"]
 
 DYNAMICS, BODY = 57, 3                                                  # 52 face units, 2 of gaze, 3 of shoulders
+BODY_MIRROR = (-1, -1, 1)                              # signs of the shoulders' turn, lean and lift in a mirror
 SPREAD = torch.tensor([0.3] * 52 + [0.32, 0.22] + [0.14, 0.05, 0.017])            # about how much each varies
 
 
@@ -31,7 +32,7 @@ def from_z_dyn(z_dyn: Tensor) -> Dynamics:
 
 
 def mirror_dynamics(z_dyn: Tensor) -> Tensor:
-    """The code (..., 54 or 57) of the same in a mirror: units of both sides change places; the gaze to the side and
-    the shoulders' turn and lean, where there are shoulders, change their signs."""
-    signs = z_dyn.new_tensor([1.0] * 52 + [-1, 1] + [-1, -1, 1])[:z_dyn.shape[-1]]
+    """The code (..., 54 or 57), or plain units, gaze and shoulders, of the same in a mirror: units of both sides
+    change places; the gaze to the side and the shoulders' turn and lean, where there are shoulders, change signs."""
+    signs = z_dyn.new_tensor([1.0] * 52 + [-1, 1, *BODY_MIRROR])[:z_dyn.shape[-1]]
     return torch.cat([z_dyn[..., list(SIDES)], z_dyn[..., 52:]], -1) * signs

@@ -31,6 +31,7 @@ from .reading import (FACE_CENTRE, FACE_REACH, MIRROR_SIGNS, MotionReader,
                                    face_crop)
 from .warps import in_float32, rigid_matrix, transform
 from ..training import Recipe, Run, fit, within
+from ..units import SIDES
 from ..store import read_tensors, save_tensors, save_weights
 from ..world.camera import photograph, random_scenes
 from ..world.frames import Frames, Pool, random_bodies, random_dynamics, random_poses
@@ -80,6 +81,9 @@ class CloseUps(NamedTuple):
         """Twelve frames of each of so many people, or what the minutes allow; what the file
         `path` holds is kept."""
         parts = [cls(**read_tensors(path)[0])] if Path(path).is_file() else []
+        if parts and parts[0].images.shape[-1] != size:
+            raise VasaError(f"{path} holds close-ups of {parts[0].images.shape[-1]} pixels, "
+                            f"expected {size}: give another folder, or remove the file")
         done = sum(len(part.images) for part in parts) // 96
         bar = tqdm(range(done, -(-people // 8)), desc="face: close-ups", unit="8 people",
                    disable=quiet)
@@ -249,9 +253,13 @@ def corners(pose: Tensor) -> Tensor:
 @cache
 def unit_weights() -> Tensor:
     """How much the squared error of each unit counts (52,): by one over its variance in random
-    faces, so that units which move little are learnt as well; the mean is 1."""
+    faces, at most 6 times as much as at a spread of 1, so that units which move little are
+    learnt as well. Both sides count alike; the mean is 1."""
     faces = random_dynamics(4000, torch.Generator().manual_seed(0))[:, :52]
-    weights = (faces.std(0) / SPREAD[:52]).clamp(min=0.4).square().reciprocal()
+    spread = faces.std(0) / SPREAD[:52]
+    spread[spread == 0] = 1.0                                           # units that never move
+    weights = spread.clamp(min=0.4).square().reciprocal()
+    weights = weights + weights[list(SIDES)]
     return weights / weights.mean()
 
 

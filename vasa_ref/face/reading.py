@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..dynamics import BODY, mirror_dynamics
+from ..dynamics import BODY, BODY_MIRROR, mirror_dynamics
 from .networks import FaceConfig, bound_pose, group_norm, modulate, resize
 from ..geometry import rotation_matrix
 
@@ -73,7 +73,7 @@ def face_crop(images: Tensor, pose: Tensor, size: int) -> Tensor:
     return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
 
 # %% ../../nbs/face/09_reading.ipynb #f06-022-667970
-MIRROR_SIGNS = (-1, 1, -1, -1, 1, 1, -1, -1, 1)          # signs of pose (6) and shoulders (3)
+MIRROR_SIGNS = (-1, 1, -1, -1, 1, 1, *BODY_MIRROR)       # signs of pose (6) and shoulders (3)
 
 
 class MotionReader(nn.Module):

@@ -130,6 +130,7 @@ class FacePlan:
     adversary_from: int = 40_000  # steps before it begins
     stickers: float = 0.0    # share of the people that have something before the face
     recolour: float = 0.0    # share of the people whose colours are changed
+    mirror: float = 0.5      # share of the steps that see all people in a mirror
     expression: float = 0.0  # that the motion encoder reads the frame as it reads the truth
     consist: float = 0.0     # that both portraits of a person give the same frame
     cross_id: float = 0.0    # that a recogniser knows the person under another's motion
@@ -140,7 +141,8 @@ class FacePlan:
                    pairs=1, drivers=2)
 
     @classmethod
-    def laptop(cls) -> "FacePlan": return cls()
+    def laptop(cls) -> "FacePlan":
+        return cls(stickers=0.3, recolour=0.5, adversary=0.1, matching=2.0, expression=2.0)
 
 # %% ../../nbs/face/13_training.ipynb #f09-s02-swaps
 def swap_losses(face: DetailFace, frames: Frames, sources: Appearance,
@@ -313,7 +315,7 @@ def train_detail(pool: Pool | FreshFrames, held: Callable[[], Frames], run: Run,
         step_now = step
         with torch.autocast(torch.device(run.device).type, enabled=False):
             frames = pool.draw(plan.pairs, plan.drivers + 1, generator)
-            if torch.rand((), generator=generator) < 0.5: frames = mirror_frames(frames)
+            if torch.rand((), generator=generator) < plan.mirror: frames = mirror_frames(frames)
             frames = shrink(frames.map(lambda x: x.to(run.device)), config.size)
             if plan.recolour: frames = recolour(frames, generator, plan.recolour)
             if plan.stickers: frames = add_stickers(frames, generator, plan.stickers)

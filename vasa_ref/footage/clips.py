@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONSENT', 'ASKED', 'SURE', 'FIT', 'ADVICE', 'SHARP', 'read_consent', 'crops_of', 'Reading', 'Footage', 'Readers',
-           'film_offset', 'fit_at', 'film_sound', 'sound_of', 'sharpness', 'cut_manifest', 'sign_cut', 'write_clip',
-           'film_clips', 'page_of', 'done_before', 'make_clips', 'one_film', 'lost_of', 'reasons', 'open_clips',
-           'open_clip']
+           'film_offset', 'fit_at', 'film_sound', 'sound_of', 'sharpness', 'cut_manifest', 'write_clip', 'film_clips',
+           'page_of', 'done_before', 'make_clips', 'one_film', 'lost_of', 'reasons', 'open_clips', 'open_clip']
 
 # %% ../../nbs/footage/02_clips.ipynb #ftc-003
 import glob
@@ -40,8 +39,8 @@ from ..media.clips import Clip, add_sound, read_frames, read_sound, write_pictur
 from ..motion.conditions import main_direction
 from ..store import atomic_path, read_tensors, save_tensors
 from ..talking.photograph import crop_picture
-from ..trust.credentials import (IPTC, LABEL, c2pa_library, digest, holds_manifest,
-                                        inspect, read_identity, settings)
+from ..trust.credentials import (IPTC, LABEL, digest, holds_manifest, inspect,
+                                        read_identity, signed_copy)
 from ..units import EMOTIONS, FPS, FRAME, emotion_offsets
 
 # %% ../../nbs/footage/02_clips.ipynb #ftc-007
@@ -222,20 +221,6 @@ def cut_manifest(film: Path, consent: str) -> dict:
             "assertions": [{"label": "c2pa.actions", "data": {"actions": actions}},
                            {"label": LABEL, "data": facts}]}
 
-
-def sign_cut(cut: str | Path, path: str | Path, manifest: dict) -> None:
-    "The film `cut` with its manifest, signed with the user's key, as a new file `path`."
-    c2pa, identity = c2pa_library(), read_identity()
-    info = c2pa.C2paSignerInfo(alg=getattr(c2pa.C2paSigningAlg, identity.algorithm),
-                               sign_cert=identity.chain, private_key=identity.key, ta_url=None)
-    try:
-        builder = c2pa.Builder(manifest, settings())
-        builder.sign_file(str(cut), str(path), c2pa.Signer.from_info(info))
-    except c2pa.C2paError as error:
-        why = " ".join(str(error).split())
-        raise VasaError(f"cannot sign {manifest['title']}: {why}") from None
-
-
 # %% ../../nbs/footage/02_clips.ipynb #ftc-030
 def write_clip(out: Path, name: str, silent: str | Path, sound: Tensor, reading: Reading,
                about: dict, manifest: dict) -> None:
@@ -247,7 +232,7 @@ def write_clip(out: Path, name: str, silent: str | Path, sound: Tensor, reading:
         add_sound(silent, heard, sound, len(reading.pose), FPS,
                   f"Cut by vasa_ref from {about['film']}. Consent: {about['consent']}",
                   f"cannot write {out / name}.mp4", ADVICE)
-        sign_cut(heard, beside, {**manifest, "title": f"{name}.mp4"})
+        signed_copy(heard, beside, {**manifest, "title": f"{name}.mp4"})
     tensors = {key: value for key, value in vars(reading).items()}
     save_tensors(out / f"{name}.safetensors", {**tensors, "waveform": sound}, about)
 

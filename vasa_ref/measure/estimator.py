@@ -20,10 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..dynamics import mirror_dynamics
 from ..errors import VasaError
 from ..store import load_model, read_tensors, save_tensors, save_weights, weights_folder
 from ..training import Recipe, Run, first_makes, fit, within
-from ..units import EMOTIONS, SIDES
+from ..units import EMOTIONS
 from ..world.camera import random_scenes
 from ..world.clips import draw, make_clip, plan_clip, speak
 from ..world.frames import Pool, random_bodies, random_dynamics, random_poses
@@ -236,9 +237,8 @@ def corrupt(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def mirror(images: Tensor, pose: Tensor, dynamics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     "The same three, seen in a mirror."
-    units, gaze = dynamics.split([len(UNITS), 2], 1)
-    return (images.flip(-1), pose * pose.new_tensor([-1, 1, -1, -1, 1, 1]),
-            torch.cat([units[:, list(SIDES)], gaze * gaze.new_tensor([-1, 1])], 1))
+    signs = pose.new_tensor([-1, 1, -1, -1, 1, 1])
+    return images.flip(-1), pose * signs, mirror_dynamics(dynamics)
 
 # %% ../../nbs/measure/01_estimator.ipynb #12-022-a76837
 def estimator_loss(model: MotionEstimator, dataset: FaceDataset, batch: int,

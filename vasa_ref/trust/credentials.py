@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['KEYS', 'SOURCES', 'IPTC', 'LABEL', 'STATES', 'MEDIA', 'CERTIFICATES', 'ENDED', 'TRUSTED', 'UNTRUSTED', 'digest',
            'user_folder', 'certificate', 'new_identity', 'own_key', 'Identity', 'algorithm_of', 'pem_blocks',
-           'read_identity', 'checked_chain', 'consent_text', 'Made', 'manifest_of', 'c2pa_library', 'settings', 'sign',
-           'Report', 'known_certificates', 'inspect', 'holds_manifest', 'report_of']
+           'read_identity', 'checked_chain', 'consent_text', 'Made', 'manifest_of', 'c2pa_library', 'settings',
+           'signed_copy', 'sign', 'Report', 'known_certificates', 'inspect', 'holds_manifest', 'report_of']
 
 # %% ../../nbs/trust/01_credentials.ipynb #t01-003-e9aaf9
 import hashlib
@@ -135,8 +135,7 @@ def algorithm_of(key: "PrivateKeyTypes") -> str | None:  # noqa: F821
     return "ED25519" if isinstance(key, ed25519.Ed25519PrivateKey) else None
 
 
-def pem_blocks(path: str | os.PathLike,
-               accepted: str = KEYS) -> tuple[list[bytes], list[bytes]]:
+def pem_blocks(path: str | Path, accepted: str = KEYS) -> tuple[list[bytes], list[bytes]]:
     "The private keys and the certificates in a PEM file, as text; or `VasaError`."
     path = existing_file(path, "key", accepted)
     if path.stat().st_size > 1_000_000:
@@ -238,8 +237,7 @@ def manifest_of(made: Made, title: str) -> dict:
     "The manifest as `c2pa.Builder` takes it."
     agent = {"name": "vasa_ref", "version": __version__}
     when = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    each = {"softwareAgent": agent, "when": when}
-    kind = IPTC + SOURCES[made.source]
+    each, kind = {"softwareAgent": agent, "when": when}, IPTC + SOURCES[made.source]
     actions = [{"action": "c2pa.created", "digitalSourceType": kind} | each]
     if made.marks: actions.append({"action": "c2pa.watermarked.unbound"} | each)
     facts = {"portrait": made.portrait and "sha256:" + made.portrait,
@@ -269,22 +267,26 @@ def settings(trusted: str | None = None) -> "c2pa.Context":  # noqa: F821
     return c2pa.Context(c2pa.Settings.from_dict(settings))
 
 
-def sign(path: str | Path, made: Made, title: str | None = None) -> None:
-    "Signs a film or picture in its place; `VasaError`, and the file as it was, if that fails."
-    c2pa = c2pa_library()
-    path, identity = output_target(path), read_identity(made.key)
+def signed_copy(path: Path, to: Path, manifest: dict, key: str | Path | None = None) -> None:
+    "A film or picture with its manifest as a new file `to`. key: a PEM file, or the user's."
+    c2pa, identity = c2pa_library(), read_identity(key)
     info = c2pa.C2paSignerInfo(alg=getattr(c2pa.C2paSigningAlg, identity.algorithm),
                                sign_cert=identity.chain, private_key=identity.key, ta_url=None)
+    try:
+        builder = c2pa.Builder(manifest, settings())
+        builder.sign_file(str(path), str(to), c2pa.Signer.from_info(info))
+    except c2pa.C2paError as error:
+        why, whose = " ".join(str(error).split()), repr(str(key or user_folder()))
+        raise VasaError(
+            f"cannot sign {manifest['title']} with the key {whose}: {why}; {KEYS}") from None
+
+
+def sign(path: str | Path, made: Made, title: str | None = None) -> None:
+    "Signs a film or picture in its place; `VasaError`, and the file as it was, if that fails."
+    path = output_target(path)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         signed = Path(folder) / f"signed{path.suffix.lower()}"
-        try:
-            builder = c2pa.Builder(manifest_of(made, title or path.name), settings())
-            builder.sign_file(str(path), str(signed), c2pa.Signer.from_info(info))
-        except c2pa.C2paError as error:
-            whose = f"the key {str(made.key)!r}" if made.key else f"the key in {user_folder()}"
-            why = " ".join(str(error).split())
-            raise VasaError(
-                f"cannot sign {title or path.name} with {whose}: {why}; {KEYS}") from None
+        signed_copy(path, signed, manifest_of(made, title or path.name), made.key)
         shutil.copymode(path, signed)
         os.replace(signed, path)
 
@@ -338,11 +340,9 @@ def known_certificates(key: str | Path | None = None) -> tuple[str | None, froze
     return b"\n".join(links).decode(), frozenset(str(link.serial_number) for link in chain)
 
 
-def inspect(
-    path: str | Path,                 # of a film or picture
-    key: str | Path | None = None,    # a PEM file with the certificates of the signer expected
-) -> Report:
-    "The credentials of a film or picture; `VasaError` for what is none."
+def inspect(path: str | Path, key: str | Path | None = None) -> Report:
+    """The credentials of a film or picture; `VasaError` for what is none. key: a PEM file with
+    the certificates of the signer expected, by default the user's own."""
     from vasa_ref.media.clips import read_frames
     c2pa, path, note = c2pa_library(), existing_file(path, "file", MEDIA), None
     try: chain, numbers = known_certificates(key)
