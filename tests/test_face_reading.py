@@ -4,7 +4,7 @@ import torch
 
 from vasa_ref.dynamics import mirror_dynamics
 from vasa_ref.errors import VasaError
-from vasa_ref.face.detail import sample_map
+from vasa_ref.face.detail import load_face, sample_map
 from vasa_ref.face.encoders import (
     CloseUps,
     augment_light,
@@ -207,3 +207,7 @@ def test_an_encoder_of_other_sizes_cannot_be_gone_on_with(tmp_path, reader):
     run = Run(max_steps=1, out=tmp_path, quiet=True)
     with pytest.raises(VasaError, match="other sizes"):
         train_encoders(None, None, None, run, config=FaceConfig.laptop(), start=reader)
+
+
+def test_the_shipped_face_has_the_sizes_of_its_preset():
+    assert load_face("laptop").config == FaceConfig.laptop()

@@ -25,7 +25,7 @@ from vasa_ref.world.frames import draw_truth, render_frames
 PEOPLE, FRAMES, SEED = 24, 4, 9100
 HEADS = {"calm": dict(calm=True, held_out=True), "wide": dict(held_out=True), "known": dict(calm=True)}
 KEPT = ("pose_deg", "place_px", "change_deg", "change_px", "units_r2", "gaze_r2", "shoulders_r2", "jawOpen",
-        "mouthClose", "eyeBlinkLeft")
+        "mouthClose", "mouthLeft", "noseSneerLeft", "browInnerUp", "eyeBlinkLeft")
 ONCE = ", without the mirror"
 TOLD = ("psnr", "ssim", "psnr_eyes", "psnr_mouth", "px", "copied")
 

@@ -305,7 +305,7 @@ def read_loss(motion: MotionReader, frames: Frames, close: CloseUps,
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-046-db21b0
 SEEN = ("jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthSmileLeft", "eyeBlinkLeft",
-        "browInnerUp")
+        "browInnerUp", "mouthLeft", "noseSneerLeft")
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-047-49aebe
 @torch.no_grad()
