@@ -269,22 +269,20 @@ def settings(trusted: str | None = None) -> "c2pa.Context":  # noqa: F821
 
 def signed_copy(path: Path, to: Path, manifest: dict, key: str | Path | None = None) -> None:
     "A film or picture with its manifest as a new file `to`. key: a PEM file, or the user's."
-    c2pa, identity = c2pa_library(), read_identity(key)
+    c2pa, identity, title = c2pa_library(), read_identity(key), manifest["title"]
     info = c2pa.C2paSignerInfo(alg=getattr(c2pa.C2paSigningAlg, identity.algorithm),
                                sign_cert=identity.chain, private_key=identity.key, ta_url=None)
     try:
         builder = c2pa.Builder(manifest, settings())
         builder.sign_file(str(path), str(to), c2pa.Signer.from_info(info))
     except c2pa.C2paError as error:
-        why, whose = " ".join(str(error).split()), repr(str(key or user_folder()))
-        raise VasaError(
-            f"cannot sign {manifest['title']} with the key {whose}: {why}; {KEYS}") from None
+        why, at = " ".join(str(error).split()), repr(str(key or user_folder()))
+        raise VasaError(f"cannot sign {title} with the key {at}: {why}; {KEYS}") from None
 
 
 def sign(path: str | Path, made: Made, title: str | None = None) -> None:
     "Signs a film or picture in its place; `VasaError`, and the file as it was, if that fails."
-    path = output_target(path)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=(path := output_target(path)).parent) as folder:
         signed = Path(folder) / f"signed{path.suffix.lower()}"
         signed_copy(path, signed, manifest_of(made, title or path.name), made.key)
         shutil.copymode(path, signed)
@@ -340,9 +338,11 @@ def known_certificates(key: str | Path | None = None) -> tuple[str | None, froze
     return b"\n".join(links).decode(), frozenset(str(link.serial_number) for link in chain)
 
 
-def inspect(path: str | Path, key: str | Path | None = None) -> Report:
-    """The credentials of a film or picture; `VasaError` for what is none. key: a PEM file with
-    the certificates of the signer expected, by default the user's own."""
+def inspect(
+    path: str | Path,                 # of a film or picture
+    key: str | Path | None = None,    # a PEM file with the certificates of the signer expected
+) -> Report:
+    "The credentials of a film or picture; `VasaError` for what is none."
     from vasa_ref.media.clips import read_frames
     c2pa, path, note = c2pa_library(), existing_file(path, "file", MEDIA), None
     try: chain, numbers = known_certificates(key)
@@ -378,23 +378,23 @@ def report_of(store: dict, numbers: Iterable = (), given: bool = False) -> Repor
                    None) or {}
     made = next((a for a in actions.get("actions", []) if a.get("digitalSourceType")), {})
     maker = (manifest.get("claim_generator_info") or [{}])[0]
-    by = (" ".join(str(maker[k]) for k in ("name", "version") if maker.get(k))
-          or manifest.get("claim_generator"))
+    named = " ".join(str(maker[k]) for k in ("name", "version") if maker.get(k))
     facts = found.get(LABEL) if isinstance(found.get(LABEL), dict) else {}
     signature = manifest.get("signature_info") or {}
     results = store.get("validation_results") or {}
     codes = lambda kind: [c["code"] for c in results.get("activeManifest", {}).get(kind, [])]
     problems = tuple(dict.fromkeys(c for c in codes("failure") if c != UNTRUSTED))
-    named = TRUSTED in codes("success") and signature.get("cert_serial_number") in numbers
+    own = TRUSTED in codes("success") and signature.get("cert_serial_number") in numbers
     fits = not any(code.startswith("claimSignature") for code in problems)
     whose = ("the signature does not fit: anybody can name this key" if not fits else
-             "the key you gave" if named and given else "the key of this user" if named else
+             "the key you gave" if own and given else "the key of this user" if own else
              "its certificate has ended: not checked whose it is" if ENDED in problems else
              f"{'not the key you gave' if given else 'a key that is not known here'}: "
              "anybody can make one in this name")
     changed = store.get("validation_state") == "Invalid" and problems != (ENDED,)
     return Report("altered" if changed else "intact",
-                  signature.get("common_name") or signature.get("issuer"), named and fits,
-                  by, made.get("digitalSourceType", "").removeprefix(IPTC) or None,
+                  signature.get("common_name") or signature.get("issuer"), own and fits,
+                  named or manifest.get("claim_generator"),
+                  made.get("digitalSourceType", "").removeprefix(IPTC) or None,
                   made.get("when"), problems=problems, whose=whose,
                   facts={str(k): " ".join(str(v).split())[:1000] for k, v in facts.items()})
