@@ -79,7 +79,7 @@ def main():
                 told = evaluate(face, frames)
                 row |= {f"told_{key}": told[key] for key in TOLD}
             rows.append(row)
-            print(json.dumps(rows[-1]))
+            print(json.dumps(row))
     if args.json: args.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 

@@ -276,7 +276,7 @@ def signed_copy(path: Path, to: Path, manifest: dict, key: str | Path | None = N
         builder = c2pa.Builder(manifest, settings())
         builder.sign_file(str(path), str(to), c2pa.Signer.from_info(info))
     except c2pa.C2paError as error:
-        why, at = " ".join(str(error).split()), repr(str(key or user_folder()))
+        why, at = " ".join(str(error).split()), repr(str(key or user_folder() / "key.pem"))
         raise VasaError(f"cannot sign {title} with the key {at}: {why}; {KEYS}") from None
 
 
