@@ -22,7 +22,7 @@ from vasa_ref.face.encoders import (
 )
 from vasa_ref.face.networks import FaceConfig
 from vasa_ref.face.pretraining import pose_error, pose_loss
-from vasa_ref.face.reading import MotionReader
+from vasa_ref.face.reading import FACE_CENTRE, FACE_REACH, MotionReader, correct_pose, face_crop, seen_angles
 from vasa_ref.training import Run
 from vasa_ref.units import SIDES, UNIT, UNITS
 from vasa_ref.world.frames import draw_truth, random_poses, render_frames
@@ -39,7 +39,7 @@ def seeded(seed):
 def reader():
     torch.manual_seed(0)
     motion = MotionReader(FaceConfig.tiny_detail())
-    torch.nn.init.normal_(motion.whole.out.weight, std=0.1)
+    for look in (motion.whole, motion.face): torch.nn.init.normal_(look.out.weight, std=0.1)
     return motion.requires_grad_(True)
 
 
@@ -53,11 +53,60 @@ def test_the_whole_look_answers_a_mirrored_picture_with_the_mirrored_pose(reader
     assert torch.allclose(body_flipped, body * torch.tensor([-1.0, -1, 1]), atol=1e-5)       # turn, lean, lift
 
 
-def test_the_close_look_answers_a_mirrored_face_with_the_mirrored_dynamics(reader):
-    crops = torch.rand(5, 3, 32, 32, generator=seeded(0))
-    seen, flipped = reader.look(crops), reader.look(crops.flip(-1))
-    assert seen.std(0).amin() > 0.001 and (seen - flipped).abs().max() > 0.01
+def test_the_close_look_answers_a_mirrored_face_with_the_mirrored_dynamics_and_correction(reader):
+    crops, pose = torch.rand(5, 3, 32, 32, generator=seeded(0)), random_poses(5, seeded(1))
+    signs = torch.tensor([-1.0, 1, -1, -1, 1, 1])
+    (by, seen), (by_flipped, flipped) = reader.look(crops, pose), reader.look(crops.flip(-1), signs * pose)
+    assert seen.std(0).amin() > 0.001 and (seen - flipped).abs().max() > 0.01 and by.std(0).amin() > 0.001
     assert torch.allclose(flipped, mirror_dynamics(seen), atol=1e-5)
+    assert torch.allclose(by_flipped, signs * by, atol=1e-5)
+    mirrored = [correct_pose(*both) for both in ((pose, by), (signs * pose, signs * by))]
+    assert torch.allclose(mirrored[1], signs * mirrored[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_correction_moves_the_crop_by_its_own_measures(seed):
+    pose = random_poses(6, seeded(seed))
+    by = torch.tensor([[0.0, 0, 0, 1, 0, 0], [0.0, 0, 0, 0, 1, 0]])
+    spot = lambda pose: pose[:, 3:5] + (rotation_matrix(pose) @ torch.tensor(FACE_CENTRE))[:, :2] / pose[:, 5:]
+    c, s, half = pose[:, 2].cos(), pose[:, 2].sin(), FACE_REACH / pose[:, 5]
+    for one, aside in zip(by, (torch.stack([c, -s], 1), torch.stack([-s, -c], 1))):       # to its right, down
+        moved = spot(correct_pose(pose, one.expand(6, -1))) - spot(pose)
+        assert torch.allclose(moved, 0.1 * half[:, None] * aside, atol=1e-5)
+    nearer = correct_pose(pose, torch.tensor([[1.0, 2, -1, 0, 0, -1]]).expand(6, -1))
+    assert torch.allclose(nearer[:, 2], pose[:, 2] - 0.1, atol=1e-6)
+    unrolled = nearer.clone()
+    unrolled[:, 2] = pose[:, 2]
+    assert torch.allclose(seen_angles(unrolled) - seen_angles(pose), torch.tensor([0.1, 0.2]).expand(6, -1), atol=1e-6)
+    assert torch.allclose(nearer[:, 5], pose[:, 5] * torch.tensor(-0.1).exp())
+    assert torch.equal(correct_pose(pose, torch.zeros(6, 6)), pose)
+
+
+def test_angles_are_told_as_an_upright_crop_shows_them():
+    pose = random_poses(200, seeded(0))
+    upright = rotation_matrix(torch.nn.functional.pad(-pose[:, 2:3], (2, 3))) @ rotation_matrix(pose)
+    shown = torch.stack([torch.atan2(upright[:, 0, 2], upright[:, 2, 2]), upright[:, 1, 2].asin()], 1)
+    off = (seen_angles(pose) - shown).square().mean(0).sqrt()
+    assert (off < 0.2 * (pose[:, :2] - shown).square().mean(0).sqrt()).all()
+
+
+def test_corrections_are_limited_whatever_the_picture_shows(reader):
+    pictures = torch.stack([torch.zeros(3, 48, 48), torch.ones(3, 48, 48), torch.rand(3, 48, 48, generator=seeded(0))])
+    with torch.no_grad(): pose, code = reader(20 * pictures)
+    first = reader.see(20 * pictures)[0]
+    assert pose.isfinite().all() and code.isfinite().all() and (pose[:, 5] > 0).all()
+    assert ((pose - first)[:, 2].abs() <= 0.51).all() and ((pose[:, 5] / first[:, 5]).log().abs() <= 0.51).all()
+
+
+def test_a_pose_that_is_told_places_the_crop_and_is_not_corrected(reader):
+    images, pose = torch.rand(3, 3, 48, 48, generator=seeded(0)), random_poses(3, seeded(1))
+    told, code = reader(images, pose)
+    assert torch.equal(told, pose)
+    by, face = reader.look(face_crop(images, pose, reader.size), pose)
+    assert torch.allclose(code[:, :54], face, atol=1e-6)
+    first = reader.see(images)[0]
+    by, _ = reader.look(face_crop(images, first, reader.size), first)
+    assert torch.allclose(reader(images)[0], correct_pose(first, by), atol=1e-6) and by.abs().max() > 0.01
 
 
 def test_dynamics_of_a_mirrored_picture_are_the_mirrored_dynamics(reader):
@@ -181,7 +230,7 @@ def batch():
 
 def test_read_loss_teaches_both_looks(reader):
     loss, parts = read_loss(reader, *batch(), seeded(12))
-    assert set(parts) == {"pose", "corners", "body", "face"}
+    assert set(parts) == {"pose", "corners", "body", "face", "correction"}
     loss.backward()
     dead = [name for name, p in reader.named_parameters()
             if p.grad is None or not p.grad.isfinite().all() or p.grad.abs().max() == 0]
@@ -201,6 +250,18 @@ def test_read_loss_is_least_for_the_truth(reader, monkeypatch):
     assert shared["pose"].item() == pytest.approx(by_hand, rel=1e-4)
     assert apart["pose"].item() == pytest.approx(4 * by_hand, rel=1e-4)
     assert apart["corners"] > 2 * shared["corners"] > 0
+
+
+def test_what_is_left_of_a_pose_s_error_costs_something(monkeypatch):
+    torch.manual_seed(0)
+    motion, (frames, close), found = MotionReader(FaceConfig.tiny_detail()), batch(), []   # new: it corrects nothing
+    monkeypatch.setattr("vasa_ref.face.encoders.moved", lambda images, pose, generator: (images, pose))
+    for seen, close_up in ((0.0, 0.0), (0.3, 0.0), (0.6, 0.0), (0.0, 0.3)):
+        told = correct_pose(frames.pose.flatten(0, 1), torch.full((4, 6), seen))
+        monkeypatch.setattr(motion, "see", lambda images: (told, torch.zeros(4, 3)))
+        monkeypatch.setattr("vasa_ref.face.encoders.placing_error", lambda n, generator: torch.full((n, 6), close_up))
+        found.append(read_loss(motion, frames, close, seeded(13))[1]["correction"].item())
+    assert found[0] == pytest.approx(0, abs=1e-9) and found[2] > 3 * found[1] > 0.1 and found[3] > 0.1
 
 
 def test_an_encoder_of_other_sizes_cannot_be_gone_on_with(tmp_path, reader):

@@ -1,5 +1,5 @@
 """How poses and faces are read from pictures, and what frames that are drawn by it are worth:
-nbs/results/face-reading.json, face-more-people.json.
+nbs/results/face-reading.json, face-more-people.json, face-correction.json.
 
     python tools/reading.py shipped=laptop [NAME=WEIGHTS ...] [--without-mirror] [--json FILE]
 
@@ -36,7 +36,7 @@ def ask_once(face):
     def see(images):
         out = motion.whole(images).float()
         return bound_pose(out[:, :6]), out[:, 6:]
-    motion.see, motion.look = see, lambda crops: motion.face(crops).float()
+    motion.see, motion.look = see, motion.look_once
     return face
 
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HEAD_BOX', 'true_dynamics', 'CloseUps', 'uneven_light', 'augment_light', 'recolour', 'mirror', 'mirror_frames',
-           'moved', 'add_stickers', 'cover_parts', 'corners', 'unit_weights', 'error_and_change', 'read_loss',
-           'measure_reading', 'Progress', 'train_encoders']
+           'moved', 'add_stickers', 'cover_parts', 'corners', 'unit_weights', 'error_and_change', 'pose_costs',
+           'read_loss', 'measure_reading', 'Progress', 'train_encoders']
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-003-32e308
 import json
@@ -18,17 +18,17 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import VasaError
 from .plain_training import FreshFrames, inverse_sqrt
-from .pretraining import pose_error
+from .pretraining import LIDS, pose_error
 from ..dynamics import SPREAD, mirror_dynamics, to_z_dyn
 from .detail import pixel_places, sample_map
 from .networks import FaceConfig, resize
 from .reading import (FACE_CENTRE, FACE_REACH, MIRROR_SIGNS, MotionReader,
-                                   face_crop)
+                                   correct_pose, face_crop)
 from .warps import in_float32, rigid_matrix, transform
 from ..training import Recipe, Run, fit, within
 from ..units import SIDES
@@ -141,12 +141,14 @@ def mirror(images: Tensor, pose: Tensor, z_dyn: Tensor) -> tuple[Tensor, Tensor,
     return images.flip(-1), pose * pose.new_tensor(MIRROR_SIGNS[:6]), mirror_dynamics(z_dyn)
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-024-aa0030
-def mirrored(images: Tensor, pose: Tensor, z_dyn: Tensor,
-             generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    "Half of images (B, 3, S, S), pose (B, 6) and z_dyn (B, 54 or 57) as in a mirror."
-    flip = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
+def mirrored(images: Tensor, pose: Tensor, z_dyn: Tensor, placed: Tensor, k: int,
+             generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Half of images (B, 3, S, S), their poses (B, 6), z_dyn (B, 54 or 57) and the poses that
+    place their crops, in a mirror; every k in a row alike."""
+    flip = torch.rand(len(images) // k, generator=generator).repeat_interleave(k).to(pose) < 0.5
     choose = lambda a, b: torch.where(flip.view(-1, *[1] * (a.ndim - 1)), b, a)
-    return tuple(map(choose, (images, pose, z_dyn), mirror(images, pose, z_dyn)))
+    seen = *mirror(images, pose, z_dyn), placed * placed.new_tensor(MIRROR_SIGNS[:6])
+    return tuple(map(choose, (images, pose, z_dyn, placed), seen))
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-085-mirf
 def mirror_frames(frames: Frames) -> Frames:
@@ -167,7 +169,6 @@ def moved(images: Tensor, pose: Tensor,
     n = len(images)
     shift = 0.16 * (torch.rand(n, 2, generator=generator) - 0.5).to(pose)
     scale = (0.3 * (torch.rand(n, 1, generator=generator) - 0.5)).exp().to(pose)
-    # where pixels are looked up
     theta = torch.cat([torch.diag_embed(scale.expand(-1, 2)), shift[:, :, None]], 2)
     grid = F.affine_grid(theta, images.shape, align_corners=False)
     place = (pose[:, 3:5] - shift * shift.new_tensor([1, -1])) / scale
@@ -175,7 +176,9 @@ def moved(images: Tensor, pose: Tensor,
             torch.cat([pose[:, :3], place, pose[:, 5:] * scale], 1))
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-084-miss
-CROP_ERROR = torch.tensor([0, 0, 0.06, 0.03, 0.03, 0.06])   # radians, half pictures, distance
+def placing_error(n: int, generator: torch.Generator | None = None) -> Tensor:
+    "How wrong the poses are that place close-ups' crops: (n, 6) for `correct_pose`."
+    return torch.randn(n, 6, generator=generator) * torch.rand(n, 1, generator=generator)
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-061-stick2
 def soft_ellipse(uv: Tensor, power: Tensor) -> Tensor:
@@ -234,9 +237,6 @@ def cover_parts(images: Tensor, generator: torch.Generator | None = None,
         images = torch.lerp(images, colour.clamp(0, 1), cover[:, None])
     return images
 
-# %% ../../nbs/face/12_encoders.ipynb #f08-040-40956b
-LIDS = [UNIT["eyeBlinkLeft"], UNIT["eyeBlinkRight"]]
-
 # %% ../../nbs/face/12_encoders.ipynb #f08-041-723ef9
 # corners of a box around the head (8, 3), voxel coordinates: right, down, away from the viewer
 HEAD_BOX = torch.cartesian_prod(*torch.tensor([[-0.4, 0.4], [-0.6, 0.5], [-0.8, 0.3]]))
@@ -271,36 +271,44 @@ def error_and_change(error: Tensor, k: int) -> Tensor:
     return error.square().mean() + 3 * change.square().mean()
 
 
+def pose_costs(read: Tensor, truth: Tensor, k: int) -> Tensor:
+    "What errors of poses (P k, 6), k of each person, cost: (2,), as numbers and as places."
+    return torch.stack([error_and_change(pose_error(read, truth), k),
+                        0.1 * error_and_change(corners(read) - corners(truth), k)])
+
+
 def read_loss(motion: MotionReader, frames: Frames, close: CloseUps,
               generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
     """Loss of reading whole frames (P, K) and close-ups (B), images in [0, 1], and its parts:
-    pose, corners, body, face. The generator is on the CPU.
+    pose, corners, body, face, correction. The generator is on the CPU.
 
-    The faces of both are mirrored or not, cropped with a small error, covered in parts and
-    augmented; the whole look gets the frames, moved and augmented."""
+    The whole look gets the frames, moved and augmented; the close look crops, mirrored or not,
+    covered in parts, augmented: of the frames by the whole look's poses, and of close-ups."""
     whole = resize(frames.images.flatten(0, 1), 2 * motion.whole.size)
     device, k = whole.device, frames.pose.shape[1]
-    with torch.autocast(device.type, enabled=False):
+    with in_float32(device):
         pose, truth = (x.flatten(0, 1) for x in (frames.pose, true_dynamics(frames)))
-        crops, codes = [], []
-        for faces in ((whole, pose, truth[:, :54]), close):
-            images, placed, code = mirrored(*faces, generator)
-            off = torch.randn(len(placed), 6, generator=generator) * CROP_ERROR
-            crops.append(face_crop(images, placed + off.to(placed), motion.size))
-            codes.append(code)
-        crops, z_dyn = cover_parts(torch.cat(crops), generator), torch.cat(codes)
-        crops = augment_light(crops, generator)
         whole, pose = moved(whole, pose, generator)
-        whole = augment_light(resize(whole, motion.whole.size), generator)
-    seen_pose, body = motion.see(whole)
-    face = motion.face(crops).float()
+        small = augment_light(resize(whole, motion.whole.size), generator)
+    seen_pose, body = motion.see(small)
+    with in_float32(device):
+        placed = correct_pose(close.pose, placing_error(len(close.pose), generator).to(pose))
+        images, true, z_dyn, placed = zip(
+            mirrored(whole, pose, truth[:, :54], seen_pose.detach(), k, generator),
+            mirrored(*close, placed, 1, generator))
+        crops = torch.cat([face_crop(x, at, motion.size) for x, at in zip(images, placed)])
+        crops = augment_light(cover_parts(crops, generator), generator)
+        true, z_dyn, placed = map(torch.cat, (true, z_dyn, placed))
+    correction, face = motion.look_once(crops, placed)
+    corrected, n = correct_pose(placed, correction), len(pose)
     lids = z_dyn[:, LIDS].amax(1, keepdim=True) * SPREAD[0]
     gaze_weight = 2 * (1 - lids).clamp(0, 1).square().expand(-1, 2)
     weight = torch.cat([unit_weights().to(face).expand(len(face), -1), gaze_weight], dim=1)
-    parts = {"pose": error_and_change(pose_error(seen_pose, pose), k),
-             "corners": 0.1 * error_and_change(corners(seen_pose) - corners(pose), k),
+    first, frames_left = pose_costs(seen_pose, pose, k), pose_costs(corrected[:n], true[:n], k)
+    parts = {"pose": first[0], "corners": first[1],
              "body": 0.3 * (body - truth[:, 54:]).square().mean(),
-             "face": 3 * (weight * (face - z_dyn).square()).mean()}
+             "face": 3 * (weight * (face - z_dyn).square()).mean(),
+             "correction": (frames_left + pose_costs(corrected[n:], true[n:], 1)).sum()}
     return sum(parts.values()), parts
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-046-db21b0
@@ -316,8 +324,8 @@ def measure_reading(motion: MotionReader, frames: Frames) -> dict:
     pose, read = (torch.cat(x).float()
                   for x in zip(*(motion(images) for images in frames.images)))
     truth, true = true_dynamics(frames).flatten(0, 1), frames.pose.flatten(0, 1)
-    variance = lambda truth: truth.var(0, correction=0).clamp_min(1e-6)
-    fit_of = lambda read, truth: 1 - (read - truth).square().mean(0) / variance(truth)
+    fit_of = lambda read, truth: (1 - (read - truth).square().mean(0)
+                                  / truth.var(0, correction=0).clamp_min(1e-6))
     r2, moving = fit_of(read, truth), (truth[:, :52] * SPREAD[:52].to(truth)).std(0) > 0.05
     seen = frames.dynamics.flatten(0, 1)[:, LIDS].amax(1) < 0.5
     off = (pose - true).unflatten(0, frames.pose.shape[:2])
@@ -373,23 +381,16 @@ def train_encoders(pool: Pool | FreshFrames, close: CloseUps, held: Callable[[],
     if start is not None:
         try: motion.load_state_dict(start.state_dict())
         except RuntimeError as error:
-            raise VasaError("the encoder to start from has other sizes than the config"
-                            ) from error
-    for module in motion.modules():
-        if isinstance(module, nn.Conv2d): module.to(memory_format=torch.channels_last)
+            raise VasaError("the start has other sizes, or does not correct poses") from error
+    motion.to(memory_format=torch.channels_last)
     move = lambda x: x.to(run.device)
+    measure = lambda: measure_reading(motion, held().map(move))
 
     def loss(step, generator):
         with torch.autocast(torch.device(run.device).type, enabled=False):
             whole = pool.draw(pairs, frames, generator).map(move)
             faces = CloseUps(*map(move, close.draw(crops, generator)))
         return read_loss(motion, whole, faces, generator)
-
-    def measure():
-        motion.eval()
-        figures = measure_reading(motion, held().map(move))
-        motion.train()
-        return figures
 
     recipe = Recipe("face-encoders", {"motion": motion}, loss,
                     lr=inverse_sqrt(lr, flat), steps=steps)
