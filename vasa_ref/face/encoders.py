@@ -27,8 +27,8 @@ from .pretraining import LIDS, pose_error
 from ..dynamics import SPREAD, mirror_dynamics, to_z_dyn
 from .detail import pixel_places, sample_map
 from .networks import FaceConfig, resize
-from .reading import (FACE_CENTRE, FACE_REACH, MIRROR_SIGNS, MotionReader,
-                                   correct_pose, face_crop)
+from .reading import (FACE_CENTRE, FACE_REACH, MotionReader, correct_pose,
+                                   face_crop, mirror_pose)
 from .warps import in_float32, rigid_matrix, transform
 from ..training import Recipe, Run, fit, within
 from ..units import SIDES
@@ -138,7 +138,7 @@ def recolour(frames: Frames, generator: torch.Generator | None = None,
 # %% ../../nbs/face/12_encoders.ipynb #f08-023-b15cb7
 def mirror(images: Tensor, pose: Tensor, z_dyn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     "The same as seen in a mirror: images (B, 3, S, S), pose (B, 6), z_dyn (B, 54 or 57)."
-    return images.flip(-1), pose * pose.new_tensor(MIRROR_SIGNS[:6]), mirror_dynamics(z_dyn)
+    return images.flip(-1), mirror_pose(pose), mirror_dynamics(z_dyn)
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-024-aa0030
 def mirrored(images: Tensor, pose: Tensor, z_dyn: Tensor, placed: Tensor, k: int,
@@ -147,7 +147,7 @@ def mirrored(images: Tensor, pose: Tensor, z_dyn: Tensor, placed: Tensor, k: int
     place their crops, in a mirror; every k in a row alike."""
     flip = torch.rand(len(images) // k, generator=generator).repeat_interleave(k).to(pose) < 0.5
     choose = lambda a, b: torch.where(flip.view(-1, *[1] * (a.ndim - 1)), b, a)
-    seen = *mirror(images, pose, z_dyn), placed * placed.new_tensor(MIRROR_SIGNS[:6])
+    seen = *mirror(images, pose, z_dyn), mirror_pose(placed)
     return tuple(map(choose, (images, pose, z_dyn, placed), seen))
 
 # %% ../../nbs/face/12_encoders.ipynb #f08-085-mirf
@@ -157,7 +157,7 @@ def mirror_frames(frames: Frames) -> Frames:
     code = mirror_dynamics(torch.cat([frames.dynamics, frames.body], -1))          # (P, K, 57)
     aside = frames.points.new_tensor([-1, 1, 1])
     return replace(frames, images=frames.images.flip(-1), masks=frames.masks.flip(-1),
-                   pose=frames.pose * frames.pose.new_tensor(MIRROR_SIGNS[:6]),
+                   pose=mirror_pose(frames.pose),
                    dynamics=code[..., :54], body=code[..., 54:],
                    points=frames.points * aside, rest=frames.rest * aside,
                    marks=frames.marks[:, :, [1, 0, 2]] * aside[:2])

@@ -263,7 +263,7 @@ def rehearse(face: DetailFace, like: Likeness, count: int,
 
 # %% ../../nbs/talking/06_adapt.ipynb #adapt-030
 TUNED = "decoder", "to_canonical", "from_canonical", "front"
-REHEARSED, OTHERS, LR = 32, 4, 1e-3       # frames of the portrait, other people, learning rate
+REHEARSED, OTHERS, LR = 32, 4, 2e-4       # frames of the portrait, other people, learning rate
 PLAN = FacePlan(expression=2.0)           # how much each loss counts
 
 
